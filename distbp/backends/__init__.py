@@ -1,0 +1,17 @@
+"""The one seam between the algorithm and where it runs: `base` says what a backend is, `local` and `ray` are two."""
+
+from distbp.backends.base import Backend
+from distbp.config import Placement
+
+__all__ = ["Backend", "make_backend"]
+
+
+def make_backend(placement: Placement) -> Backend:
+    """Return the backend that `placement` names; connecting to Ray happens here, ray is imported only for it."""
+    if placement.backend == "ray":
+        from distbp.backends.ray import RayBackend
+
+        return RayBackend(placement.workers, placement.threads_per_worker, placement.address, placement.step_timeout_s)
+    from distbp.backends.local import LocalBackend
+
+    return LocalBackend(placement.workers)

@@ -1,0 +1,61 @@
+"""What the driver asks of a backend. It hands over orders and gets reports, never a gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from distbp.nn.model import Sums
+from distbp.protocol.messages import Evaluation, ServerTask, Snapshot, StepOrder, StepReport, TrainState, WorkerTask
+from distbp.protocol.planning import EVALUATION_CHUNK, num_microbatches
+
+
+class Backend(Protocol):
+    """A group of workers and a parameter server.
+
+    Every method may raise GroupLostError; after it, only `rescue`, `start` and `close` are allowed.
+    """
+
+    num_workers: int
+
+    def start(self, worker: WorkerTask, server: ServerTask, state: TrainState) -> None:
+        """Build the group around `state`. Raises ClusterError or NumericsError if that cannot be."""
+        ...
+
+    def run(self, orders: Iterator[StepOrder]) -> Iterator[StepReport]:
+        """Carry out consecutive steps and yield their reports in order.
+
+        Orders may be drawn ahead of the reports; every order drawn is reported.
+        """
+        ...
+
+    def evaluate(self) -> Evaluation:
+        """Return loss and accuracy of the current parameters over the validation examples."""
+        ...
+
+    def snapshot(self) -> Snapshot:
+        """Return a copy of the state after the last reported step."""
+        ...
+
+    def rescue(self) -> Snapshot | None:
+        """Return the newest state of a lost group if its server still answers, else None."""
+        ...
+
+    def close(self) -> None:
+        """End every process and thread of the group; harmless when repeated."""
+        ...
+
+
+def num_evaluation_chunks(worker: WorkerTask) -> int:
+    """Return how many chunks the validation examples are cut into."""
+    return num_microbatches(len(worker.validation), EVALUATION_CHUNK) if worker.validation is not None else 0
+
+
+def summarize(chunks: list[Sums], is_classification: bool) -> Evaluation:
+    """Return the averages over all chunks, which must be in order: the order of addition is fixed."""
+    num_examples = sum(chunk.num_examples for chunk in chunks)
+    loss = 0.0
+    for chunk in chunks:
+        loss += chunk.loss
+    accuracy = sum(chunk.correct for chunk in chunks) / num_examples if is_classification else None
+    return Evaluation(loss / num_examples, accuracy, num_examples)

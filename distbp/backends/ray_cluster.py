@@ -1,0 +1,102 @@
+"""Getting to a Ray cluster: the one already connected to, a named one, or a private one on this machine."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import subprocess
+import tempfile
+
+import ray
+from ray._private import ray_constants
+
+from distbp.errors import ClusterError
+
+_PRIVATE_ENVIRONMENT = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # nothing listens beyond loopback
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # Ray's default of 15 yields to every other process
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # silences a warning about accelerators
+}
+
+
+class RayCluster:
+    """A connection to Ray that cleans up what it started, and only that."""
+
+    def __init__(self, address: str | None, num_cpus: int):
+        """Connect. address None means RAY_ADDRESS if set, else a private cluster with `num_cpus` CPUs.
+
+        Raises ClusterError if the cluster cannot be reached.
+        """
+        self._is_ours = not ray.is_initialized()
+        self._temp_dir: str | None = None
+        self._reaper: subprocess.Popen[bytes] | None = None
+        if not self._is_ours:
+            return
+        address = address or os.environ.get("RAY_ADDRESS")
+        if address is None or address == "local":
+            self._start_private(num_cpus)
+        else:
+            _connect(address)
+
+    @property
+    def is_private(self) -> bool:
+        """Whether this object started the cluster."""
+        return self._temp_dir is not None
+
+    def close(self) -> None:
+        """Disconnect if this object connected, and end a private cluster with all its files."""
+        if self._is_ours:
+            ray.shutdown()
+            self._is_ours = False
+        ray_constants.ENABLE_RAY_CLUSTER = True
+        if self._temp_dir is not None:
+            shutil.rmtree(self._temp_dir, ignore_errors=True)
+        if self._reaper is not None and self._reaper.stdin is not None:
+            self._reaper.stdin.close()
+            self._reaper.wait()
+            self._reaper = None
+
+    def _start_private(self, num_cpus: int) -> None:
+        for key, value in _PRIVATE_ENVIRONMENT.items():
+            os.environ.setdefault(key, value)
+        # Ray binds to loopback alone only where it supports no clusters; it reads the variable above while it
+        # is imported, which has happened by now.
+        ray_constants.ENABLE_RAY_CLUSTER = False
+        self._temp_dir = tempfile.mkdtemp(prefix="distbp-ray-")
+        self._reaper = _start_reaper(self._temp_dir)
+        try:
+            ray.init(
+                address="local",
+                num_cpus=num_cpus,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                _temp_dir=self._temp_dir,
+            )
+        except Exception as error:
+            self.close()
+            raise ClusterError(f"cannot start Ray on this machine: {error}; run `distbp doctor`") from error
+
+
+def _connect(address: str) -> None:
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except Exception as error:
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ClusterError(
+            f"cannot reach the Ray cluster at '{address}': {first_line}; check the address and that it is up"
+        ) from error
+
+
+def _start_reaper(temp_dir: str) -> subprocess.Popen[bytes]:
+    """Start a shell that waits for this process to end, in whatever way, and then removes Ray's files."""
+    script = 'read _; for i in 1 2 3 4 5 6 7 8 9 10; do rm -rf "$1" 2>/dev/null && [ ! -e "$1" ] && exit; sleep 1; done'
+    return subprocess.Popen(
+        ["sh", "-c", script, "distbp-reaper", temp_dir],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )

@@ -1,0 +1,387 @@
+"""Recipe and Placement: all configuration, split by consequence.
+
+`Recipe` holds every value that may change the numbers, `Placement` where and how a run happens.
+The promise as a type: the same Recipe gives the same bytes for any Placement.
+
+Reading YAML, `--set` overrides and turning pydantic's findings into one sentence live here too.
+Nothing here reads data or starts anything.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+import pydantic
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
+
+from distbp.errors import ConfigError
+
+PositiveInt = Annotated[int, Field(gt=0)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+
+DEFAULT_MICROBATCHES = 8
+
+
+class Settings(BaseModel):
+    """Base of all configuration: frozen, strict about types, unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Data(Settings):
+    """Where the examples come from and how they become numbers."""
+
+    source: str = Field("digits", min_length=1, description="digits, or a path: IDX folder, .npz, .npy, .csv, .parquet")
+    target: str | Annotated[tuple[str, ...], Strict(False)] | None = Field(
+        None, description="target column or columns (CSV, Parquet), or the targets' .npy file"
+    )
+    task: Literal["classification", "regression"] | None = Field(
+        None, description="null: classification where targets are text, whole numbers or true/false"
+    )
+    validation: Fraction | str = Field(0.2, description="fraction held out (seeded), or a path to validation data")
+    scaling: Literal["none", "min-max", "standard"] = Field(
+        "standard", description="per feature, measured on the training part only"
+    )
+
+    @model_validator(mode="after")
+    def _target_names_something(self) -> Self:
+        if self.target == () or self.target == "":
+            raise ValueError("target is empty; name a column, several columns, or leave it out")
+        return self
+
+
+class Model(Settings):
+    """A fully connected network, or a user's own gradient function."""
+
+    hidden: Annotated[tuple[PositiveInt, ...], Strict(False)] = Field(
+        (64, 32), description="neurons of each hidden layer; [] is softmax or linear regression"
+    )
+    activation: Literal["sigmoid", "tanh", "relu", "gelu", "identity"] = Field(
+        "relu", description="of the hidden layers"
+    )
+    loss: Literal["cross_entropy", "squared_error"] = Field(
+        "cross_entropy", description="softmax cross-entropy, or sum over outputs of (a - y)^2"
+    )
+    init: Literal["glorot", "he", "normal"] = Field(
+        "he", description="glorot and he are uniform with zero biases, normal is N(0, 1) for all"
+    )
+    dropout: Fraction = Field(0.0, description="probability that a hidden activation is dropped in training")
+    function: str | None = Field(
+        None, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", description="module:object that builds a model of your own"
+    )
+    options: dict[str, Any] = Field(default_factory=dict, description="keyword arguments for `function`")
+
+    @model_validator(mode="after")
+    def _options_need_a_function(self) -> Self:
+        if self.options and self.function is None:
+            raise ValueError("options belong to a function; name it as function: my_module:build")
+        return self
+
+
+class Optimizer(Settings):
+    """Stochastic gradient descent in PyTorch's convention: v = momentum * v + g, w = w - learning_rate * v."""
+
+    learning_rate: PositiveFloat = Field(0.1, description="step size at the reference batch, before any schedule")
+    momentum: Fraction = Field(0.9, description="0 is plain SGD")
+    nesterov: bool = Field(False, description="step along g + momentum * v")
+    weight_decay: NonNegativeFloat = Field(0.0, description="added to the gradient as weight_decay * w, not for biases")
+    clip_norm: PositiveFloat | None = Field(None, description="largest allowed norm of the averaged gradient")
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> Self:
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov needs a momentum above 0; set momentum, for example 0.9")
+        return self
+
+
+class Schedule(Settings):
+    """How the learning rate changes over the steps."""
+
+    kind: Literal["constant", "step", "cosine"] = Field("constant", description="shape after the warmup")
+    warmup_steps: NonNegativeInt = Field(0, description="linear rise over this many steps")
+    decay_epochs: PositiveInt = Field(10, description="step: epochs between two decays")
+    decay_factor: Annotated[float, Field(gt=0, le=1)] = Field(0.1, description="step: factor of one decay")
+    final_fraction: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0, description="cosine: what is left of the learning rate at the end"
+    )
+    lr_scaling: Literal["none", "linear", "sqrt"] = Field(
+        "none", description="scale the learning rate with global_batch_size / reference_batch_size"
+    )
+    reference_batch_size: PositiveInt | None = Field(None, description="the batch that learning_rate was tuned for")
+
+    @model_validator(mode="after")
+    def _scaling_needs_a_reference(self) -> Self:
+        if self.lr_scaling != "none" and self.reference_batch_size is None:
+            raise ValueError(
+                f"lr_scaling={self.lr_scaling} needs reference_batch_size, the batch that learning_rate was tuned for"
+            )
+        return self
+
+
+class EarlyStopping(Settings):
+    """Stop when the validation loss no longer falls, and end with the best parameters."""
+
+    patience: PositiveInt | None = Field(None, description="epochs without improvement before stopping; null: never")
+    min_delta: NonNegativeFloat = Field(0.0, description="smallest fall of the validation loss that counts")
+
+
+class Recipe(Settings):
+    """Every value that may change the numbers of a run."""
+
+    data: Data = Data()
+    model: Model = Model()
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    early_stopping: EarlyStopping = EarlyStopping()
+    global_batch_size: PositiveInt = Field(64, description="examples per step, over all workers")
+    microbatch_size: PositiveInt = Field(
+        8, description="examples per unit of gradient arithmetic; auto: an eighth of the batch"
+    )
+    epochs: PositiveInt = Field(20, description="passes over the training data")
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(0, description="of every random choice")
+    dtype: Literal["float32", "float64"] = Field("float32", description="of parameters, gradients and activations")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve_microbatch_size(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping) or values.get("microbatch_size", "auto") != "auto":
+            return values
+        batch = values.get("global_batch_size", cls.model_fields["global_batch_size"].default)
+        if not isinstance(batch, int):
+            return values
+        return {**values, "microbatch_size": max(1, math.ceil(batch / DEFAULT_MICROBATCHES))}
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Self:
+        if self.microbatch_size > self.global_batch_size:
+            raise ValueError(
+                f"microbatch_size={self.microbatch_size} is larger than global_batch_size={self.global_batch_size}; "
+                f"use at most {self.global_batch_size}"
+            )
+        if self.early_stopping.patience is not None and self.data.validation == 0.0:
+            raise ValueError("early_stopping needs validation data; set data.validation, for example 0.2")
+        return self
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the resolved recipe; two runs may share a checkpoint only if theirs are equal."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Placement(Settings):
+    """Where and how a run happens; none of these values changes the numbers."""
+
+    backend: Literal["local", "ray"] = Field("local", description="threads in this process, or Ray actors")
+    workers: PositiveInt = Field(2, description="that each compute gradients on their shard")
+    threads_per_worker: PositiveInt = Field(1, description="that share one worker's shard")
+    address: str | None = Field(
+        None, description="Ray cluster to join; null: RAY_ADDRESS if set, else a private one on this machine"
+    )
+    storage: str = Field("runs", min_length=1, description="where runs are kept: a path or any fsspec URL")
+    checkpoint_every_steps: PositiveInt = Field(100, description="steps between two checkpoints")
+    keep_checkpoints: PositiveInt = Field(3, description="newest checkpoints to keep, besides the best")
+    max_failures: Annotated[int, Field(ge=-1)] = Field(100, description="recoveries before giving up; -1: no limit")
+    step_timeout_s: PositiveFloat = Field(
+        300.0, description="seconds to wait for one step before workers count as lost"
+    )
+    on_numerics_mismatch: Literal["refuse", "warn"] = Field(
+        "refuse", description="when resuming on a machine whose floating-point results differ"
+    )
+
+
+class Config(Settings):
+    """One YAML file: a recipe and a placement."""
+
+    recipe: Recipe = Recipe()
+    placement: Placement = Placement()
+
+
+def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -> Config:
+    """Return the configuration in the YAML file at `path` (None: all defaults), with `overrides` applied.
+
+    An override reads `recipe.optimizer.learning_rate=0.05`; its value is YAML.
+
+    Raises ConfigError for a file that cannot be read and for anything in it that is not understood.
+    """
+    values = {} if path is None else _read_yaml(Path(path))
+    for override in overrides:
+        _apply_override(values, override)
+    return parse_config(values, origin="the configuration" if path is None else f"'{path}'")
+
+
+def parse_config(values: Mapping[str, Any], origin: str = "the configuration") -> Config:
+    """Return `values` as a Config; raises ConfigError with one sentence for each of the first three findings."""
+    try:
+        return Config.model_validate(values)
+    except pydantic.ValidationError as error:
+        raise ConfigError(describe_validation_error(error, Config, origin)) from None
+
+
+def describe_validation_error(error: pydantic.ValidationError, model: type[BaseModel], origin: str) -> str:
+    """Return pydantic's findings as sentences in distbp's words; unknown keys come with the nearest known one."""
+    sentences = list(dict.fromkeys(_describe(finding, model) for finding in error.errors(include_url=False)))
+    more = f" (and {len(sentences) - 3} more)" if len(sentences) > 3 else ""
+    return f"{origin}: " + "; ".join(sentences[:3]) + more
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except OSError as error:
+        raise ConfigError(f"cannot read configuration '{path}': {error.strerror}; check the path") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"configuration '{path}' is not UTF-8 text; expected a YAML file") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"configuration '{path}' is not valid YAML: {_first_line(error)}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"configuration '{path}' holds {_name_kind(values)}; expected the keys recipe and placement")
+    return values
+
+
+def _first_line(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or (str(error).splitlines() or [type(error).__name__])[0]
+    return f"{problem} (line {mark.line + 1})" if mark else str(problem)
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise ConfigError(f"--set {override}: expected KEY=VALUE, for example recipe.optimizer.learning_rate=0.05")
+    if parts[0] not in Config.model_fields:
+        parts = [_section_of(parts[0]), *parts]
+    try:
+        value = yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"--set {override}: the value is not valid YAML: {_first_line(error)}") from None
+    for part in parts[:-1]:
+        inner = values.get(part)
+        if inner is None:
+            inner = values[part] = {}
+        if not isinstance(inner, dict):
+            raise ConfigError(f"--set {override}: '{part}' is {_name_kind(inner)}, not a section")
+        values = inner
+    values[parts[-1]] = value
+
+
+def _section_of(key: str) -> str:
+    """`placement` for a key of Placement, else `recipe`, so that `--set epochs=3` does what it says."""
+    return "placement" if key in Placement.model_fields else "recipe"
+
+
+def _describe(finding: Any, model: type[BaseModel]) -> str:
+    path = [str(part) for part in finding["loc"] if str(part) not in _UNION_BRANCHES]
+    name = ".".join(path) or "the top level"
+    kind, value = finding["type"], finding.get("input")
+    context = finding.get("ctx", {})
+    if kind == "extra_forbidden":
+        return _describe_unknown_key(path, model)
+    if kind == "value_error":
+        reason = str(context["error"])
+        return f"{name}: {reason}" if path and path[0] in Config.model_fields and len(path) > 1 else reason
+    if kind == "literal_error":
+        return f"{name}={value!r} is not one of {context['expected']}" + _suggest(value, _quoted(context["expected"]))
+    if kind in _BOUNDS:
+        return f"{name}={value!r} must be {_BOUNDS[kind].format(*context.values())}"
+    expected = _EXPECTED.get(kind)
+    if expected is None:
+        return f"{name}={value!r}: {finding['msg'][0].lower()}{finding['msg'][1:]}"
+    return f"{name} is {_name_kind(value)}{_show(value)}; expected {expected}"
+
+
+_BOUNDS = {
+    "greater_than": "greater than {}",
+    "greater_than_equal": "at least {}",
+    "less_than": "less than {}",
+    "less_than_equal": "at most {}",
+    "finite_number": "a finite number",
+}
+_EXPECTED = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "int_parsing": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "string_type": "text",
+    "tuple_type": "a list",
+    "dict_type": "keys with values",
+    "model_type": "a section with keys",
+    "model_attributes_type": "a section with keys",
+    "string_too_short": "text that is not empty",
+    "string_pattern_mismatch": "text like my_module:build",
+}
+_UNION_BRANCHES = {"str", "tuple[str, ...]", "constrained-float", "float", "tuple[constrained-int, ...]"}
+
+
+def _describe_unknown_key(path: list[str], model: type[BaseModel]) -> str:
+    known = _fields_at(path[:-1], model)
+    section = ".".join(path[:-1]) or "the top level"
+    return f"unknown key '{path[-1]}' in {section}" + (_suggest(path[-1], known) or f"; known: {', '.join(known)}")
+
+
+def _fields_at(path: list[str], model: type[BaseModel]) -> list[str]:
+    for part in path:
+        annotation = model.model_fields[part].annotation
+        candidates = [annotation, *get_args(annotation)]
+        model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+    return list(model.model_fields)
+
+
+def _suggest(value: object, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(str(value), list(known), n=1, cutoff=0.6)
+    return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def _quoted(text: str) -> list[str]:
+    return re.findall(r"'([^']*)'", text)
+
+
+def _name_kind(value: object) -> str:
+    names = {
+        bool: "true/false",
+        int: "a whole number",
+        float: "a number",
+        str: "text",
+        list: "a list",
+        dict: "a section",
+    }
+    return "empty" if value is None else names.get(type(value), type(value).__name__)
+
+
+def _show(value: object) -> str:
+    return f" ({value!r})"[:60] if isinstance(value, bool | int | float | str | list) else ""
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that reads 1e-3 as a number (YAML 1.2) and refuses a key given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if not isinstance(key, str):
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is not text", node.start_mark)
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)

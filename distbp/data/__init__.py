@@ -1,0 +1,11 @@
+"""From `recipe.data` to the examples that workers hold: readers, classes, the split, and scaling.
+
+The readers (`digits`, `idx`, `arrays`, `tables`) give x and y as they are stored; `sources` picks one; `targets`,
+`split` and `scaling` turn that into numbers; `prepare` puts the pieces together. Whatever is wrong with the data is
+one DataError. Nothing here knows workers, batches or models.
+"""
+
+from distbp.data.prepare import PreparedData, prepare, read_examples
+from distbp.data.schema import Schema
+
+__all__ = ["PreparedData", "Schema", "prepare", "read_examples"]

@@ -1,0 +1,81 @@
+"""Which columns of a table are features and which are targets. Pure: names in, names out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from distbp.data.raw import Wanted
+from distbp.data.reading import list_names, suggest
+from distbp.errors import DataError
+
+TARGET_NAMES = ("target", "label", "class", "y")
+PANDAS_INDEX = re.compile(r"__index_level_\d+__")
+
+
+def choose_columns(names: Sequence[str], wanted: Wanted, origin: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the feature columns and the target columns (none if not needed), in the order in which to read them.
+
+    Raises DataError for a column that is missing, and for names that do not tell columns apart.
+    """
+    names = [name for name in names if not PANDAS_INDEX.fullmatch(name)]
+    _check_names(names, origin)
+    targets = _choose_targets(names, wanted, origin)
+    if wanted.feature_names is not None:
+        features = wanted.feature_names
+        _check_present(features, names, "feature", origin)
+    else:
+        features = tuple(name for name in names if name not in targets)
+    if not features:
+        raise DataError(f"{origin} has no column besides the target {list_names(targets)}; expected features too")
+    return features, targets if wanted.need_targets else ()
+
+
+def _check_names(names: Sequence[str], origin: str) -> None:
+    if "" in names:
+        raise DataError(
+            f"column {names.index('') + 1} of {origin} has no name; name it in the header, or drop it "
+            f"(pandas writes such an index column unless to_csv gets index=False)"
+        )
+    doubles = [name for name in dict.fromkeys(names) if names.count(name) > 1] if len(set(names)) < len(names) else []
+    if doubles:
+        raise DataError(f"{origin} has more than one column named {list_names(doubles)}; column names must differ")
+
+
+def _choose_targets(names: Sequence[str], wanted: Wanted, origin: str) -> tuple[str, ...]:
+    target = wanted.target if wanted.target is not None else wanted.known_targets
+    if target is None:
+        return _find_conventional(names, wanted, origin)
+    targets = (target,) if isinstance(target, str) else target
+    if not wanted.need_targets:
+        return tuple(name for name in targets if name in names)
+    if len(set(targets)) < len(targets):
+        raise DataError(f"target={list(targets)} names a column twice; name each target once")
+    _check_present(targets, names, "target", origin)
+    return targets
+
+
+def _find_conventional(names: Sequence[str], wanted: Wanted, origin: str) -> tuple[str, ...]:
+    found = tuple(name for name in TARGET_NAMES if name in names)
+    if len(found) == 1 or not wanted.need_targets:
+        return found
+    if found:
+        raise DataError(f"{origin} has the columns {list_names(found)}, each of which could be the target; set target")
+    hint = " (the names are numbers: is the header line missing?)" if all(map(_is_number, names)) else ""
+    raise DataError(f"{origin} has no target column, its columns are {list_names(names)}{hint}; set target to one")
+
+
+def _check_present(expected: Sequence[str], names: Sequence[str], role: str, origin: str) -> None:
+    present = set(names)
+    missing = [name for name in expected if name not in present]
+    if missing:
+        advice = suggest(missing[0], names) or f"; its columns are {list_names(names)}"
+        raise DataError(f"{origin} has no {role} column {list_names(missing)}{advice}")
+
+
+def _is_number(name: str) -> bool:
+    try:
+        float(name)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,94 @@
+"""Opening files and reading their bytes: every foreign exception becomes a DataError here, and nowhere else."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from io import BufferedIOBase
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distbp.errors import DataError
+
+BLOCK_BYTES = 1 << 20
+LARGEST_DEFLATE_RATIO = 1032  # no deflate stream grows more than this when it is unpacked
+LONGEST_REASON = 200
+
+
+@contextmanager
+def reading(path: Path, expected: str) -> Iterator[None]:
+    """Turn whatever goes wrong while `path` is read as `expected` into a DataError."""
+    try:
+        yield
+    except DataError:
+        raise
+    except OSError as error:
+        reason = error.strerror or _first_line(error)
+        raise DataError(f"cannot read '{path}' as {expected}: {reason}; check the file and its permissions") from error
+    except Exception as error:  # decoders of damaged bytes raise nearly every type there is
+        reason = _first_line(error)
+        raise DataError(f"'{path}' is not {expected}: {reason}; it may be damaged or incomplete, write it again") from (
+            error
+        )
+
+
+def to_path(source: str) -> Path:
+    """Return the path that a user wrote, with `~` filled in."""
+    with reading(Path(source), "a path"):
+        return Path(source).expanduser()
+
+
+def check_file(path: Path) -> None:
+    """Raise DataError unless `path` is a regular file with something in it."""
+    with reading(path, "data"):
+        if not path.exists():
+            raise DataError(f"'{path}' does not exist" + (suggest(path.name, _siblings(path)) or "; check the path"))
+        if path.is_dir():
+            raise DataError(f"'{path}' is a directory; expected a file")
+        if not path.is_file():
+            raise DataError(f"'{path}' is a device or a pipe; expected a regular file")
+        if path.stat().st_size == 0:
+            raise DataError(f"'{path}' is an empty file (0 bytes); write it again")
+
+
+def read_exactly(stream: BufferedIOBase, num_bytes: int, origin: str) -> NDArray[np.uint8]:
+    """Return the `num_bytes` bytes that are left in `stream` as a (num_bytes,) array.
+
+    Raises DataError when there are fewer or more.
+    """
+    buffer = np.empty(num_bytes, np.uint8)
+    view = buffer.data
+    done = 0
+    while done < num_bytes:
+        count = stream.readinto(view[done : done + BLOCK_BYTES])
+        if not count:
+            raise DataError(f"{origin} ends after {done} of the {num_bytes} bytes its header announces; fetch it again")
+        done += count
+    if stream.read(1):
+        raise DataError(f"{origin} goes on after the {num_bytes} bytes its header announces; fetch it again")
+    return buffer
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Return `; did you mean '...'?` with the nearest known name, or an empty text when none is near."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def list_names(names: Iterable[str], limit: int = 12) -> str:
+    """Return names for a message, the first `limit` of them."""
+    names = list(names)
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return (", ".join(f"'{name}'" for name in names[:limit]) or "nothing") + more
+
+
+def _siblings(path: Path) -> list[str]:
+    return sorted(child.name for child in path.parent.iterdir()) if path.parent.is_dir() else []
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:LONGEST_REASON] if lines else type(error).__name__

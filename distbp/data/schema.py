@@ -1,0 +1,94 @@
+"""What a run remembers of its data, so that other data is read the same way."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
+
+from distbp.data.raw import SourceKind
+from distbp.errors import DataError
+from distbp.protocol.examples import Scaling
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The meaning of inputs and outputs; I inputs, O outputs.
+
+    input_shape: (28, 28) for images, (I,) otherwise.
+    feature_names, target_names: the columns of a CSV or Parquet file in order, else None.
+    classes: class number -> label; None for regression.
+    num_outputs: the number of classes, or of targets.
+    scaling: (I,) float64 arrays or none, measured on the training part.
+    """
+
+    source_kind: SourceKind
+    num_inputs: int
+    input_shape: tuple[int, ...]
+    feature_names: tuple[str, ...] | None
+    target_names: tuple[str, ...] | None
+    task: Literal["classification", "regression"]
+    classes: tuple[str | int | bool, ...] | None
+    num_outputs: int
+    scaling: Scaling
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything but the scaling in JSON's types."""
+        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "scaling"}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+    @classmethod
+    def from_json(cls, values: object, scaling: Scaling) -> Schema:
+        """Return the schema that `to_json` wrote; raises DataError for anything else."""
+        try:
+            stored = _StoredSchema.model_validate(values)
+        except ValidationError as error:
+            finding = error.errors(include_url=False)[0]
+            where = ".".join(map(str, finding["loc"])) or "the schema"
+            raise DataError(f"a run's data schema is damaged: {where}: {finding['msg']}; expected its own") from None
+        schema = cls(**{name: getattr(stored, name) for name in _StoredSchema.model_fields}, scaling=scaling)
+        if contradiction := _find_contradiction(schema):
+            raise DataError(f"a run's data schema contradicts itself: {contradiction}; it is damaged")
+        return schema
+
+
+_Count = Annotated[StrictInt, Field(gt=0)]
+_Names = tuple[StrictStr, ...]
+
+
+class _StoredSchema(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    source_kind: SourceKind
+    num_inputs: _Count
+    input_shape: tuple[_Count, ...]
+    feature_names: _Names | None
+    target_names: _Names | None
+    task: Literal["classification", "regression"]
+    classes: tuple[StrictBool | StrictInt | StrictStr, ...] | None
+    num_outputs: _Count
+
+
+def _find_contradiction(schema: Schema) -> str | None:
+    num_inputs = schema.num_inputs
+    if math.prod(schema.input_shape) != num_inputs or not schema.input_shape:
+        return f"input_shape={schema.input_shape} is not num_inputs={num_inputs} values"
+    if schema.feature_names is not None and len(schema.feature_names) != num_inputs:
+        return f"{len(schema.feature_names)} feature_names for num_inputs={num_inputs}"
+    if (schema.classes is None) != (schema.task == "regression"):
+        return f"task={schema.task} with classes={schema.classes}"
+    if schema.classes is not None and len(set(schema.classes)) != schema.num_outputs:
+        return f"{len(set(schema.classes))} classes for num_outputs={schema.num_outputs}"
+    return _find_scaling_contradiction(schema.scaling, num_inputs)
+
+
+def _find_scaling_contradiction(scaling: Scaling, num_inputs: int) -> str | None:
+    if scaling.shift is None and scaling.scale is None:
+        return None
+    if scaling.shift is None or scaling.scale is None:
+        return "scaling has only one of shift and scale"
+    if not scaling.shift.shape == scaling.scale.shape == (num_inputs,):
+        return f"scaling of shapes {scaling.shift.shape} and {scaling.scale.shape} for num_inputs={num_inputs}"
+    return None

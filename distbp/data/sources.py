@@ -1,0 +1,50 @@
+"""Which reader a source belongs to, told by its name: `digits`, a folder, or a file's suffix."""
+
+from __future__ import annotations
+
+from distbp.data.arrays import read_npy_pair, read_npz
+from distbp.data.digits import read_digits
+from distbp.data.idx import has_held_out_files, is_idx_name, read_idx_file, read_idx_folder
+from distbp.data.raw import RawExamples, Wanted
+from distbp.data.reading import check_file, reading, suggest, to_path
+from distbp.data.tables import read_csv, read_parquet
+from distbp.errors import DataError
+
+DIGITS = "digits"
+READERS = {".npz": read_npz, ".npy": read_npy_pair, ".csv": read_csv, ".parquet": read_parquet}
+SUPPORTED = "digits, a folder of IDX files, an IDX file, .npz, .npy, .csv or .parquet"
+
+
+def read_source(source: str, wanted: Wanted) -> RawExamples:
+    """Return the examples of any supported source.
+
+    Raises DataError when the source is missing, of no supported kind, damaged, or does not hold what is wanted.
+    """
+    if source == DIGITS:
+        return read_digits(wanted)
+    if "://" in source:
+        raise DataError(f"data source '{source}' is a URL; data are read from files, so copy or mount it")
+    path = to_path(source)
+    with reading(path, "data"):
+        is_folder, is_missing = path.is_dir(), not path.exists()
+    if is_folder:
+        return read_idx_folder(path, wanted)
+    if is_idx_name(path.name):
+        return read_idx_file(path, wanted)
+    reader = READERS.get(path.suffix.lower())
+    if reader is not None:
+        return reader(path, wanted)
+    if is_missing and (suggestion := suggest(source, [DIGITS])):
+        raise DataError(f"data source '{source}' does not exist{suggestion}")
+    check_file(path)
+    raise DataError(f"'{path}' has the suffix '{path.suffix}'; supported are {SUPPORTED}")
+
+
+def is_same_data(source: str, held_out_source: str) -> bool:
+    """Return whether held-out data would be read from the very files that `source` names for training."""
+    if DIGITS in (source, held_out_source):
+        return source == held_out_source
+    train, held_out = to_path(source), to_path(held_out_source)
+    with reading(held_out, "validation data"):
+        is_same = train.exists() and held_out.exists() and train.samefile(held_out)
+        return is_same and not (train.is_dir() and has_held_out_files(train))

@@ -1,0 +1,95 @@
+"""Losses of one example, and how the last layer's error delta = dC/dz follows from them.
+
+Shape legend: B examples, O outputs. Losses are per example; nobody here averages.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distbp.nn.activations import Activation
+
+
+class Loss(Protocol):
+    """The last layer's activation together with the cost of its outputs."""
+
+    def outputs(self, z: NDArray) -> NDArray:
+        """Return the outputs a (B, O) for z (B, O); may reuse z's memory."""
+        ...
+
+    def losses(self, z: NDArray, y: NDArray) -> NDArray:
+        """Return the loss of every example, (B,); z stays as it is."""
+        ...
+
+    def losses_and_delta(self, z: NDArray, y: NDArray) -> tuple[NDArray, NDArray]:
+        """Return the losses (B,) and delta = dC/dz (B, O); overwrites z."""
+        ...
+
+
+class CrossEntropy:
+    """Softmax cross-entropy: C = -log a_y with a = softmax(z). y: (B,) classes."""
+
+    def outputs(self, z: NDArray) -> NDArray:
+        """Return softmax(z)."""
+        z -= z.max(axis=1, keepdims=True)
+        np.exp(z, out=z)
+        z /= z.sum(axis=1, keepdims=True)
+        return z
+
+    def losses(self, z: NDArray, y: NDArray) -> NDArray:
+        """Return log(sum_j e^(z_j - max z)) - (z_y - max z)."""
+        return self.losses_and_delta(z.copy(), y)[0]
+
+    def losses_and_delta(self, z: NDArray, y: NDArray) -> tuple[NDArray, NDArray]:
+        """Return the losses and a - onehot(y)."""
+        examples = np.arange(len(z))
+        z -= z.max(axis=1, keepdims=True)
+        wanted = z[examples, y]
+        np.exp(z, out=z)
+        total = z.sum(axis=1, keepdims=True)
+        losses = np.log(total[:, 0]) - wanted
+        z /= total
+        z[examples, y] -= 1
+        return losses, z
+
+
+class SquaredError:
+    """The lesson's cost: C = sum_j (a_j - y_j)^2, without a factor 1/2, a = s(z).
+
+    y: (B, O) targets, or (B,) classes, whose wanted output is 1 for the class and 0 elsewhere.
+    """
+
+    def __init__(self, activation: Activation):
+        self._activation = activation
+
+    def outputs(self, z: NDArray) -> NDArray:
+        """Return s(z)."""
+        a = np.empty_like(z)
+        self._activation.apply(z, a)
+        return a
+
+    def losses(self, z: NDArray, y: NDArray) -> NDArray:
+        """Return sum_j (a_j - y_j)^2."""
+        off = _subtract_wanted(self.outputs(z), y)
+        losses: NDArray = np.einsum("bo,bo->b", off, off)
+        return losses
+
+    def losses_and_delta(self, z: NDArray, y: NDArray) -> tuple[NDArray, NDArray]:
+        """Return the losses and 2 (a - y) s'(z)."""
+        a = self.outputs(z)
+        delta = _subtract_wanted(a.copy(), y)
+        losses = np.einsum("bo,bo->b", delta, delta)
+        delta *= 2
+        self._activation.chain(delta, z, a)
+        return losses, delta
+
+
+def _subtract_wanted(a: NDArray, y: NDArray) -> NDArray:
+    if y.ndim == 1:
+        a[np.arange(len(a)), y] -= 1
+    else:
+        a -= y
+    return a

@@ -1,0 +1,139 @@
+"""The fully connected network: forward, backprop, and gradient sums written straight into the flat vector.
+
+Shape legend: B examples, I inputs and O outputs of a layer; W (O, I), b (O,), activations a (B, O).
+W[j, k] leads from neuron k of the layer before to neuron j. A layer's tensors are "0.weight", "0.bias", ...
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from distbp.config import Model as ModelConfig
+from distbp.nn.activations import activation
+from distbp.nn.initializers import initialize
+from distbp.nn.layout import Entry, Layout
+from distbp.nn.losses import CrossEntropy, Loss, SquaredError
+from distbp.nn.model import Sums, Views
+
+
+class MLP:
+    """A multilayer perceptron with one activation for its hidden layers.
+
+    Not for use by two threads at once: it keeps scratch arrays for each batch size it has met.
+    """
+
+    def __init__(self, sizes: tuple[int, ...], config: ModelConfig, loss: Loss, dtype: DTypeLike):
+        self.sizes = sizes
+        self.layout = Layout(
+            tuple(
+                entry
+                for layer, (num_inputs, num_outputs) in enumerate(itertools.pairwise(sizes))
+                for entry in (
+                    Entry(f"{layer}.weight", (num_outputs, num_inputs)),
+                    Entry(f"{layer}.bias", (num_outputs,), decays=False),
+                )
+            )
+        )
+        self._config = config
+        self._loss = loss
+        self._activation = activation(config.activation)
+        self._dtype = np.dtype(dtype)
+        self._num_layers = len(sizes) - 1
+        self._scratch: dict[int, list[_LayerScratch]] = {}
+
+    def init(self, parameters: Views, rng: np.random.Generator) -> None:
+        """Draw every layer's weights and biases, first layer first."""
+        for layer in range(self._num_layers):
+            initialize(self._config.init, parameters[f"{layer}.weight"], parameters[f"{layer}.bias"], rng)
+
+    def gradient_sums(
+        self, parameters: Views, x: NDArray, y: NDArray, gradient: Views, rng: np.random.Generator
+    ) -> Sums:
+        """Backprop: dC/dW and dC/db summed over the examples, by the chain rule from the last layer to the first.
+
+        delta_L = dC/dz_L;  dC/dW_l = delta_l^T a_(l-1);  dC/db_l = sum_B delta_l;
+        delta_(l-1) = (delta_l W_l) * s'(z_(l-1)).
+        """
+        masks = self._dropout_masks(len(x), rng)
+        a = self._forward(parameters, x, masks)
+        losses, delta = self._loss.losses_and_delta(self._layers(len(x))[-1].z, y)
+        for layer in reversed(range(self._num_layers)):
+            np.matmul(delta.T, a[layer], out=gradient[f"{layer}.weight"])
+            np.add.reduce(delta, axis=0, out=gradient[f"{layer}.bias"])
+            if layer > 0:
+                delta = self._pass_back(parameters[f"{layer}.weight"], delta, layer - 1, masks)
+        return Sums(float(np.add.reduce(losses, dtype=np.float64)), len(x))
+
+    def loss_sums(self, parameters: Views, x: NDArray, y: NDArray) -> Sums:
+        """Return the sums; an example is correct where the largest output is that of its class."""
+        z = self._outputs_before_activation(parameters, x)
+        correct = int(np.count_nonzero(z.argmax(axis=1) == y)) if y.ndim == 1 else 0
+        return Sums(float(np.add.reduce(self._loss.losses(z, y), dtype=np.float64)), len(x), correct)
+
+    def predict(self, parameters: Views, x: NDArray) -> NDArray:
+        """Return the outputs (B, O): softmax probabilities, sigmoid outputs, or values."""
+        return self._loss.outputs(self._outputs_before_activation(parameters, x).copy())
+
+    def _outputs_before_activation(self, parameters: Views, x: NDArray) -> NDArray:
+        self._forward(parameters, x, None)
+        return self._layers(len(x))[-1].z
+
+    def _forward(self, parameters: Views, x: NDArray, masks: list[NDArray] | None) -> list[NDArray]:
+        """Return the input of every layer, [x, a_1, ..., a_(L-1)]; the last z stays in the scratch."""
+        inputs = [x]
+        for layer, scratch in enumerate(self._layers(len(x))):
+            z = np.matmul(inputs[-1], parameters[f"{layer}.weight"].T, out=scratch.z)
+            z += parameters[f"{layer}.bias"]
+            if layer == self._num_layers - 1:
+                break
+            self._activation.apply(z, scratch.a)
+            inputs.append(scratch.a if masks is None else np.multiply(scratch.a, masks[layer], out=scratch.dropped))
+        return inputs
+
+    def _pass_back(self, weight: NDArray, delta: NDArray, layer: int, masks: list[NDArray] | None) -> NDArray:
+        """Return delta of hidden layer `layer`: what the neurons after it wish for, added up, times s'(z)."""
+        scratch = self._layers(len(delta))[layer]
+        before = np.matmul(delta, weight, out=scratch.delta)
+        if masks is not None:
+            before *= masks[layer]
+        self._activation.chain(before, scratch.z, scratch.a)
+        return before
+
+    def _dropout_masks(self, num_examples: int, rng: np.random.Generator) -> list[NDArray] | None:
+        """Return 0 or 1 / (1 - p) for every hidden activation ("inverted" dropout), None without dropout."""
+        p = self._config.dropout
+        if p == 0:
+            return None
+        keep = np.asarray(1 / (1 - p), self._dtype)
+        return [(rng.random((num_examples, size)) >= p) * keep for size in self.sizes[1:-1]]
+
+    def _layers(self, num_examples: int) -> list[_LayerScratch]:
+        layers = self._scratch.get(num_examples)
+        if layers is None:
+            layers = self._scratch[num_examples] = [
+                _LayerScratch(num_examples, size, self._dtype, self._activation.needs_z, self._config.dropout > 0)
+                for size in self.sizes[1:]
+            ]
+        return layers
+
+
+class _LayerScratch:
+    """Arrays (B, O) that one layer needs again and again: allocating them each time costs page faults."""
+
+    def __init__(self, num_examples: int, size: int, dtype: np.dtype, keeps_z: bool, drops: bool):
+        shape = (num_examples, size)
+        self.z = np.empty(shape, dtype)
+        self.a = np.empty(shape, dtype) if keeps_z else self.z
+        self.dropped = np.empty(shape, dtype) if drops else self.a
+        self.delta = np.empty(shape, dtype)
+
+
+def build_mlp(config: ModelConfig, num_inputs: int, num_outputs: int, is_classification: bool, dtype: DTypeLike) -> MLP:
+    """Return the network of `config`; with squared error its outputs are sigmoids for classes, values otherwise."""
+    loss: Loss = CrossEntropy()
+    if config.loss == "squared_error":
+        loss = SquaredError(activation("sigmoid" if is_classification else "identity"))
+    return MLP((num_inputs, *config.hidden, num_outputs), config, loss, dtype)

@@ -1,0 +1,55 @@
+"""The SGD update, written once for any slice of the flat vector. All arrays are (n,) of one dtype."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distbp.config import Optimizer
+
+
+def decay(
+    gradient: NDArray, parameters: NDArray, weight_decay: float, ranges: Iterable[tuple[int, int]], offset: int
+) -> None:
+    """Add weight_decay * w to the gradient in place, within those `ranges` of the flat vector that overlap.
+
+    gradient, parameters: the slice of the flat vector that begins at `offset`.
+    """
+    for start, stop in ranges:
+        part = slice(max(start - offset, 0), max(stop - offset, 0))
+        gradient[part] += weight_decay * parameters[part]
+
+
+def sgd(parameters: NDArray, velocity: NDArray, gradient: NDArray, learning_rate: float, optimizer: Optimizer) -> None:
+    """Update parameters w and velocity v in place; the gradient g is used up.
+
+    v <- momentum v + g;  w <- w - learning_rate v, or w - learning_rate (g + momentum v) with Nesterov
+    (Sutskever et al. 2013 in PyTorch's form, where the learning rate stays outside the velocity).
+    """
+    if optimizer.momentum == 0:
+        gradient *= learning_rate
+        parameters -= gradient
+        return
+    velocity *= optimizer.momentum
+    velocity += gradient
+    if optimizer.nesterov:
+        gradient += optimizer.momentum * velocity
+        gradient *= learning_rate
+    else:
+        np.multiply(velocity, learning_rate, out=gradient)
+    parameters -= gradient
+
+
+def sum_of_squares(block: NDArray) -> float:
+    """Return the sum of squares of one block, added up in float64."""
+    wide = block.astype(np.float64, copy=False)
+    return float(np.add.reduce(wide * wide))
+
+
+def clip_factor(sums_of_squares: Iterable[float], clip_norm: float) -> float:
+    """Return min(1, clip_norm / norm) for the norm whose squared blocks are given; fsum needs no fixed order."""
+    norm = math.sqrt(math.fsum(sums_of_squares))
+    return min(1.0, clip_norm / norm) if norm > 0 else 1.0

@@ -1,0 +1,29 @@
+"""All randomness: every draw is keyed by (seed, purpose, indices), never "the next number of a shared stream"."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Purpose(IntEnum):
+    """What a stream of random numbers is for; the numbers are part of the recipe and never change."""
+
+    INIT = 0
+    ORDER = 1
+    DROPOUT = 2
+    SPLIT = 3
+
+
+def stream(seed: int, purpose: Purpose, first: int = 0, second: int = 0) -> np.random.Generator:
+    """Return the generator that belongs to this key alone (Philox, Salmon et al. 2011: key and counter)."""
+    key = np.array([seed, purpose], dtype=np.uint64)
+    counter = np.array([0, 0, first, second], dtype=np.uint64)
+    return np.random.Generator(np.random.Philox(key=key, counter=counter))
+
+
+def epoch_order(seed: int, epoch: int, num_examples: int) -> NDArray[np.int64]:
+    """Return the order of the examples in one epoch: a permutation of 0 .. num_examples - 1, int64."""
+    return stream(seed, Purpose.ORDER, epoch).permutation(num_examples)

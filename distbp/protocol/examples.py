@@ -1,0 +1,74 @@
+"""The training arrays as workers hold them: read-only, raw, shared; floats are made per microbatch.
+
+Shape legend: N rows in the arrays, n of them selected, B in a microbatch, I inputs, O outputs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+NUM_SAMPLED_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """The affine map from raw features to inputs: (x - shift) * scale.
+
+    shift, scale: (I,) float64, measured on the training part; both None for raw features as they are.
+    """
+
+    shift: NDArray[np.float64] | None = None
+    scale: NDArray[np.float64] | None = None
+
+    def cast(self, dtype: DTypeLike) -> Scaling:
+        """Return the same map with its arrays in `dtype`, so that applying it makes no float64 in between."""
+        if self.shift is None or self.scale is None:
+            return self
+        return Scaling(self.shift.astype(dtype), self.scale.astype(dtype))
+
+    def apply(self, raw: NDArray, dtype: DTypeLike) -> NDArray:
+        """Return (B, I) raw features as (B, I) inputs in `dtype`; `self` should have been cast to it."""
+        x = raw.astype(dtype)
+        if self.shift is not None and self.scale is not None:
+            x -= self.shift
+            x *= self.scale
+        return x
+
+
+@dataclass(frozen=True)
+class Examples:
+    """A selection of rows from shared arrays.
+
+    x: (N, I) raw features of any real dtype, possibly memory-mapped.
+    y: (N,) int64 class numbers, or (N, O) float64 targets.
+    rows: (n,) int64, ascending: the rows that belong to this selection; example i is row rows[i].
+    """
+
+    x: NDArray
+    y: NDArray
+    rows: NDArray[np.int64]
+    scaling: Scaling = Scaling()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, indices: NDArray[np.int64] | slice, dtype: DTypeLike) -> tuple[NDArray, NDArray]:
+        """Return the inputs (B, I) in `dtype` and the targets (B,) int64 or (B, O) in `dtype` of some examples."""
+        rows = self.rows[indices]
+        y = self.y[rows]
+        return self.scaling.apply(self.x[rows], dtype), y if y.ndim == 1 else y.astype(dtype)
+
+    def fingerprint(self) -> str:
+        """Return a SHA-256 over shapes, dtypes, the row selection and up to 1,024 evenly spaced examples.
+
+        A cheap witness that a resumed run sees the data that it started with.
+        """
+        sampled = self.rows[:: max(1, len(self.rows) // NUM_SAMPLED_ROWS)]
+        sha = hashlib.sha256(f"{self.x.shape} {self.x.dtype} {self.y.shape} {self.y.dtype}".encode())
+        for array in (self.rows, self.x[sampled], self.y[sampled]):
+            sha.update(np.ascontiguousarray(array).data)
+        return sha.hexdigest()

@@ -1,0 +1,122 @@
+"""What driver, workers and parameter server say to each other: small frozen values, nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from numpy.typing import NDArray
+
+from distbp.config import Optimizer
+from distbp.nn.build import ModelSpec
+from distbp.protocol.examples import Examples
+
+
+@dataclass(frozen=True)
+class WorkerTask:
+    """All that a worker needs besides the parameters."""
+
+    model: ModelSpec
+    train: Examples
+    validation: Examples | None
+    seed: int
+    microbatch_size: int
+    num_threads: int
+
+
+@dataclass(frozen=True)
+class ServerTask:
+    """All that a parameter server needs besides its state. decayed_ranges: where weight decay acts."""
+
+    optimizer: Optimizer
+    decayed_ranges: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class TrainState:
+    """Everything that the next step depends on. parameters, velocity: (num_parameters,)."""
+
+    step: int
+    parameters: NDArray
+    velocity: NDArray
+
+
+@dataclass(frozen=True)
+class StepOrder:
+    """One step: the examples at positions [start, stop) of the epoch's order, and the learning rate.
+
+    step counts from 0; committing it takes the state from `step` to `step + 1` steps done.
+    """
+
+    step: int
+    epoch: int
+    start: int
+    stop: int
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The microbatches [start, stop) of a batch of `num_microbatches` that one worker holds in one step."""
+
+    start: int
+    stop: int
+    num_microbatches: int
+
+
+@dataclass(frozen=True)
+class Partial:
+    """The un-averaged sums over one whole subtree of microbatches, [start, stop).
+
+    gradient: (num_parameters,). In one process it is a view that the worker's next call overwrites.
+    """
+
+    start: int
+    stop: int
+    gradient: NDArray
+    loss: float
+    num_examples: int
+
+
+@dataclass(frozen=True)
+class ShardResult:
+    """What one worker sends to the server in one step, and the seconds it computed."""
+
+    partials: tuple[Partial, ...]
+    compute_s: float
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What the driver learns of one step; step is the number of steps done after it.
+
+    loss: mean over the batch, before the update. checksum: of the parameters after it, 16 hex digits.
+    committed: False when the loss was not finite, and the parameters stayed as they were.
+    Seconds: compute_s of the slowest worker; commit_s of the server; wait_s the rest since the last commit.
+    """
+
+    step: int
+    epoch: int
+    loss: float
+    num_examples: int
+    checksum: str
+    committed: bool
+    compute_s: float
+    wait_s: float
+    commit_s: float
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A copy of the server's state, with the reports of its newest steps in case they never arrived."""
+
+    state: TrainState
+    reports: tuple[StepReport, ...]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Loss and accuracy over a set of examples; accuracy is None for regression."""
+
+    loss: float
+    accuracy: float | None
+    num_examples: int

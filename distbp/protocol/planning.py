@@ -1,0 +1,47 @@
+"""Pure functions of the plan: which examples a step takes, and which microbatches each worker takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from distbp.config import Recipe
+from distbp.nn.schedules import learning_rate
+from distbp.protocol.messages import Shard, StepOrder
+
+EVALUATION_CHUNK = 256
+"""Examples per unit of evaluation; fixed, so that a validation loss has the same bits wherever it was computed."""
+
+
+def steps_per_epoch(recipe: Recipe, num_examples: int) -> int:
+    """Return how many batches make an epoch; the last may be short."""
+    return -(-num_examples // recipe.global_batch_size)
+
+
+def step_order(recipe: Recipe, step: int, num_examples: int) -> StepOrder:
+    """Return the order for `step`, counted from 0 over the whole run."""
+    num_steps = steps_per_epoch(recipe, num_examples)
+    epoch, batch = divmod(step, num_steps)
+    start = batch * recipe.global_batch_size
+    stop = min(start + recipe.global_batch_size, num_examples)
+    return StepOrder(step, epoch, start, stop, learning_rate(recipe, step, num_steps))
+
+
+def num_microbatches(num_examples: int, microbatch_size: int) -> int:
+    """Return how many microbatches a batch of `num_examples` is cut into; the last may be short."""
+    return -(-num_examples // microbatch_size)
+
+
+def shards(count: int, num_workers: int) -> tuple[Shard, ...]:
+    """Return a shard for each worker: consecutive, together all `count` microbatches, sizes differing by at most 1.
+
+    Workers beyond the number of microbatches get an empty shard.
+    """
+    bounds = [count * i // num_workers for i in range(num_workers + 1)]
+    return tuple(Shard(bounds[i], bounds[i + 1], count) for i in range(num_workers))
+
+
+def split(shard: Shard, parts: int) -> Iterator[Shard]:
+    """Yield up to `parts` non-empty shards that together are `shard`, for threads that share it."""
+    size = shard.stop - shard.start
+    for part in shards(size, min(parts, size)) if size else ():
+        yield Shard(shard.start + part.start, shard.start + part.stop, shard.num_microbatches)

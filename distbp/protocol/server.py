@@ -1,0 +1,154 @@
+"""The parameter server: holds the train state, adds the partials along the tree, and commits each step once."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distbp.nn import tree
+from distbp.nn.digests import BLOCK, block_checksum
+from distbp.nn.sgd import clip_factor, decay, sgd, sum_of_squares
+from distbp.protocol.messages import (
+    Partial,
+    ServerTask,
+    ShardResult,
+    Snapshot,
+    StepOrder,
+    StepReport,
+    TrainState,
+)
+
+NUM_REMEMBERED_REPORTS = 256
+
+
+class ParameterServer:
+    """Averages the workers' gradients and applies the SGD update, block by block of the flat vector.
+
+    Built from a state, so that a new server continues where an old one stood.
+    """
+
+    def __init__(self, task: ServerTask, state: TrainState):
+        self._task = task
+        self._step = state.step
+        self._parameters = state.parameters.copy()
+        self._velocity = state.velocity.copy()
+        self._gradient = np.empty_like(state.parameters) if task.optimizer.clip_norm is not None else None
+        self._reports: deque[StepReport] = deque(maxlen=NUM_REMEMBERED_REPORTS)
+        self._last_commit = time.perf_counter()
+
+    @property
+    def parameters(self) -> NDArray:
+        """The current parameters (num_parameters,); the next commit changes them in place."""
+        return self._parameters
+
+    def commit(self, order: StepOrder, results: Sequence[ShardResult]) -> StepReport:
+        """Apply the step once: committing a step again returns the report of the first time.
+
+        Raises ValueError if the order is not the next step, or the partials do not make up its batch.
+        """
+        if order.step < self._step:
+            return self._report_of(order.step + 1)
+        if order.step > self._step:
+            raise ValueError(f"step {order.step} was committed while step {self._step} is next")
+        began = time.perf_counter()
+        sums = _Sums.of([partial for result in results for partial in result.partials])
+        committed = math.isfinite(sums.loss)
+        checksum = self._apply(sums, order.learning_rate) if committed else 0
+        compute_s = max(result.compute_s for result in results)
+        return self._close_step(order, sums, committed, checksum, compute_s, began)
+
+    def snapshot(self) -> Snapshot:
+        """Return a copy of the state and the newest reports."""
+        state = TrainState(self._step, self._parameters.copy(), self._velocity.copy())
+        return Snapshot(state, tuple(self._reports))
+
+    def _apply(self, sums: _Sums, learning_rate: float) -> int:
+        """Average, decay, clip and step; returns the checksum of the new parameters."""
+        clip = self._clip_factor(sums)
+        checksum = 0
+        with np.errstate(all="ignore"):  # divergence shows in the next loss
+            for index in range(-(-len(self._parameters) // BLOCK)):
+                block = slice(index * BLOCK, (index + 1) * BLOCK)
+                gradient = self._averaged(sums, block) if self._gradient is None else self._gradient[block]
+                if clip < 1:
+                    gradient *= clip
+                sgd(self._parameters[block], self._velocity[block], gradient, learning_rate, self._task.optimizer)
+                checksum += block_checksum(self._parameters[block], index)
+        return checksum % (1 << 64)
+
+    def _clip_factor(self, sums: _Sums) -> float:
+        """Return the factor that clips the averaged gradient, which is then kept for the update; 1 without clipping."""
+        clip_norm = self._task.optimizer.clip_norm
+        if clip_norm is None or self._gradient is None:
+            return 1.0
+        squares = []
+        for start in range(0, len(self._gradient), BLOCK):
+            block = slice(start, start + BLOCK)
+            self._gradient[block] = self._averaged(sums, block)
+            squares.append(sum_of_squares(self._gradient[block]))
+        return clip_factor(squares, clip_norm)
+
+    def _averaged(self, sums: _Sums, block: slice) -> NDArray:
+        """Return the batch's mean gradient with weight decay, one block of it, a new array."""
+        parameters = self._parameters[block]
+        gradient = sums.gradient(block)
+        gradient /= sums.num_examples
+        if self._task.optimizer.weight_decay > 0:
+            decay(gradient, parameters, self._task.optimizer.weight_decay, self._task.decayed_ranges, block.start)
+        return gradient
+
+    def _close_step(
+        self, order: StepOrder, sums: _Sums, committed: bool, checksum: int, compute_s: float, began: float
+    ) -> StepReport:
+        now = time.perf_counter()
+        report = StepReport(
+            step=order.step + 1,
+            epoch=order.epoch,
+            loss=sums.loss / sums.num_examples,
+            num_examples=sums.num_examples,
+            checksum=f"{checksum:016x}",
+            committed=committed,
+            compute_s=compute_s,
+            wait_s=max(0.0, began - self._last_commit - compute_s),
+            commit_s=now - began,
+        )
+        self._last_commit = now
+        if committed:
+            self._step += 1
+            self._reports.append(report)
+        return report
+
+    def _report_of(self, step: int) -> StepReport:
+        for report in self._reports:
+            if report.step == step:
+                return report
+        raise ValueError(f"step {step} was committed long ago, its report is gone")
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """The partials of one whole batch and the order in which the tree adds them."""
+
+    partials: tuple[Partial, ...]
+    additions: tuple[tuple[int, int], ...]
+    loss: float
+    num_examples: int
+
+    @classmethod
+    def of(cls, partials: list[Partial]) -> _Sums:
+        partials.sort(key=lambda partial: partial.start)
+        nodes = tuple((partial.start, partial.stop) for partial in partials)
+        additions = tree.merge_order(nodes, (0, nodes[-1][1]))
+        loss = tree.merge([partial.loss for partial in partials], additions, lambda a, b: a + b)
+        return cls(tuple(partials), additions, loss, sum(partial.num_examples for partial in partials))
+
+    def gradient(self, block: slice) -> NDArray:
+        """Return one block of the gradient sum, a new array; the partials stay as they are."""
+        values = [partial.gradient[block] for partial in self.partials]
+        return tree.merge(values, self.additions, np.add) if self.additions else values[0].copy()

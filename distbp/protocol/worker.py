@@ -1,0 +1,133 @@
+"""The worker: holds the training arrays read-only and computes partials on its shard of every batch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distbp.nn import tree
+from distbp.nn.model import Sums
+from distbp.nn.streams import Purpose, epoch_order, stream
+from distbp.protocol.messages import Partial, Shard, ShardResult, StepOrder, WorkerTask
+from distbp.protocol.planning import EVALUATION_CHUNK, split
+
+T = TypeVar("T")
+
+
+class Worker:
+    """Computes gradients for one shard at a time, in `num_threads` threads.
+
+    `compute` is a pure function of (parameters, order, shard): a lost worker loses only time.
+    """
+
+    def __init__(self, task: WorkerTask):
+        self._task = task
+        self._threads = [_Thread(task) for _ in range(task.num_threads)]
+        self._pool = ThreadPoolExecutor(task.num_threads) if task.num_threads > 1 else None
+        self._order_epoch = -1
+        self._order: NDArray[np.int64] = np.empty(0, np.int64)
+
+    def compute(self, parameters: NDArray, order: StepOrder, shard: Shard) -> ShardResult:
+        """Return the partials of every whole subtree inside `shard`; their arrays are valid until the next call."""
+        began = time.perf_counter()
+        batch = self._batch(order)
+        found = self._map(lambda thread, piece: thread.compute(parameters, batch, order.step, piece), shard)
+        partials = [partial for piece in found for partial in piece]
+        if len(found) > 1:
+            partials = _merge_threads(partials, shard)
+        return ShardResult(tuple(partials), time.perf_counter() - began)
+
+    def evaluate(self, parameters: NDArray, shard: Shard) -> list[Sums]:
+        """Return the sums over each evaluation chunk of the validation examples in `shard`, in order."""
+        found = self._map(lambda thread, piece: thread.evaluate(parameters, piece), shard)
+        return [sums for piece in found for sums in piece]
+
+    def _map(self, call: Callable[[_Thread, Shard], list[T]], shard: Shard) -> list[list[T]]:
+        """Return call(thread, piece) for every thread that has a piece of `shard`, in order."""
+        pieces = list(split(shard, len(self._threads)))
+        if self._pool is None or len(pieces) < 2:
+            return [call(self._threads[0], piece) for piece in pieces]
+        return list(self._pool.map(call, self._threads, pieces))
+
+    def _batch(self, order: StepOrder) -> NDArray[np.int64]:
+        """Return the indices of the batch's examples, ascending: a batch is a set."""
+        if order.epoch != self._order_epoch:
+            self._order = epoch_order(self._task.seed, order.epoch, len(self._task.train))
+            self._order_epoch = order.epoch
+        return np.sort(self._order[order.start : order.stop])
+
+
+class _Thread:
+    """One thread's model and gradient buffers."""
+
+    def __init__(self, task: WorkerTask):
+        self._task = task
+        self._model = task.model.build()
+        self._dtype = np.dtype(task.model.dtype)
+        self._buffers: list[NDArray] = []
+        self._num_used = 0
+        self._train = task.train
+        self._validation = task.validation
+
+    def compute(self, parameters: NDArray, batch: NDArray[np.int64], step: int, shard: Shard) -> list[Partial]:
+        """Return one partial for each whole subtree inside `shard`."""
+        self._num_used = 0
+        views = self._model.layout.views(parameters)
+        size = self._task.microbatch_size
+
+        def leaf(microbatch: int) -> Partial:
+            gradient = self._next_buffer()
+            x, y = self._train.take(batch[microbatch * size : (microbatch + 1) * size], self._dtype)
+            rng = stream(self._task.seed, Purpose.DROPOUT, step, microbatch)
+            sums = self._model.gradient_sums(views, x, y, self._model.layout.views(gradient), rng)
+            return Partial(microbatch, microbatch + 1, gradient, sums.loss, sums.num_examples)
+
+        def add(left: Partial, right: Partial) -> Partial:
+            self._num_used -= 1  # the right one's buffer was handed out last
+            return add_partials(left, right)
+
+        with np.errstate(all="ignore"):  # divergence shows in the loss, which the server checks
+            return [
+                tree.reduce_leaves(start, stop, leaf, add)
+                for start, stop in tree.cover(shard.start, shard.stop, shard.num_microbatches)
+            ]
+
+    def evaluate(self, parameters: NDArray, shard: Shard) -> list[Sums]:
+        """Return the sums over each evaluation chunk in `shard`."""
+        assert self._validation is not None  # the driver asks only when there is validation data
+        views = self._model.layout.views(parameters)
+        found = []
+        for chunk in range(shard.start, shard.stop):
+            x, y = self._validation.take(slice(chunk * EVALUATION_CHUNK, (chunk + 1) * EVALUATION_CHUNK), self._dtype)
+            with np.errstate(all="ignore"):
+                found.append(self._model.loss_sums(views, x, y))
+        return found
+
+    def _next_buffer(self) -> NDArray:
+        if self._num_used == len(self._buffers):
+            self._buffers.append(np.empty(self._model.layout.num_parameters, self._dtype))
+        self._num_used += 1
+        return self._buffers[self._num_used - 1]
+
+
+def add_partials(left: Partial, right: Partial) -> Partial:
+    """Return the partial over both subtrees, written into the left one's gradient."""
+    np.add(left.gradient, right.gradient, out=left.gradient)
+    return Partial(
+        left.start, right.stop, left.gradient, left.loss + right.loss, left.num_examples + right.num_examples
+    )
+
+
+def _merge_threads(partials: Sequence[Partial], shard: Shard) -> list[Partial]:
+    """Return the partials of a shard's whole subtrees from those that its threads computed."""
+    merged = []
+    for start, stop in tree.cover(shard.start, shard.stop, shard.num_microbatches):
+        inside = [partial for partial in partials if start <= partial.start < stop]
+        additions = tree.merge_order(tuple((p.start, p.stop) for p in inside), (start, stop))
+        merged.append(tree.merge(inside, additions, add_partials))
+    return merged

@@ -1,0 +1,154 @@
+"""A run on disk: <storage>/<name>/ with its configuration, numerics, logs, checkpoints and result.
+
+    config.yaml   numerics.json   steps.jsonl   events.jsonl   lock.json   checkpoints/   result.json
+
+config.yaml is what makes a folder a run: it is there from the start or the run is not there at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from distbp.config import Config, parse_config
+from distbp.errors import CheckpointError, ConfigError, StorageError
+from distbp.run.folder import Folder, join_url, open_folder
+from distbp.run.json_text import decode_object, encode_document
+from distbp.run.lock import HEARTBEAT_S, RunLock, is_driver_alive
+from distbp.run.names import describe_missing_run, list_runs, validate_name
+from distbp.run.records import StepRecord, parse_events, parse_steps
+
+CONFIG_FILE = "config.yaml"
+NUMERICS_FILE = "numerics.json"
+STEPS_FILE = "steps.jsonl"
+EVENTS_FILE = "events.jsonl"
+RESULT_FILE = "result.json"
+
+
+class RunDirectory:
+    """One run's folder; `create` or `open` it.
+
+    url: <storage>/<name> as the user wrote it. name: the last part. folder: for the other classes of `run`.
+    """
+
+    def __init__(self, folder: Folder) -> None:
+        self.folder = folder
+        self.url = folder.url
+        self.name = folder.name
+        self._lock: RunLock | None = None
+
+    @classmethod
+    def create(cls, storage: str, name: str, config: Config, numerics: Mapping[str, object]) -> RunDirectory:
+        """Return a new run with its configuration and numerics written.
+
+        Raises ConfigError for a bad name, CheckpointError if the name is taken, StorageError if it cannot be written.
+        """
+        validate_name(name)
+        parent = _open_storage(storage)
+        folder = parent.child(name)
+        if folder.is_file() or folder.names():
+            raise CheckpointError(f"'{folder.url}' already exists; resume it, or choose another name")
+
+        def fill(new: Folder) -> None:
+            new.write(NUMERICS_FILE, encode_document(numerics))
+            new.write(CONFIG_FILE, _to_yaml(config))
+
+        parent.publish(name, fill)
+        return cls(folder)
+
+    @classmethod
+    def open(cls, url: str) -> RunDirectory:
+        """Return the run at `url`; raises CheckpointError if there is none, saying which runs are near."""
+        folder = open_folder(url.rstrip("/") or url)
+        if folder.size_bytes(CONFIG_FILE) is None:
+            raise CheckpointError(describe_missing_run(folder, CONFIG_FILE))
+        return cls(folder)
+
+    @staticmethod
+    def exists(storage: str, name: str) -> bool:
+        """Return whether `storage` holds a run of that name."""
+        validate_name(name)
+        return _open_storage(storage).child(name).size_bytes(CONFIG_FILE) is not None
+
+    @staticmethod
+    def list_names(storage: str) -> list[str]:
+        """Return the sorted names of the runs in `storage`; [] if it does not exist."""
+        return list_runs(_open_storage(storage), CONFIG_FILE)
+
+    def read_config(self) -> Config:
+        """Return the configuration the run was started with; raises CheckpointError if it is damaged."""
+        url = join_url(self.url, CONFIG_FILE)
+        try:
+            values = yaml.safe_load(self._read(CONFIG_FILE))
+            if not isinstance(values, dict):
+                raise ValueError(f"it holds {values!r:.40}")
+            return parse_config(values, origin="it")
+        except (ConfigError, yaml.YAMLError, ValueError, RecursionError) as error:
+            reason = " ".join(str(error).split())
+            raise CheckpointError(f"'{url}' is damaged: {reason}; expected the file as the run wrote it") from None
+
+    def read_numerics(self) -> dict[str, Any]:
+        """Return the numerics fingerprint the run was started with."""
+        return self._decode(NUMERICS_FILE, self._read(NUMERICS_FILE))
+
+    def write_result(self, result: Mapping[str, object]) -> None:
+        """Write or replace result.json; numbers that are not finite become strings such as "NaN"."""
+        self.folder.write(RESULT_FILE, encode_document(result))
+
+    def read_result(self) -> dict[str, Any] | None:
+        """Return the result, None if the run has not ended."""
+        content = self.folder.read(RESULT_FILE)
+        return None if content is None else self._decode(RESULT_FILE, content)
+
+    def read_steps(self) -> list[StepRecord]:
+        """Return one record a step, ascending: the last written of each, none of a part that was abandoned."""
+        return parse_steps(self.folder.read(STEPS_FILE) or b"", join_url(self.url, STEPS_FILE))
+
+    def read_events(self) -> list[dict[str, Any]]:
+        """Return the events in the order they happened; each has at least `time` and `kind`."""
+        return parse_events(self.folder.read(EVENTS_FILE) or b"", join_url(self.url, EVENTS_FILE))
+
+    def lock(self, heartbeat_s: float = HEARTBEAT_S) -> RunLock:
+        """Return a lock to enter with `with`: only one driver at a time may write to a run."""
+        self._lock = RunLock(self.folder, heartbeat_s)
+        return self._lock
+
+    def is_locked(self) -> bool:
+        """Return whether a living driver, anywhere, holds the lock."""
+        return is_driver_alive(self.folder)
+
+    @property
+    def holds_lock(self) -> bool:
+        """Whether the lock was taken with this object and is held."""
+        return self._lock is not None and self._lock.is_held
+
+    def check_lock(self) -> None:
+        """Raise CheckpointError if a lock taken with this object was lost to another driver."""
+        if self._lock is not None:
+            self._lock.check()
+
+    def _read(self, name: str) -> bytes:
+        content = self.folder.read(name)
+        if content is None:
+            raise CheckpointError(f"run '{self.url}' has no {name}; was it copied incompletely? copy it again")
+        return content
+
+    def _decode(self, name: str, content: bytes) -> dict[str, Any]:
+        try:
+            return decode_object(content)
+        except ValueError as error:
+            raise CheckpointError(f"'{join_url(self.url, name)}' is damaged: {error}; expected JSON") from None
+
+
+def _open_storage(storage: str) -> Folder:
+    folder = open_folder(storage)
+    if folder.is_file():
+        raise StorageError(f"storage '{storage}' is a file; expected a folder, choose another storage")
+    return folder
+
+
+def _to_yaml(config: Config) -> bytes:
+    values = config.model_dump(mode="json")
+    return yaml.safe_dump(values, sort_keys=False, default_flow_style=None, allow_unicode=True).encode()

@@ -1,0 +1,46 @@
+"""Ctrl-C and SIGTERM as a request: the step under way is finished first."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from distbp.errors import InterruptedRunError, TerminatedRunError
+
+
+class StopRequest:
+    """Whether a signal has asked the run to stop."""
+
+    def __init__(self) -> None:
+        self._signal: int | None = None
+
+    def __bool__(self) -> bool:
+        return self._signal is not None
+
+    def receive(self, signum: int, _frame: FrameType | None) -> None:
+        """Note the signal; a second Ctrl-C interrupts at once."""
+        if self._signal is not None and signum == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._signal = signum
+
+    def error(self, message: str) -> InterruptedRunError:
+        """Return the exception that says so, with the exit code of the signal."""
+        return TerminatedRunError(message) if self._signal == signal.SIGTERM else InterruptedRunError(message)
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[StopRequest]:
+    """Yield a request that SIGINT and SIGTERM set, until the block ends; outside the main thread nothing sets it."""
+    request = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+    before = {number: signal.signal(number, request.receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,160 @@
+"""A folder on a local (or mounted) filesystem: written aside, synced, renamed."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from distbp.run.folder import TEMPORARY_PREFIX, Folder, join_url, parent_url
+from distbp.run.storage_errors import translate_storage_errors
+
+
+class LocalFolder(Folder):
+    """A folder on a local filesystem; see Folder."""
+
+    flush_interval_s = 1.0
+
+    def __init__(self, path: Path, url: str) -> None:
+        self.url = url
+        self.path = path
+
+    @property
+    def name(self) -> str:
+        """The last part of its path."""
+        return self.path.name
+
+    @property
+    def parent(self) -> LocalFolder:
+        """The folder it is in."""
+        return LocalFolder(self.path.parent, parent_url(self.url) or str(self.path.parent))
+
+    def child(self, name: str) -> LocalFolder:
+        """Return the folder `name` in it."""
+        return LocalFolder(self.path / name, join_url(self.url, name))
+
+    def local_path(self, name: str) -> Path:
+        """Return the path of a file in it."""
+        return self.path / name
+
+    def is_file(self) -> bool:
+        """Return whether its own path is that of a file."""
+        with translate_storage_errors("look at", self.url):
+            return self.path.exists() and not self.path.is_dir()
+
+    def names(self) -> list[str]:
+        """Return the sorted names in it; [] if it does not exist or is a file."""
+        with translate_storage_errors("list", self.url), suppress(FileNotFoundError, NotADirectoryError):
+            return sorted(path.name for path in self.path.iterdir())
+        return []
+
+    def size_bytes(self, name: str) -> int | None:
+        """Return the size of a file, None if there is none."""
+        with translate_storage_errors("look at", join_url(self.url, name)):
+            path = self.path / name
+            return path.stat().st_size if path.is_file() else None
+
+    def read(self, name: str) -> bytes | None:
+        """Return the content of a file, None if there is none."""
+        with (
+            translate_storage_errors("read", join_url(self.url, name)),
+            suppress(FileNotFoundError, NotADirectoryError),
+        ):
+            return (self.path / name).read_bytes()
+        return None
+
+    def write(self, name: str, content: bytes, sync: bool = True) -> None:
+        """Replace a file at once, by a rename."""
+        aside = self.path / _make_temporary_name(name)
+        with translate_storage_errors("write", join_url(self.url, name)):
+            try:
+                aside.write_bytes(content)
+                if sync:
+                    sync_path(aside)
+                aside.replace(self.path / name)
+            finally:
+                aside.unlink(missing_ok=True)
+            if sync:
+                sync_path(self.path)
+
+    def write_new(self, name: str, content: bytes) -> bool:
+        """Write a file if there is none; of two processes that try, one gets True."""
+        with translate_storage_errors("write", join_url(self.url, name)), suppress(FileExistsError):
+            with (self.path / name).open("xb") as file:
+                file.write(content)
+            return True
+        return False
+
+    def append(self, name: str, content: bytes) -> None:
+        """Append all of `content` or nothing of it."""
+        with (
+            translate_storage_errors("write", join_url(self.url, name)),
+            (self.path / name).open("ab", buffering=0) as file,
+        ):
+            size = file.tell()
+            try:
+                _write_all(file.fileno(), content)
+            except OSError:
+                file.truncate(size)
+                raise
+
+    def publish(self, name: str, fill: Callable[[Folder], None]) -> None:
+        """Create the folder `name` complete, by filling a hidden sibling and renaming it."""
+        aside = self.child(_make_temporary_name(name))
+        with translate_storage_errors("write", join_url(self.url, name)):
+            aside.path.mkdir(parents=True)
+            try:
+                fill(aside)
+                sync_path(aside.path)
+                aside.path.rename(self.path / name)
+            finally:
+                shutil.rmtree(aside.path, ignore_errors=True)
+            sync_path(self.path)
+
+    def remove(self, name: str) -> None:
+        """Remove a file or a whole folder; fine if there is none."""
+        path = self.path / name
+        with translate_storage_errors("remove", join_url(self.url, name)), suppress(FileNotFoundError):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+    @contextmanager
+    def exclusively(self) -> Iterator[None]:
+        """Hold the folder's own flock, which the kernel frees when a process dies."""
+        with translate_storage_errors("lock", self.url):
+            descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            with suppress(OSError):  # some network filesystems have no locks: write_new still admits only one
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def sync_path(path: Path) -> None:
+    """Wait until a file, or a folder's list of names, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some mounted filesystems cannot sync a folder
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _make_temporary_name(name: str) -> str:
+    return f"{TEMPORARY_PREFIX}{name}-{secrets.token_hex(4)}"
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]

@@ -1,0 +1,127 @@
+"""One driver at a time: lock.json in the run's folder, kept alive by a heartbeat."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import suppress
+from typing import Self
+
+from distbp.errors import CheckpointError, StorageError
+from distbp.run.folder import Folder, remove_temporaries
+from distbp.run.owner import STALE_AFTER_S, LockOwner, Sign
+
+LOCK_FILE = "lock.json"
+HEARTBEAT_S = 5.0
+
+
+def is_driver_alive(folder: Folder) -> bool:
+    """Return whether a living driver, this process included, holds the lock of the run in `folder`."""
+    owner = LockOwner.decode(folder.read(LOCK_FILE))
+    return owner is not None and owner.examine(observer=LockOwner.of_this_process()) is Sign.ALIVE
+
+
+class RunLock:
+    """The right to write to a run; `with run.lock():` holds it.
+
+    A lock whose process is gone is taken over at once. One from another machine that has been silent for 60 s is
+    watched for two heartbeats first, so that clocks that differ cannot cost a living driver its run.
+    On local filesystems two processes never both get it. On object stores that depends on the store's
+    create-if-absent; without it there is a window of one round trip.
+    """
+
+    def __init__(self, folder: Folder, heartbeat_s: float = HEARTBEAT_S) -> None:
+        self._folder = folder
+        self._heartbeat_s = heartbeat_s
+        self._owner = LockOwner.of_this_process()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._is_lost = False
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it was acquired, not released and, as far as is known, not lost."""
+        return self._thread is not None and not self._is_lost
+
+    def acquire(self) -> None:
+        """Take the lock; raises CheckpointError naming the process that has it."""
+        silent = self._try_to_acquire(tolerated=None)
+        if silent is not None:
+            time.sleep(2 * self._heartbeat_s)
+            still_there = self._try_to_acquire(tolerated=silent)
+            if still_there is not None:
+                raise self._make_error(still_there)
+        self._stop.clear()
+        self._is_lost = False
+        self._thread = threading.Thread(target=self._keep_alive, name="run-lock-heartbeat", daemon=True)
+        self._thread.start()
+
+    def check(self) -> None:
+        """Raise CheckpointError if another driver took this lock, which needs silence or a removed file."""
+        if self._is_lost:
+            raise CheckpointError(
+                f"run '{self._folder.url}' was taken over by another driver, or its {LOCK_FILE} was removed; "
+                "this driver stops, resume the run when the other one has ended"
+            )
+
+    def release(self) -> None:
+        """Give the lock back; never removes the lock of another."""
+        if self._thread is None:
+            return
+        self._stop.set()
+        self._thread.join()
+        self._thread = None
+        with self._folder.exclusively():
+            if self._is_ours():
+                self._folder.remove(LOCK_FILE)
+
+    def __enter__(self) -> Self:
+        self.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(StorageError):  # a lock that cannot be removed goes stale; what ended the run matters more
+            self.release()
+
+    def _try_to_acquire(self, tolerated: LockOwner | None) -> LockOwner | None:
+        """Take the lock and return None, or return its silent owner; `tolerated`: a silent one to take it from."""
+        with self._folder.exclusively():
+            self._owner = self._owner.refresh()
+            content = self._folder.read(LOCK_FILE)
+            owner = LockOwner.decode(content)
+            if owner is not None:
+                sign = owner.examine(observer=self._owner)
+                if sign is Sign.ALIVE:
+                    raise self._make_error(owner)
+                if sign is Sign.SILENT and owner != tolerated:
+                    return owner
+            if content is not None:
+                self._folder.remove(LOCK_FILE)
+            if not self._folder.write_new(LOCK_FILE, self._owner.encode()) or not self._is_ours():
+                raise self._make_error(LockOwner.decode(self._folder.read(LOCK_FILE)))
+            remove_temporaries(self._folder)
+            return None
+
+    def _keep_alive(self) -> None:
+        while not self._stop.wait(self._heartbeat_s) and not self._is_lost:
+            with suppress(StorageError), self._folder.exclusively():  # passing trouble: the next beat tries again
+                self._beat()
+
+    def _beat(self) -> None:
+        if self._is_ours():
+            self._owner = self._owner.refresh()
+            self._folder.write(LOCK_FILE, self._owner.encode(), sync=False)
+        else:
+            self._is_lost = True
+
+    def _is_ours(self) -> bool:
+        owner = LockOwner.decode(self._folder.read(LOCK_FILE))
+        return owner is not None and owner.token == self._owner.token
+
+    def _make_error(self, owner: LockOwner | None) -> CheckpointError:
+        who = "another process" if owner is None else owner.describe(observer=self._owner)
+        how = "stop it" if owner is None or owner.host != self._owner.host else f"stop it (kill {owner.pid})"
+        return CheckpointError(
+            f"run '{self._folder.url}' is in use by {who}; wait for it, {how}, or choose another name "
+            f"(a dead driver's lock expires {STALE_AFTER_S:.0f} s after its last sign of life)"
+        )

@@ -1,0 +1,101 @@
+"""manifest.json of a checkpoint: what its state file must be, where the run stood, and a seal over itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import Any
+
+from distbp.errors import CheckpointError
+from distbp.run.checkpoint import Checkpoint
+from distbp.run.json_text import decode_object, unwrap_non_finite, wrap_non_finite
+
+FORMAT_VERSION = 1
+SEAL = "manifest_sha256"
+
+
+class DamagedCheckpointError(CheckpointError):
+    """A checkpoint is torn, changed or incomplete; an older one may still be whole."""
+
+
+@dataclass(frozen=True)
+class StateFile:
+    """The file with the tensors, and how to know that it is whole."""
+
+    name: str
+    num_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All of a checkpoint but its tensors; best: whether it was the best of its run when it was saved."""
+
+    step: int
+    digest: str
+    recipe_digest: str
+    position: Mapping[str, Any]
+    schema: Mapping[str, Any]
+    best: bool
+    state: StateFile
+    created: str
+    distbp_version: str
+    format_version: int = FORMAT_VERSION
+
+
+def make_manifest(checkpoint: Checkpoint, state: StateFile, best: bool) -> Manifest:
+    """Return the manifest of a checkpoint whose tensors are in `state`."""
+    return Manifest(
+        step=checkpoint.step,
+        digest=checkpoint.digest,
+        recipe_digest=checkpoint.recipe_digest,
+        position=dict(checkpoint.position),
+        schema=dict(checkpoint.schema),
+        best=best,
+        state=state,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        distbp_version=_find_version(),
+    )
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """Return the content of manifest.json, sealed with a SHA-256 over all else in it."""
+    plain = json.dumps(wrap_non_finite(asdict(manifest)), allow_nan=False)
+    values = json.loads(plain)  # what a reader will see: tuples are lists, keys are text
+    return (json.dumps(values | {SEAL: _seal(values)}, indent=2) + "\n").encode()
+
+
+def decode_manifest(content: bytes) -> Manifest:
+    """Return the manifest in `content`.
+
+    Raises DamagedCheckpointError if its seal does not fit, CheckpointError if a newer distbp wrote it.
+    """
+    try:
+        values = decode_object(content)
+        if values.pop(SEAL, None) != _seal(values):
+            raise ValueError("it was changed after it was written")
+    except ValueError as error:
+        raise DamagedCheckpointError(f"manifest.json is damaged: {error}") from None
+    if values["format_version"] != FORMAT_VERSION:
+        raise CheckpointError(
+            f"the checkpoint of step {values.get('step')} has format {values['format_version']}, written by distbp "
+            f"{values.get('distbp_version')}; this one reads format {FORMAT_VERSION}, use that version"
+        )
+    values = unwrap_non_finite(values)
+    return Manifest(**{**values, "state": StateFile(**values["state"])})
+
+
+def _seal(values: Mapping[str, Any]) -> str:
+    canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _find_version() -> str:
+    try:
+        return metadata.version("distbp")
+    except metadata.PackageNotFoundError:
+        return "unknown"

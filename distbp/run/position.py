@@ -1,0 +1,85 @@
+"""Where a run stands: a value that reports and evaluations advance, kept in every checkpoint. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Self
+
+from distbp.config import EarlyStopping
+from distbp.errors import CheckpointError
+from distbp.protocol.messages import Evaluation, StepReport
+
+
+@dataclass(frozen=True)
+class Position:
+    """The driver's bookkeeping after `step` steps.
+
+    epoch_loss, epoch_examples: sums over the steps of the epoch under way. train_loss: mean over the last whole
+    epoch. best_*: of the epoch with the lowest validation loss. seconds, examples: over all sessions of the run.
+    """
+
+    step: int = 0
+    epoch_loss: float = 0.0
+    epoch_examples: int = 0
+    epochs_evaluated: int = 0
+    train_loss: float | None = None
+    validation_loss: float | None = None
+    validation_accuracy: float | None = None
+    best_step: int | None = None
+    best_loss: float | None = None
+    best_accuracy: float | None = None
+    epochs_since_best: int = 0
+    seconds: float = 0.0
+    examples: int = 0
+    recoveries: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Return what `to_json` gave. Raises CheckpointError for anything else."""
+        names = {field.name for field in fields(cls)}
+        if set(values) != names or not all(
+            value is None or isinstance(value, int | float) for value in values.values()
+        ):
+            raise CheckpointError("the checkpoint's position is not one that this version of distbp wrote")
+        return cls(**values)
+
+    def after_step(self, report: StepReport) -> Self:
+        """Return the position one step on."""
+        return replace(
+            self,
+            step=report.step,
+            epoch_loss=self.epoch_loss + report.loss * report.num_examples,
+            epoch_examples=self.epoch_examples + report.num_examples,
+            examples=self.examples + report.num_examples,
+        )
+
+    def after_epoch(self, evaluation: Evaluation | None, min_delta: float) -> Self:
+        """Return the position with the epoch closed; evaluation is None without validation data."""
+        closed = replace(
+            self,
+            epochs_evaluated=self.epochs_evaluated + 1,
+            train_loss=self.epoch_loss / self.epoch_examples,
+            epoch_loss=0.0,
+            epoch_examples=0,
+        )
+        if evaluation is None:
+            return closed
+        loss, accuracy = evaluation.loss, evaluation.accuracy
+        closed = replace(closed, validation_loss=loss, validation_accuracy=accuracy)
+        if self.best_loss is None or loss < self.best_loss - min_delta:
+            return replace(closed, best_step=self.step, best_loss=loss, best_accuracy=accuracy, epochs_since_best=0)
+        return replace(closed, epochs_since_best=self.epochs_since_best + 1)
+
+    @property
+    def is_best(self) -> bool:
+        """Whether the epoch that ended with this step has the lowest validation loss so far."""
+        return self.best_step == self.step
+
+    def ran_out_of_patience(self, early_stopping: EarlyStopping) -> bool:
+        """Return whether early stopping ends the run here."""
+        return early_stopping.patience is not None and self.epochs_since_best >= early_stopping.patience

@@ -1,0 +1,102 @@
+"""What the lines of steps.jsonl and events.jsonl mean, and how lines that a crash left behind are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Self
+
+from distbp.errors import CheckpointError
+from distbp.run.json_text import decode_object
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One committed step.
+
+    step counts from 1; loss: mean over the batch's examples; seconds as the driver saw them pass;
+    checksum: a cheap witness of the step's numbers; digest: SHA-256 of the parameters, where one was taken.
+    """
+
+    step: int
+    epoch: int
+    loss: float
+    num_examples: int
+    compute_s: float
+    wait_s: float
+    commit_s: float
+    checksum: str
+    digest: str | None = None
+
+    @classmethod
+    def from_values(cls, values: dict[str, Any]) -> Self:
+        """Return the record a line holds; raises ValueError if it is none. Unknown keys are ignored."""
+        try:
+            return cls(
+                step=int(values["step"]),
+                epoch=int(values["epoch"]),
+                loss=float(values["loss"]),
+                num_examples=int(values["num_examples"]),
+                compute_s=float(values["compute_s"]),
+                wait_s=float(values["wait_s"]),
+                commit_s=float(values["commit_s"]),
+                checksum=str(values["checksum"]),
+                digest=values.get("digest"),
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"it is no step record ({error})") from None
+
+
+def drop_torn_line(content: bytes) -> bytes:
+    """Return `content` up to its last newline: what follows was being written when its writer died."""
+    return content[: content.rfind(b"\n") + 1]
+
+
+def parse_events(content: bytes, url: str) -> list[dict[str, Any]]:
+    """Return the objects in a log, one a line; raises CheckpointError for a damaged line, ignores a torn last one."""
+    return [values for _, values in _parse_lines(content, url)]
+
+
+def parse_steps(content: bytes, url: str) -> list[StepRecord]:
+    """Return one record for each step, ascending; raises CheckpointError for a damaged line.
+
+    A record of step s says that the run went on from step s - 1, so it voids every earlier record of s or later.
+    """
+    records: list[StepRecord] = []
+    for number, values in _parse_lines(content, url):
+        try:
+            record = StepRecord.from_values(values)
+        except ValueError as error:
+            raise _make_error(url, number, error) from None
+        while records and records[-1].step >= record.step:
+            records.pop()
+        records.append(record)
+    return records
+
+
+def keep_steps(content: bytes, last_step: int) -> bytes:
+    """Return the lines of a step log without the torn last one and without steps after `last_step`.
+
+    Lines that are no records are kept: this is not the place to lose evidence.
+    """
+    lines = drop_torn_line(content).splitlines(keepends=True)
+    return b"".join(line for line in lines if not _is_after(line, last_step))
+
+
+def _is_after(line: bytes, last_step: int) -> bool:
+    try:
+        return StepRecord.from_values(decode_object(line)).step > last_step
+    except ValueError:
+        return False
+
+
+def _parse_lines(content: bytes, url: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(drop_torn_line(content).split(b"\n")[:-1], start=1):
+        try:
+            yield number, decode_object(line)
+        except ValueError as error:
+            raise _make_error(url, number, error) from None
+
+
+def _make_error(url: str, number: int, error: ValueError) -> CheckpointError:
+    return CheckpointError(f"line {number} of '{url}' is damaged: {error}; expected one JSON object, remove the line")

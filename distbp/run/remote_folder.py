@@ -1,0 +1,113 @@
+"""A folder on any other fsspec filesystem, treated as an object store: whole files, no rename, no append."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from fsspec import AbstractFileSystem
+
+from distbp.run.folder import Folder, join_url, parent_url
+from distbp.run.storage_errors import translate_storage_errors
+
+
+class RemoteFolder(Folder):
+    """A folder on an object store; see Folder.
+
+    Listings are never taken from fsspec's cache, because other processes write too.
+    """
+
+    flush_interval_s = 30.0
+
+    def __init__(self, filesystem: AbstractFileSystem, path: str, url: str) -> None:
+        self.url = url
+        self._filesystem = filesystem
+        self._path = path.rstrip("/")
+
+    @property
+    def name(self) -> str:
+        """The last part of its path."""
+        return self._path.rpartition("/")[2]
+
+    @property
+    def parent(self) -> RemoteFolder:
+        """The folder it is in."""
+        return RemoteFolder(self._filesystem, self._path.rpartition("/")[0], parent_url(self.url))
+
+    def child(self, name: str) -> RemoteFolder:
+        """Return the folder `name` in it."""
+        return RemoteFolder(self._filesystem, self._locate(name), join_url(self.url, name))
+
+    def local_path(self, name: str) -> Path | None:  # noqa: ARG002 - the interface has it
+        """Return None: there are no local paths here."""
+        return None
+
+    def is_file(self) -> bool:
+        """Return whether its own path is that of a file."""
+        with translate_storage_errors("look at", self.url):
+            self._filesystem.invalidate_cache()
+            return bool(self._filesystem.isfile(self._path))
+
+    def names(self) -> list[str]:
+        """Return the sorted names in it; [] if it does not exist or is a file."""
+        with translate_storage_errors("list", self.url), suppress(FileNotFoundError, NotADirectoryError):
+            self._filesystem.invalidate_cache()
+            paths = [str(path).rstrip("/") for path in self._filesystem.ls(self._path, detail=False)]
+            # An object store may list the folder itself, or the file that has its path.
+            own = self._path.strip("/")
+            return sorted(path.rpartition("/")[2] for path in paths if path.strip("/") != own)
+        return []
+
+    def size_bytes(self, name: str) -> int | None:
+        """Return the size of a file, None if there is none."""
+        with translate_storage_errors("look at", join_url(self.url, name)), suppress(FileNotFoundError):
+            self._filesystem.invalidate_cache()
+            info = self._filesystem.info(self._locate(name))
+            return int(info["size"]) if info["type"] == "file" else None
+        return None
+
+    def read(self, name: str) -> bytes | None:
+        """Return the content of a file, None if there is none."""
+        with translate_storage_errors("read", join_url(self.url, name)), suppress(FileNotFoundError):
+            return bytes(self._filesystem.cat_file(self._locate(name)))
+        return None
+
+    def write(self, name: str, content: bytes, sync: bool = True) -> None:  # noqa: ARG002 - an upload is synced
+        """Replace a file; object stores show an upload only when it is complete."""
+        with translate_storage_errors("write", join_url(self.url, name)):
+            self._filesystem.pipe_file(self._locate(name), content)
+
+    def write_new(self, name: str, content: bytes) -> bool:
+        """Write a file if there is none; where the store cannot do that in one request, look first."""
+        if self.size_bytes(name) is not None:
+            return False
+        with translate_storage_errors("write", join_url(self.url, name)), suppress(FileExistsError):
+            try:
+                self._filesystem.pipe_file(self._locate(name), content, mode="create")
+            except (NotImplementedError, TypeError, ValueError):
+                self._filesystem.pipe_file(self._locate(name), content)
+            return True
+        return False
+
+    def append(self, name: str, content: bytes) -> None:
+        """Append by writing the whole file again, which is why `flush_interval_s` is long here."""
+        self.write(name, (self.read(name) or b"") + content)
+
+    def publish(self, name: str, fill: Callable[[Folder], None]) -> None:
+        """Fill the folder `name` in place."""
+        fill(self.child(name))
+
+    def remove(self, name: str) -> None:
+        """Remove a file or a whole folder; fine if there is none."""
+        with translate_storage_errors("remove", join_url(self.url, name)), suppress(FileNotFoundError):
+            self._filesystem.invalidate_cache()
+            self._filesystem.rm(self._locate(name), recursive=True)
+
+    @contextmanager
+    def exclusively(self) -> Iterator[None]:
+        """Do nothing: object stores have no locks."""
+        yield
+
+    def _locate(self, name: str) -> str:
+        return f"{self._path}/{name}"

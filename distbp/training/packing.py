@@ -1,0 +1,85 @@
+"""Train state and position to and from checkpoints: what is stored under which name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distbp.errors import CheckpointError
+from distbp.nn.digests import digest
+from distbp.nn.layout import Layout
+from distbp.protocol.examples import Scaling
+from distbp.protocol.messages import TrainState
+from distbp.run import Checkpoint, CheckpointStore
+from distbp.run.position import Position
+from distbp.training.plan import Plan
+
+_FINGERPRINT = "data_fingerprint"
+
+
+def make_checkpoint(plan: Plan, state: TrainState, position: Position) -> Checkpoint:
+    """Return everything that continues the run from `state`, and everything that uses it without its data."""
+    tensors = _named("parameters", plan.layout, state.parameters) | _named("velocity", plan.layout, state.velocity)
+    scaling = plan.schema.scaling
+    if scaling.shift is not None and scaling.scale is not None:
+        tensors |= {"scaling/shift": scaling.shift, "scaling/scale": scaling.scale}
+    return Checkpoint(
+        step=state.step,
+        tensors=tensors,
+        digest=digest(state.parameters),
+        recipe_digest=plan.recipe.digest,
+        position={**position.to_json(), _FINGERPRINT: plan.fingerprint},
+        schema=plan.schema.to_json(),
+    )
+
+
+def newest_saved(plan: Plan, store: CheckpointStore) -> tuple[TrainState, Position]:
+    """Return state and position of the newest good checkpoint, or the beginning if there is none.
+
+    Raises CheckpointError if the checkpoint belongs to another recipe or was trained on other data.
+    """
+    checkpoint = store.load_latest(plan.recipe.digest)
+    if checkpoint is None:
+        return plan.initial_state(), Position()
+    position = dict(checkpoint.position)
+    if position.pop(_FINGERPRINT, None) != plan.fingerprint:
+        raise CheckpointError(
+            f"the training data in '{plan.recipe.data.source}' are not those that the run started with; "
+            f"restore them, or start a new run with --resume never"
+        )
+    state = TrainState(
+        checkpoint.step,
+        read_flat("parameters", plan.layout, checkpoint.tensors, plan.recipe.dtype),
+        read_flat("velocity", plan.layout, checkpoint.tensors, plan.recipe.dtype),
+    )
+    if digest(state.parameters) != checkpoint.digest:
+        raise CheckpointError(f"the parameters of the checkpoint of step {checkpoint.step} do not have its digest")
+    return state, Position.from_json(position)
+
+
+def read_flat(kind: str, layout: Layout, tensors: Mapping[str, NDArray], dtype: str) -> NDArray:
+    """Return the flat vector (num_parameters,) from a checkpoint's named tensors of one kind.
+
+    Raises CheckpointError if they are not the layout's.
+    """
+    flat = np.empty(layout.num_parameters, dtype)
+    for name, view in layout.views(flat).items():
+        tensor = tensors.get(f"{kind}/{name}")
+        if tensor is None or tensor.shape != view.shape or tensor.dtype != view.dtype:
+            found = "nothing" if tensor is None else f"{tensor.dtype} {tensor.shape}"
+            raise CheckpointError(
+                f"the checkpoint holds {found} as '{kind}/{name}', the model expects {view.dtype} {view.shape}"
+            )
+        view[...] = tensor
+    return flat
+
+
+def read_scaling(tensors: Mapping[str, NDArray]) -> Scaling:
+    """Return the data's scaling as stored in a checkpoint."""
+    return Scaling(tensors.get("scaling/shift"), tensors.get("scaling/scale"))
+
+
+def _named(kind: str, layout: Layout, flat: NDArray) -> dict[str, NDArray]:
+    return {f"{kind}/{name}": view for name, view in layout.views(flat).items()}

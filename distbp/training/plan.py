@@ -1,0 +1,83 @@
+"""What a run is going to do: recipe and data joined, checked, and turned into tasks for the roles."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+
+from distbp.config import Config, Recipe
+from distbp.data import PreparedData, Schema
+from distbp.errors import ConfigError
+from distbp.nn.build import ModelSpec
+from distbp.nn.layout import Layout
+from distbp.nn.schedules import batch_scale
+from distbp.nn.streams import Purpose, stream
+from distbp.protocol.messages import ServerTask, TrainState, WorkerTask
+from distbp.protocol.planning import steps_per_epoch
+
+logger = logging.getLogger("distbp")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A recipe that fits its data. num_steps: of the whole run. fingerprint: of the training data."""
+
+    recipe: Recipe
+    schema: Schema
+    layout: Layout
+    worker: WorkerTask
+    server: ServerTask
+    steps_per_epoch: int
+    num_steps: int
+    fingerprint: str
+
+    def initial_state(self) -> TrainState:
+        """Return the state before the first step: drawn parameters, no velocity."""
+        parameters = np.zeros(self.layout.num_parameters, self.recipe.dtype)
+        model = self.worker.model.build()
+        model.init(self.layout.views(parameters), stream(self.recipe.seed, Purpose.INIT))
+        return TrainState(0, parameters, np.zeros_like(parameters))
+
+
+def model_spec(recipe: Recipe, schema: Schema) -> ModelSpec:
+    """Return what builds the recipe's model for data of this schema."""
+    return ModelSpec(recipe.model, schema.num_inputs, schema.num_outputs, schema.task == "classification", recipe.dtype)
+
+
+def make_plan(config: Config, data: PreparedData) -> Plan:
+    """Return the plan. Raises ConfigError where the recipe's sizes or loss do not fit the data."""
+    recipe = config.recipe
+    num_examples = len(data.train)
+    if recipe.global_batch_size > num_examples:
+        raise ConfigError(
+            f"global_batch_size={recipe.global_batch_size} is larger than the {num_examples} training examples "
+            f"in '{recipe.data.source}'; use at most {num_examples}"
+        )
+    spec = model_spec(recipe, data.schema)
+    layout = spec.build().layout
+    num_steps = steps_per_epoch(recipe, num_examples)
+    _report_scaling(recipe)
+    return Plan(
+        recipe=recipe,
+        schema=data.schema,
+        layout=layout,
+        worker=WorkerTask(
+            spec, data.train, data.validation, recipe.seed, recipe.microbatch_size, config.placement.threads_per_worker
+        ),
+        server=ServerTask(recipe.optimizer, layout.decayed_ranges()),
+        steps_per_epoch=num_steps,
+        num_steps=num_steps * recipe.epochs,
+        fingerprint=data.train.fingerprint(),
+    )
+
+
+def _report_scaling(recipe: Recipe) -> None:
+    """Nothing is scaled silently."""
+    schedule, rate, scale = recipe.schedule, recipe.optimizer.learning_rate, batch_scale(recipe)
+    if schedule.lr_scaling != "none":
+        logger.info(
+            "learning rate %g x %g = %g (%s scaling: global_batch_size %d / reference_batch_size %d)",
+            rate, scale, rate * scale, schedule.lr_scaling, recipe.global_batch_size, schedule.reference_batch_size,
+        )  # fmt: skip

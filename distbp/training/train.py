@@ -1,0 +1,233 @@
+"""train(): from a recipe and a placement to a finished run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import PurePosixPath
+from typing import Any, Literal
+
+from distbp.backends import make_backend
+from distbp.config import Config, Placement, Recipe
+from distbp.data import prepare
+from distbp.errors import CheckpointError, NumericsError
+from distbp.nn.numerics import fingerprint
+from distbp.run import CheckpointStore, CheckpointWriter, EventLog, RunDirectory, StepLog, next_name
+from distbp.run.interrupt import stop_on_signals
+from distbp.run.position import Position
+from distbp.training.packing import newest_saved
+from distbp.training.plan import Plan, make_plan
+from distbp.training.session import Journal, Observer, Session
+
+Resume = Literal["auto", "never", "must"]
+
+logger = logging.getLogger("distbp")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run ended with; `result.json` and `train --json` carry exactly these fields.
+
+    digest: SHA-256 of the final parameters, those after `final_step` steps; with early stopping the best ones,
+    otherwise the last. seconds, examples_per_second: over all sessions of the run.
+    """
+
+    run: str
+    digest: str
+    backend: str
+    workers: int
+    steps: int
+    epochs: int
+    final_step: int
+    stopped_early: bool
+    num_parameters: int
+    train_loss: float
+    validation_loss: float | None
+    validation_accuracy: float | None
+    seconds: float
+    examples_per_second: float
+    recoveries: int
+
+
+def train(
+    recipe: Recipe | None = None,
+    placement: Placement | None = None,
+    *,
+    name: str | None = None,
+    resume: Resume = "auto",
+    observe: Observer | None = None,
+) -> Result:
+    """Train by `recipe`, where `placement` says, and return what the run ended with.
+
+    name: of the run's directory under placement.storage; None makes one from the data and the recipe.
+    resume: "auto" continues an unfinished run of the same name and recipe, "never" insists on a new one,
+    "must" on an old one. observe: is called after every step.
+
+    Raises a DistbpError, one class for each exit code of the command line; InterruptedRunError after SIGINT or
+    SIGTERM, when the run has been checkpointed.
+    """
+    config = Config(recipe=recipe or Recipe(), placement=placement or Placement())
+    plan = make_plan(config, prepare(config.recipe.data, config.recipe.seed))
+    run = _enter_run(config, name, resume)
+    with run.lock():
+        finished = run.read_result()
+        if finished is not None:
+            logger.info("'%s' has finished already; --resume never starts a new run", run.url)
+            return Result(**finished)
+        _check_numerics(run, config.placement)
+        position = _train_session(run, config, plan, observe)
+        result = _conclude(run, config, plan, position)
+        run.write_result(asdict(result))
+    return result
+
+
+def _train_session(run: RunDirectory, config: Config, plan: Plan, observe: Observer | None) -> Position:
+    """Train from the newest checkpoint to the end, closing everything in whatever way it ends."""
+    store = CheckpointStore(run, config.placement.keep_checkpoints)
+    state, position = newest_saved(plan, store)
+    with stop_on_signals() as stop, _open_journal(run, store, state.step) as journal:
+        if state.step > 0:
+            logger.info("resuming '%s' after step %d of %d", run.name, state.step, plan.num_steps)
+        journal.events.append("started", step=state.step, placement=config.placement.model_dump(mode="json"))
+        backend = make_backend(config.placement)
+        try:
+            position = Session(plan, config.placement, backend, journal, stop, observe).run(state, position)
+        except BaseException as error:
+            journal.events.append("ended", error=type(error).__name__, reason=str(error))
+            raise
+        finally:
+            backend.close()
+        journal.events.append("finished", step=position.step)
+    return position
+
+
+@contextmanager
+def _open_journal(run: RunDirectory, store: CheckpointStore, step: int) -> Iterator[Journal]:
+    """Open the logs and the checkpoint writer; what is still being written is complete when the block ends."""
+    journal = Journal(StepLog(run, from_step=step), EventLog(run), store, CheckpointWriter(store))
+    try:
+        yield journal
+    finally:
+        try:
+            journal.steps.close()
+        finally:
+            journal.writer.close()
+
+
+def _enter_run(config: Config, name: str | None, resume: Resume) -> RunDirectory:
+    """Return the run's directory, new or old, as `resume` allows."""
+    storage = config.placement.storage
+    if name is None:
+        name = _choose_name(config, resume)
+    if RunDirectory.exists(storage, name):
+        run = RunDirectory.open(f"{storage.rstrip('/')}/{name}")
+        if resume == "never":
+            raise CheckpointError(f"'{run.url}' exists; choose another --name, or leave out --resume never")
+        _check_recipe(run, config.recipe)
+        return run
+    if resume == "must":
+        raise CheckpointError(f"there is no run '{name}' in '{storage}' to resume; check --name and --storage")
+    return RunDirectory.create(storage, name, config, fingerprint())
+
+
+def _choose_name(config: Config, resume: Resume) -> str:
+    """Return the unfinished run of this recipe if there is one to resume, else a free name."""
+    source = PurePosixPath(config.recipe.data.source.rstrip("/"))
+    stem = f"{_letters(source.stem) or 'run'}-{config.recipe.digest[:8]}"
+    free = next_name(config.placement.storage, stem)
+    newest = _name_before(free, stem)
+    if resume == "never" or newest is None:
+        return free
+    run = RunDirectory.open(f"{config.placement.storage.rstrip('/')}/{newest}")
+    is_open = run.read_result() is None and _is_unlocked(run)
+    return newest if is_open or resume == "must" else free
+
+
+def _is_unlocked(run: RunDirectory) -> bool:
+    try:
+        with run.lock():
+            return True
+    except CheckpointError:
+        return False
+
+
+def _letters(text: str) -> str:
+    return "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in text).strip("-")[:60]
+
+
+def _name_before(free: str, stem: str) -> str | None:
+    """Return the last name taken before `free` in stem, stem-2, stem-3, ...; None if there is none."""
+    if free == stem:
+        return None
+    number = int(free.removeprefix(f"{stem}-")) - 1
+    return stem if number == 1 else f"{stem}-{number}"
+
+
+def _check_recipe(run: RunDirectory, recipe: Recipe) -> None:
+    theirs = run.read_config().recipe
+    if theirs.digest == recipe.digest:
+        return
+    changed = _differences(theirs.model_dump(), recipe.model_dump(), "recipe")
+    raise CheckpointError(
+        f"'{run.url}' was started with another recipe ({'; '.join(changed[:3])}); choose another --name"
+    )
+
+
+def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any], path: str) -> list[str]:
+    """Return a sentence for each value that differs."""
+    found = []
+    for key in ours:
+        a, b = theirs.get(key), ours[key]
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            found += _differences(a, b, f"{path}.{key}")
+        elif a != b:
+            found.append(f"{path}.{key} was {a!r} and is now {b!r}")
+    return found
+
+
+def _check_numerics(run: RunDirectory, placement: Placement) -> None:
+    """Refuse to go on where this process computes other bits than those the run was started with."""
+    then, now = run.read_numerics(), fingerprint()
+    if then.get("probe") == now["probe"]:
+        return
+    message = (
+        f"this machine computes other floating-point results than '{run.url}' was started with "
+        f"(then {_describe(then)}, now {_describe(now)}); set OPENBLAS_CORETYPE to the kernel of then and use "
+        f"the same NumPy, or accept other bits with placement.on_numerics_mismatch=warn"
+    )
+    if placement.on_numerics_mismatch == "refuse":
+        raise NumericsError(message)
+    logger.warning("%s", message)
+
+
+def _describe(numerics: Mapping[str, Any]) -> str:
+    kernels = ", ".join(str(blas.get("architecture")) for blas in numerics.get("blas") or [])
+    return f"NumPy {numerics.get('numpy')} with {kernels or 'an unknown BLAS'}"
+
+
+def _conclude(run: RunDirectory, config: Config, plan: Plan, position: Position) -> Result:
+    """Return the result; the digest is read from the checkpoint that holds the final parameters."""
+    keeps_best = config.recipe.early_stopping.patience is not None
+    final_step = position.best_step if keeps_best and position.best_step is not None else position.step
+    checkpoint = CheckpointStore(run, config.placement.keep_checkpoints).load(final_step)
+    train_loss = position.train_loss
+    assert train_loss is not None  # a finished run has finished an epoch
+    return Result(
+        run=run.url,
+        digest=checkpoint.digest,
+        backend=config.placement.backend,
+        workers=config.placement.workers,
+        steps=position.step,
+        epochs=position.epochs_evaluated,
+        final_step=final_step,
+        stopped_early=position.step < plan.num_steps,
+        num_parameters=plan.layout.num_parameters,
+        train_loss=train_loss,
+        validation_loss=position.best_loss if keeps_best else position.validation_loss,
+        validation_accuracy=position.best_accuracy if keeps_best else position.validation_accuracy,
+        seconds=round(position.seconds, 3),
+        examples_per_second=round(position.examples / max(position.seconds, 1e-9), 1),
+        recoveries=position.recoveries,
+    )
