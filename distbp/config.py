@@ -51,7 +51,7 @@ class Data(Settings):
     )
     validation: Fraction | str = Field(0.2, description="fraction held out (seeded), or a path to validation data")
     scaling: Literal["none", "min-max", "standard"] = Field(
-        "standard", description="per feature, measured on the training part only"
+        "min-max", description="per feature, measured on the training part only"
     )
 
     @model_validator(mode="after")

@@ -48,4 +48,5 @@ def describe_unusable(values: NDArray, start: int, locate: Callable[[int, int], 
 
 
 def _find_usable(chunk: NDArray) -> NDArray[np.bool_]:
-    return np.less_equal(np.abs(chunk), LARGEST)  # false for NaN
+    usable: NDArray[np.bool_] = np.abs(chunk) <= LARGEST  # false for NaN
+    return usable

@@ -69,7 +69,7 @@ def pair_arrays(
         _check_targets(y, y_origin or origin)
         if len(x) != len(y):
             raise DataError(
-                f"{origin} has {len(x)} examples but {y_origin or origin} has {len(y)} targets; they must be equally many"
+                f"{origin} has {len(x)} examples but {y_origin or origin} has {len(y)} targets; expected one per example"
             )
         y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
     return RawExamples(kind, origin, x.reshape(len(x), -1), y, x.shape[1:])

@@ -34,12 +34,15 @@ def measure_scaling(raw: RawExamples, rows: NDArray[np.int64], kind: ScalingKind
         if not is_all_usable(chunk):
             raise DataError(describe_unusable(raw.x, start, raw.locate_input, raw.origin))
         first, last = np.searchsorted(rows, (start, start + len(chunk)))
-        if kind == "none" or first == last:
-            continue
-        values = chunk[rows[first:last] - start].astype(np.float64)
-        part = Moments.of(values) if kind == "standard" else Extent.of(values)
-        total = part if total is None else total.merge(part)  # type: ignore[arg-type]  # all parts are of one kind
+        if kind != "none" and first < last:
+            part = _summarize(chunk, rows[first:last] - start, kind)
+            total = part if total is None else total.merge(part)  # type: ignore[arg-type]  # all parts are of one kind
     return Scaling() if total is None else total.to_scaling()
+
+
+def _summarize(chunk: NDArray, rows: NDArray[np.int64], kind: Literal["min-max", "standard"]) -> Moments | Extent:
+    values = chunk[rows].astype(np.float64)
+    return Moments.of(values) if kind == "standard" else Extent.of(values)
 
 
 @dataclass(frozen=True)
@@ -53,10 +56,12 @@ class Moments:
     @classmethod
     def of(cls, values: NDArray[np.float64]) -> Self:
         """Return the moments of (n, I) values, by two passes over them; `values` is overwritten."""
-        mean = values.mean(axis=0)
-        values -= mean
+        origin = values[0].copy()
+        values -= origin  # makes constant features exactly 0, where a long sum of equal numbers would drift
+        offset = values.mean(axis=0)
+        values -= offset
         np.square(values, out=values)
-        return cls(len(values), mean, values.sum(axis=0))
+        return cls(len(values), origin + offset, values.sum(axis=0))
 
     def merge(self, other: Moments) -> Moments:
         """Return the moments of both sets of rows (Chan, Golub and LeVeque 1983, eq. 2.1)."""
@@ -68,7 +73,7 @@ class Moments:
     def to_scaling(self) -> Scaling:
         """Return the map to mean 0 and population standard deviation 1."""
         deviation = np.sqrt(self.squares / self.count)
-        rounding = 64 * np.finfo(np.float64).eps * np.abs(self.mean)  # what a constant feature may show
+        rounding = 64 * np.finfo(np.float64).eps * np.abs(self.mean)  # less is noise in the last bits of a constant
         return Scaling(self.mean, _invert(deviation, deviation <= rounding))
 
 

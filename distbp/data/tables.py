@@ -35,7 +35,8 @@ def read_csv(path: Path, wanted: Wanted) -> RawExamples:
             read_options=csv.ReadOptions(block_size=CSV_BLOCK_BYTES),
             convert_options=csv.ConvertOptions(column_types=types),
         )
-    features, targets = choose_columns(table.column_names, wanted, f"'{path}'")
+        names = table.column_names
+    features, targets = choose_columns(names, wanted, f"'{path}'")
     return _from_table("csv", path, table, features, targets)
 
 
@@ -45,7 +46,8 @@ def read_parquet(path: Path, wanted: Wanted) -> RawExamples:
 
     check_file(path)
     with reading(path, "a Parquet file"), parquet.ParquetFile(str(path)) as file:
-        features, targets = choose_columns(file.schema_arrow.names, wanted, f"'{path}'")
+        names = file.schema_arrow.names
+        features, targets = choose_columns(names, wanted, f"'{path}'")
         table = file.read(columns=[*features, *targets])
         table.validate(full=True)
     return _from_table("parquet", path, table, features, targets)

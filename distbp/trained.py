@@ -1,0 +1,161 @@
+"""Using a run: evaluate and predict from its directory alone, on any machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distbp.backends.base import summarize
+from distbp.config import Config
+from distbp.data import Schema, prepare, read_examples
+from distbp.errors import CheckpointError, DataError
+from distbp.nn.model import Model
+from distbp.nn.numerics import one_blas_thread
+from distbp.protocol.examples import Examples
+from distbp.protocol.planning import EVALUATION_CHUNK
+from distbp.run import Checkpoint, CheckpointStore, RunDirectory
+from distbp.training.packing import read_flat, read_scaling
+from distbp.training.plan import model_spec
+
+Label = str | int | bool
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a network says of n examples.
+
+    outputs: (n, O), a probability for each class, or a value for each target.
+    labels: (n,) the most probable class's own label; None for regression.
+    """
+
+    outputs: NDArray
+    labels: NDArray | None
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """One class in an evaluation; precision, recall and f1 are 0 where nothing was predicted or nothing is there."""
+
+    label: Label
+    precision: float
+    recall: float
+    f1: float
+    num_examples: int
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """Loss (mean over examples), accuracy and a row for each class; the last two are None for regression."""
+
+    loss: float
+    accuracy: float | None
+    num_examples: int
+    classes: tuple[ClassScore, ...] | None
+
+
+class TrainedRun:
+    """The network in one checkpoint of a run, with the run's preprocessing and class labels."""
+
+    def __init__(self, run: RunDirectory, checkpoint: Checkpoint):
+        self.run = run
+        self.config: Config = run.read_config()
+        self.step = checkpoint.step
+        self.digest = checkpoint.digest
+        self.schema = Schema.from_json(dict(checkpoint.schema), read_scaling(checkpoint.tensors))
+        self._model: Model = model_spec(self.config.recipe, self.schema).build()
+        self._flat = read_flat("parameters", self._model.layout, checkpoint.tensors, self.config.recipe.dtype)
+
+    @cached_property
+    def parameters(self) -> dict[str, NDArray]:
+        """The parameters by name, "0.weight" (O, I), "0.bias" (O,), ..."""
+        return self._model.layout.views(self._flat)
+
+    def predict(self, data: str | NDArray) -> Predictions:
+        """Return predictions for a source like `recipe.data.source`, or for raw features (n, I) or (n, *input_shape).
+
+        Raises DataError if the data do not fit what the run was trained on.
+        """
+        examples = self._from_array(data) if isinstance(data, np.ndarray) else self._read(data, need_targets=False)
+        outputs = self._outputs(examples)
+        if self.schema.classes is None:
+            return Predictions(outputs, None)
+        return Predictions(outputs, np.array(self.schema.classes)[outputs.argmax(axis=1)])
+
+    def evaluate(self, data: str | None = None) -> EvaluationReport:
+        """Return how well the network does on `data`; None: on the run's own validation examples.
+
+        Raises DataError, also when there is no validation part and no data are named.
+        """
+        examples = self._own_validation() if data is None else self._read(data, need_targets=True)
+        with one_blas_thread():
+            sums = [self._model.loss_sums(self.parameters, x, y) for x, y in self._chunks(examples)]
+            total = summarize(sums, self.schema.task == "classification")
+            classes = None if self.schema.classes is None else self._score_classes(examples)
+        return EvaluationReport(total.loss, total.accuracy, total.num_examples, classes)
+
+    def _own_validation(self) -> Examples:
+        validation = prepare(self.config.recipe.data, self.config.recipe.seed).validation
+        if validation is None:
+            raise DataError(f"'{self.run.url}' was trained without validation data; name some with --data")
+        return validation
+
+    def _read(self, source: str, need_targets: bool) -> Examples:
+        return read_examples(self.schema, source, self.config.recipe.data.target, need_targets)
+
+    def _from_array(self, array: NDArray) -> Examples:
+        x = array.reshape(len(array), -1)
+        if x.shape[1] != self.schema.num_inputs:
+            raise DataError(f"the array has {x.shape[1]} values an example; the run expects {self.schema.num_inputs}")
+        return Examples(x, np.empty((len(x), 0)), np.arange(len(x)), self.schema.scaling)
+
+    def _chunks(self, examples: Examples) -> Iterator[tuple[NDArray, NDArray]]:
+        for start in range(0, len(examples), EVALUATION_CHUNK):
+            yield examples.take(slice(start, start + EVALUATION_CHUNK), self.config.recipe.dtype)
+
+    def _outputs(self, examples: Examples) -> NDArray:
+        with one_blas_thread():
+            found = [self._model.predict(self.parameters, x) for x, _ in self._chunks(examples)]
+        return np.concatenate(found)
+
+    def _score_classes(self, examples: Examples) -> tuple[ClassScore, ...]:
+        predicted = self._outputs(examples).argmax(axis=1)
+        actual = examples.y[examples.rows]
+        labels = self.schema.classes or ()
+        return tuple(_score(label, predicted == number, actual == number) for number, label in enumerate(labels))
+
+
+def _score(label: Label, predicted: NDArray[np.bool_], actual: NDArray[np.bool_]) -> ClassScore:
+    hits = int(np.count_nonzero(predicted & actual))
+    num_predicted, num_actual = int(predicted.sum()), int(actual.sum())
+    f1 = 2 * hits / (num_predicted + num_actual) if num_predicted + num_actual else 0.0
+    return ClassScore(label, hits / max(num_predicted, 1), hits / max(num_actual, 1), f1, num_actual)
+
+
+def load_run(run: str, step: int | Literal["final", "best"] = "final") -> TrainedRun:
+    """Return the network of a run, given by path or URL.
+
+    step: "final" is what the run ended with (of an unfinished run, the newest checkpoint), "best" the checkpoint
+    with the lowest validation loss, a number the checkpoint after that many steps.
+
+    Raises CheckpointError if `run` is none or has no such checkpoint.
+    """
+    directory = RunDirectory.open(run)
+    store = CheckpointStore(directory, keep=1)
+    checkpoint = _load(directory, store, step)
+    if checkpoint is None:
+        raise CheckpointError(f"'{directory.url}' has no usable checkpoint yet; train it first")
+    return TrainedRun(directory, checkpoint)
+
+
+def _load(directory: RunDirectory, store: CheckpointStore, step: int | Literal["final", "best"]) -> Checkpoint | None:
+    if step == "best":
+        return store.load_best()
+    if step != "final":
+        return store.load(step)
+    result = directory.read_result()
+    return store.load(int(result["final_step"])) if result is not None else store.load_latest(None)

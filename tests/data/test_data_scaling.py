@@ -1,0 +1,79 @@
+"""Scaling against scikit-learn, and the search for unusable values that shares its pass."""
+
+import numpy as np
+import pytest
+from data_files import write_npz
+
+from distbp.config import Data
+from distbp.data import finite, prepare
+from distbp.errors import DataError
+
+preprocessing = pytest.importorskip("sklearn.preprocessing")
+THEIRS = {"standard": preprocessing.StandardScaler, "min-max": preprocessing.MinMaxScaler}
+
+
+def write_inputs(folder, x):
+    return str(write_npz(folder / "d.npz", x=x, y=np.arange(len(x)) % 2))
+
+
+def example_inputs(dtype):
+    numbers = np.random.default_rng(5)
+    x = numbers.normal(1e4, [1e-2, 1.0, 50.0, 0.0], (3_000, 4)) if dtype == "f8" else numbers.integers(0, 9, (3_000, 4))
+    x[:, 3] = 7  # constant
+    return x.astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i8", "f8"])
+@pytest.mark.parametrize("kind", sorted(THEIRS))
+def test_scaling_is_that_of_scikit_learn_on_the_training_rows(tmp_path, monkeypatch, kind, dtype):
+    monkeypatch.setattr(finite, "CHUNK_VALUES", 1_000)  # many chunks
+    x = example_inputs(dtype)
+    prepared = prepare(Data(source=write_inputs(tmp_path, x), scaling=kind), seed=1)
+    theirs = THEIRS[kind]().fit(x[prepared.train.rows].astype(np.float64))
+    for examples in (prepared.train, prepared.validation):
+        ours = examples.take(slice(None), np.float64)[0]
+        np.testing.assert_allclose(ours, theirs.transform(x[examples.rows].astype(np.float64)), rtol=0, atol=1e-8)
+
+
+def test_long_constant_features_are_recognised_as_constant(tmp_path):
+    x = np.full((200_000, 2), 0.1)
+    assert x[:, 0].sum() != 20_000.0  # a plain sum drifts
+    scaling = prepare(Data(source=write_inputs(tmp_path, x)), seed=0).schema.scaling
+    assert (scaling.shift == 0.1).all()
+    assert (scaling.scale == 1.0).all()
+
+
+@pytest.mark.parametrize("kind", sorted(THEIRS))
+def test_constant_and_nearly_constant_features_stay_finite(tmp_path, kind):
+    x = np.array([[0.1, 5e-324, 0.0, 1e37], [0.1, 0.0, 0.0, -1e37]] * 50)
+    train = prepare(Data(source=write_inputs(tmp_path, x), scaling=kind), seed=0).train
+    inputs = train.scaling.cast(np.float32).apply(train.x, np.float32)
+    assert np.isfinite(inputs).all()
+    assert (inputs[:, [0, 2]] == 0).all()
+
+
+def test_no_scaling_leaves_the_inputs_alone(tmp_path):
+    x = example_inputs("f8")
+    prepared = prepare(Data(source=write_inputs(tmp_path, x), scaling="none", validation=0.0), seed=0)
+    np.testing.assert_array_equal(prepared.train.take(slice(None), np.float64)[0], x)
+
+
+@pytest.mark.parametrize("kind", ["none", "min-max", "standard"])
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+def test_unusable_values_are_counted_and_the_first_is_named(tmp_path, monkeypatch, kind, dtype):
+    monkeypatch.setattr(finite, "CHUNK_VALUES", 100)
+    x = np.ones((300, 2, 3), dtype)
+    x[123, 1, 2] = np.nan
+    x[200, 0, 1] = -np.inf
+    for rows in (x, x[123:]):  # the first chunk, a later chunk
+        where = rf"x\[{len(rows) - 177}, 1, 2\] is nan"
+        with pytest.raises(DataError, match=f"2 values that cannot be used, the first: {where}"):
+            prepare(Data(source=write_inputs(tmp_path, rows), scaling=kind), seed=0)
+
+
+def test_unusable_values_are_found_in_validation_data_too(tmp_path):
+    good, bad = np.ones((4, 2)), np.ones((4, 2))
+    bad[3, 1] = np.inf
+    write_npz(tmp_path / "bad.npz", x=bad, y=[0, 1, 0, 1])
+    with pytest.raises(DataError, match=r"bad\.npz' has 1 values that cannot be used, the first: x\[3, 1\] is inf"):
+        prepare(Data(source=write_inputs(tmp_path, good), validation=str(tmp_path / "bad.npz")), seed=0)

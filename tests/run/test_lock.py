@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+
+from distbp.errors import CheckpointError
+from distbp.run import RunDirectory
+from distbp.run.lock import LOCK_FILE
+from distbp.run.owner import LockOwner, Sign
+
+HOLD = "import sys; from distbp.run import RunDirectory as R; l = R.open(sys.argv[1]).lock(); l.acquire(); print(1, flush=1); input()"
+
+
+def wait_until(condition) -> None:
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen within 5 s"
+        time.sleep(0.005)
+
+
+def read_owner(run: RunDirectory) -> LockOwner:
+    owner = LockOwner.decode(run.folder.read(LOCK_FILE))
+    assert owner is not None
+    return owner
+
+
+def leave_lock(run: RunDirectory, **changes: object) -> LockOwner:
+    owner = replace(LockOwner.of_this_process(), **changes)
+    run.folder.write(LOCK_FILE, owner.encode())
+    return owner
+
+
+def test_second_driver_is_refused_until_the_first_is_done(run):
+    other = RunDirectory.open(run.url)
+    assert not other.is_locked()
+    with run.lock():
+        assert run.holds_lock
+        assert not other.holds_lock
+        assert other.is_locked()
+        with pytest.raises(CheckpointError, match=rf"in use by process {os.getpid()} on host '.+' \(last sign of life"):
+            other.lock().acquire()
+    assert not run.holds_lock
+    with other.lock():
+        pass
+    assert run.folder.read(LOCK_FILE) is None
+
+
+def test_lock_of_a_living_process_holds_and_that_of_a_killed_one_does_not(local_run):
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, local_run.url], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    with process:
+        assert process.stdout.readline() == b"1\n"
+        with pytest.raises(
+            CheckpointError, match=rf"in use by process {process.pid} .* stop it \(kill {process.pid}\)"
+        ):
+            local_run.lock().acquire()
+        process.kill()
+        wait_until(lambda: not local_run.is_locked())
+        with local_run.lock():  # also while the killed one is still a zombie
+            assert read_owner(local_run).pid == os.getpid()
+
+
+def test_lock_of_a_reused_pid_is_taken_over(run):
+    leave_lock(run, started=1, token="gone")
+    with run.lock():
+        assert read_owner(run).token != "gone"
+
+
+def test_lock_that_was_being_written_when_its_writer_died_is_taken_over(run):
+    run.folder.write(LOCK_FILE, b'{"host": "x')
+    with run.lock():
+        assert run.holds_lock
+
+
+def test_fresh_lock_of_another_host_is_respected(run):
+    leave_lock(run, host="elsewhere")
+    with pytest.raises(CheckpointError, match="on host 'elsewhere'"):
+        run.lock().acquire()
+
+
+def test_silent_lock_of_another_host_is_taken_over(run):
+    leave_lock(run, host="elsewhere", heartbeat=time.time() - 61)
+    with run.lock(heartbeat_s=0.01):
+        assert read_owner(run).host != "elsewhere"
+
+
+def test_lock_of_another_host_whose_clock_is_behind_is_respected(run, monkeypatch):
+    behind = leave_lock(run, host="elsewhere", heartbeat=time.time() - 1000)
+    beats = []
+
+    def beat_meanwhile(seconds: float) -> None:
+        beats.append(seconds)
+        run.folder.write(LOCK_FILE, replace(behind, heartbeat=behind.heartbeat + 5).encode())
+
+    monkeypatch.setattr("distbp.run.lock.time.sleep", beat_meanwhile)
+    with pytest.raises(CheckpointError, match="in use by process"):
+        run.lock().acquire()
+    assert beats == [10.0]
+
+
+def test_heartbeat_keeps_the_lock_young(run):
+    with run.lock(heartbeat_s=0.01):
+        first = read_owner(run).heartbeat
+        wait_until(lambda: read_owner(run).heartbeat > first)
+
+
+def test_lock_of_another_is_never_removed_and_its_loss_is_told(run):
+    with run.lock(heartbeat_s=0.01) as lock:
+        lock.check()
+        leave_lock(run, token="other")
+        wait_until(lambda: not lock.is_held)
+        with pytest.raises(CheckpointError, match="was taken over by another driver"):
+            run.check_lock()
+    assert read_owner(run).token == "other"
+
+
+def test_processes_of_other_machines_and_containers_are_judged_by_heartbeat_only():
+    me = LockOwner.of_this_process()
+    dead = replace(me, pid=2**22 + 1)
+    assert dead.examine(me) is Sign.DEAD
+    assert replace(dead, machine="another boot").examine(me) is Sign.ALIVE
+    assert replace(me, heartbeat=me.heartbeat - 1000).examine(me) is Sign.ALIVE
+    assert replace(me, host="elsewhere", heartbeat=me.heartbeat - 61).examine(me) is Sign.SILENT
+
+
+def test_leftovers_of_killed_writers_are_removed(run):
+    run.folder.write(".tmp-result.json-00", b"x")
+    with run.lock():
+        assert ".tmp-result.json-00" not in run.folder.names()
