@@ -1,13 +1,19 @@
 """distbp: data-parallel SGD on Ray whose result does not depend on where it ran.
 
 from distbp import Placement, Recipe, load_run, train
+
+Names are imported when they are first used, so that `distbp --help` need not wait for NumPy.
 """
 
-from distbp.config import Config, Placement, Recipe, load_config
-from distbp.errors import DistbpError
-from distbp.trained import TrainedRun, load_run
-from distbp.training import Result, train
-from distbp.verify import Verdict, verify
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from distbp.comparison import Verdict, verify
+    from distbp.config import Config, Placement, Recipe, load_config
+    from distbp.errors import DistbpError
+    from distbp.trained import TrainedRun, load_run
+    from distbp.training import Result, train
 
 __all__ = [
     "Config",
@@ -22,3 +28,29 @@ __all__ = [
     "train",
     "verify",
 ]
+
+_HOMES = {
+    "Config": "config",
+    "DistbpError": "errors",
+    "Placement": "config",
+    "Recipe": "config",
+    "Result": "training",
+    "TrainedRun": "trained",
+    "Verdict": "comparison",
+    "load_config": "config",
+    "load_run": "trained",
+    "train": "training",
+    "verify": "comparison",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'distbp' has no attribute '{name}'")
+    value: object = getattr(import_module(f"distbp.{_HOMES[name]}"), name)
+    globals()[name] = value  # found at once the next time
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

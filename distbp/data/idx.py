@@ -76,7 +76,9 @@ def _read_header(stream: BufferedIOBase, path: Path) -> tuple[np.dtype, tuple[in
     magic = stream.read(4)
     found = magic.hex(" ") or "nothing"
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in DTYPES or not 1 <= magic[3] <= MOST_DIMENSIONS:
-        raise DataError(f"'{path}' starts with {found}; expected an IDX file, which starts with 00 00")
+        raise DataError(
+            f"'{path}' starts with {found}; expected an IDX file, like 00 00 08 03 for bytes in 3 dimensions"
+        )
     sizes = stream.read(4 * magic[3])
     if len(sizes) < 4 * magic[3]:
         raise DataError(f"'{path}' ends inside its header; it is incomplete, fetch it again")

@@ -15,7 +15,7 @@ from distbp.data.sources import is_same_data, read_source
 from distbp.data.split import split_rows
 from distbp.data.targets import TargetSpec, encode_targets, specify_targets
 from distbp.errors import DataError
-from distbp.protocol.examples import Examples
+from distbp.protocol.examples import Examples, Scaling
 
 
 @dataclass(frozen=True)
@@ -44,17 +44,7 @@ def prepare(data: Data, seed: int) -> PreparedData:
     fraction = 0.0 if isinstance(data.validation, str) else data.validation
     train_rows, validation_rows = split_rows(len(raw.x), fraction, seed)
     scaling = measure_scaling(raw, train_rows, data.scaling)
-    schema = Schema(
-        source_kind=raw.kind,
-        num_inputs=raw.x.shape[1],
-        input_shape=raw.input_shape,
-        feature_names=raw.feature_names,
-        target_names=raw.target_names,
-        task=spec.task,
-        classes=spec.classes,
-        num_outputs=spec.num_outputs,
-        scaling=scaling,
-    )
+    schema = _build_schema(raw, spec, scaling)
     y = encode_targets(raw, spec)
     train = Examples(raw.x, y, train_rows, scaling)
     if isinstance(data.validation, str):
@@ -74,14 +64,13 @@ def read_examples(
 
     Raises DataError for whatever is wrong with the data or does not fit the schema.
     """
-    has_text_classes = schema.classes is not None and isinstance(schema.classes[0], str)
     wanted = Wanted(
         target=target,
         need_targets=need_targets,
         held_out=True,
         feature_names=schema.feature_names,
         known_targets=schema.target_names,
-        text_targets=has_text_classes,
+        text_targets=schema.classes is not None and isinstance(schema.classes[0], str),
     )
     raw = read_source(source, wanted)
     _check_inputs(raw, schema)
@@ -91,6 +80,20 @@ def read_examples(
     else:
         y = np.empty((len(raw.x), 0))
     return Examples(raw.x, y, np.arange(len(raw.x)), schema.scaling)
+
+
+def _build_schema(raw: RawExamples, spec: TargetSpec, scaling: Scaling) -> Schema:
+    return Schema(
+        source_kind=raw.kind,
+        num_inputs=raw.x.shape[1],
+        input_shape=raw.input_shape,
+        feature_names=raw.feature_names,
+        target_names=raw.target_names,
+        task=spec.task,
+        classes=spec.classes,
+        num_outputs=spec.num_outputs,
+        scaling=scaling,
+    )
 
 
 def _read_validation(schema: Schema, source: str, validation: str) -> Examples:

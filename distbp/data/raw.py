@@ -46,14 +46,14 @@ class RawExamples:
     def locate_input(self, row: int, column: int) -> str:
         """Return where a feature value stands, in the source's own terms."""
         if self.feature_names is not None:
-            return f"column '{self.feature_names[column]}' in data row {row + 1}"
+            return f"column {self.feature_names[column]!r} in data row {row + 1}"
         inner = (int(index) for index in np.unravel_index(column, self.input_shape))
         return f"x[{', '.join(map(str, (row, *inner)))}]"
 
     def locate_target(self, row: int, column: int) -> str:
         """Return where a target value stands, in the source's own terms."""
         if self.target_names is not None:
-            return f"column '{self.target_names[column]}' in data row {row + 1}"
+            return f"column {self.target_names[column]!r} in data row {row + 1}"
         return f"y[{row}]" if self.y is None or self.y.ndim == 1 else f"y[{row}, {column}]"
 
 
@@ -68,9 +68,8 @@ def pair_arrays(
     if y is not None:
         _check_targets(y, y_origin or origin)
         if len(x) != len(y):
-            raise DataError(
-                f"{origin} has {len(x)} examples but {y_origin or origin} has {len(y)} targets; expected one per example"
-            )
+            targets = f"{y_origin or origin} has {len(y)} targets"
+            raise DataError(f"{origin} has {len(x)} examples but {targets}; expected one target per example")
         y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
     return RawExamples(kind, origin, x.reshape(len(x), -1), y, x.shape[1:])
 

@@ -25,14 +25,8 @@ def reading(path: Path, expected: str) -> Iterator[None]:
         yield
     except DataError:
         raise
-    except OSError as error:
-        reason = error.strerror or _first_line(error)
-        raise DataError(f"cannot read '{path}' as {expected}: {reason}; check the file and its permissions") from error
     except Exception as error:  # decoders of damaged bytes raise nearly every type there is
-        reason = _first_line(error)
-        raise DataError(f"'{path}' is not {expected}: {reason}; it may be damaged or incomplete, write it again") from (
-            error
-        )
+        raise DataError(_explain(error, path, expected)) from error
 
 
 def to_path(source: str) -> Path:
@@ -75,20 +69,23 @@ def read_exactly(stream: BufferedIOBase, num_bytes: int, origin: str) -> NDArray
 def suggest(name: str, known: Iterable[str]) -> str:
     """Return `; did you mean '...'?` with the nearest known name, or an empty text when none is near."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"; did you mean '{near[0]}'?" if near else ""
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def list_names(names: Iterable[str], limit: int = 12) -> str:
+def list_names(names: Iterable[object], limit: int = 12) -> str:
     """Return names for a message, the first `limit` of them."""
     names = list(names)
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return (", ".join(f"'{name}'" for name in names[:limit]) or "nothing") + more
+    return (", ".join(map(repr, names[:limit])) or "nothing") + more
+
+
+def _explain(error: Exception, path: Path, expected: str) -> str:
+    if isinstance(error, OSError) and error.strerror:  # decoders raise OSError too, but without the system's words
+        return f"cannot read '{path}' as {expected}: {error.strerror}; check the file and its permissions"
+    lines = str(error).strip().splitlines()
+    reason = lines[0][:LONGEST_REASON] if lines else type(error).__name__
+    return f"'{path}' is not {expected}, or a damaged one: {reason}; check it, or write it again"
 
 
 def _siblings(path: Path) -> list[str]:
     return sorted(child.name for child in path.parent.iterdir()) if path.parent.is_dir() else []
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:LONGEST_REASON] if lines else type(error).__name__

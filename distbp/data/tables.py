@@ -77,7 +77,7 @@ def _read_targets(table: pa.Table, names: Sequence[str], path: Path) -> NDArray:
         labels = np.array(column.to_pylist(), dtype=object)
     if "" in labels:
         row = int(np.flatnonzero(labels == "")[0]) + 1
-        raise DataError(f"column '{names[0]}' of '{path}' is empty in data row {row}; fill it in or drop the row")
+        raise DataError(f"column {names[0]!r} of '{path}' is empty in data row {row}; fill it in or drop the row")
     return labels
 
 
@@ -99,9 +99,11 @@ def _to_numbers(column: pa.ChunkedArray, name: str, role: str, path: Path) -> pa
         return column.cast(pa.float64())
     if pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_boolean(column.type):
         return column
-    example = str(column[0])[:40]
+    example = repr(str(column[0]))[:40]
     advice = "encode it as numbers or drop it" if role == "feature" else "expected numbers"
-    raise DataError(f"{role} column '{name}' of '{path}' holds {column.type} values such as '{example}'; {advice}")
+    if pa.types.is_binary(column.type):
+        advice = "this is not UTF-8 text, so save it as UTF-8"
+    raise DataError(f"{role} column {name!r} of '{path}' holds {column.type} values such as {example}; {advice}")
 
 
 def _smallest_dtype(column: pa.ChunkedArray) -> np.dtype:
@@ -119,7 +121,7 @@ def _check_filled(column: pa.ChunkedArray, name: str, path: Path) -> None:
     if column.null_count:
         row = column.is_null().index(True).as_py() + 1
         raise DataError(
-            f"column '{name}' of '{path}' is empty in data row {row} ({column.null_count} empty cells in all); "
+            f"column {name!r} of '{path}' is empty in data row {row} ({column.null_count} empty cells in all); "
             "fill them in, or drop the rows or the column"
         )
 

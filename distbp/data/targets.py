@@ -114,6 +114,6 @@ def _number_labels(raw: RawExamples, labels: NDArray, classes: tuple[Label, ...]
     found, positions = np.unique(labels, return_inverse=True)
     unknown = [label for label in found.tolist() if label not in numbers]
     if unknown:
-        known = list_names(map(str, classes))
+        known = list_names(classes)
         raise DataError(f"{raw.origin} has the label {unknown[0]!r}, which training did not; its classes are {known}")
     return np.array([numbers[label] for label in found.tolist()], np.int64)[positions]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from distbp.config import Recipe
+from distbp.nn.digests import BLOCK
 from distbp.nn.schedules import learning_rate
 from distbp.protocol.messages import Shard, StepOrder
 
@@ -45,3 +46,14 @@ def split(shard: Shard, parts: int) -> Iterator[Shard]:
     size = shard.stop - shard.start
     for part in shards(size, min(parts, size)) if size else ():
         yield Shard(shard.start + part.start, shard.start + part.stop, shard.num_microbatches)
+
+
+def server_slices(num_parameters: int, num_servers: int) -> tuple[tuple[int, int], ...]:
+    """Return the half-open slice of the flat vector for each server: whole blocks, sizes differing by at most one.
+
+    At most `num_servers` slices, fewer where there are fewer blocks; together they are the whole vector.
+    """
+    num_blocks = -(-num_parameters // BLOCK)
+    count = max(1, min(num_servers, num_blocks))
+    bounds = [min(num_blocks * i // count * BLOCK, num_parameters) for i in range(count + 1)]
+    return tuple(zip(bounds[:-1], bounds[1:], strict=True))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,29 +14,30 @@ from numpy.typing import NDArray
 from distbp.nn import tree
 from distbp.nn.digests import BLOCK, block_checksum
 from distbp.nn.sgd import clip_factor, decay, sgd, sum_of_squares
-from distbp.protocol.messages import (
-    Partial,
-    ServerTask,
-    ShardResult,
-    Snapshot,
-    StepOrder,
-    StepReport,
-    TrainState,
-)
+from distbp.protocol.messages import Partial, ServerTask, ShardResult, Snapshot, StepOrder, StepReport, TrainState
 
-NUM_REMEMBERED_REPORTS = 256
+NUM_REMEMBERED_REPORTS = 512
+
+Exchange = Callable[[list[float]], list[float]]
 
 
 class ParameterServer:
     """Averages the workers' gradients and applies the SGD update, block by block of the flat vector.
 
-    Built from a state, so that a new server continues where an old one stood.
+    It may hold all of the vector or a slice that begins at a multiple of BLOCK; then it sees that slice of
+    every gradient. Built from a state, so that a new server continues where an old one stood.
     """
 
-    def __init__(self, task: ServerTask, state: TrainState):
+    def __init__(self, task: ServerTask, state: TrainState, offset: int = 0, memory: NDArray | None = None):
+        """Take over `state`, whose arrays are the slice that begins at `offset`.
+
+        memory: where to keep the parameters, for instance memory shared with workers; None for an array of its own.
+        """
         self._task = task
         self._step = state.step
-        self._parameters = state.parameters.copy()
+        self._offset = offset
+        self._parameters = np.empty_like(state.parameters) if memory is None else memory
+        self._parameters[...] = state.parameters
         self._velocity = state.velocity.copy()
         self._gradient = np.empty_like(state.parameters) if task.optimizer.clip_norm is not None else None
         self._reports: deque[StepReport] = deque(maxlen=NUM_REMEMBERED_REPORTS)
@@ -44,11 +45,14 @@ class ParameterServer:
 
     @property
     def parameters(self) -> NDArray:
-        """The current parameters (num_parameters,); the next commit changes them in place."""
+        """The current parameters; the next commit changes them in place."""
         return self._parameters
 
-    def commit(self, order: StepOrder, results: Sequence[ShardResult]) -> StepReport:
+    def commit(self, order: StepOrder, results: Sequence[ShardResult], exchange: Exchange | None = None) -> StepReport:
         """Apply the step once: committing a step again returns the report of the first time.
+
+        exchange: given this slice's sums of squares (none without clipping), returns those of all servers, once
+        each of them holds all of its partials; None when this is the only server.
 
         Raises ValueError if the order is not the next step, or the partials do not make up its batch.
         """
@@ -58,55 +62,11 @@ class ParameterServer:
             raise ValueError(f"step {order.step} was committed while step {self._step} is next")
         began = time.perf_counter()
         sums = _Sums.of([partial for result in results for partial in result.partials])
+        squares = self._keep_averaged(sums)
+        if exchange is not None:
+            squares = exchange(squares)
         committed = math.isfinite(sums.loss)
-        checksum = self._apply(sums, order.learning_rate) if committed else 0
-        compute_s = max(result.compute_s for result in results)
-        return self._close_step(order, sums, committed, checksum, compute_s, began)
-
-    def snapshot(self) -> Snapshot:
-        """Return a copy of the state and the newest reports."""
-        state = TrainState(self._step, self._parameters.copy(), self._velocity.copy())
-        return Snapshot(state, tuple(self._reports))
-
-    def _apply(self, sums: _Sums, learning_rate: float) -> int:
-        """Average, decay, clip and step; returns the checksum of the new parameters."""
-        clip = self._clip_factor(sums)
-        checksum = 0
-        with np.errstate(all="ignore"):  # divergence shows in the next loss
-            for index in range(-(-len(self._parameters) // BLOCK)):
-                block = slice(index * BLOCK, (index + 1) * BLOCK)
-                gradient = self._averaged(sums, block) if self._gradient is None else self._gradient[block]
-                if clip < 1:
-                    gradient *= clip
-                sgd(self._parameters[block], self._velocity[block], gradient, learning_rate, self._task.optimizer)
-                checksum += block_checksum(self._parameters[block], index)
-        return checksum % (1 << 64)
-
-    def _clip_factor(self, sums: _Sums) -> float:
-        """Return the factor that clips the averaged gradient, which is then kept for the update; 1 without clipping."""
-        clip_norm = self._task.optimizer.clip_norm
-        if clip_norm is None or self._gradient is None:
-            return 1.0
-        squares = []
-        for start in range(0, len(self._gradient), BLOCK):
-            block = slice(start, start + BLOCK)
-            self._gradient[block] = self._averaged(sums, block)
-            squares.append(sum_of_squares(self._gradient[block]))
-        return clip_factor(squares, clip_norm)
-
-    def _averaged(self, sums: _Sums, block: slice) -> NDArray:
-        """Return the batch's mean gradient with weight decay, one block of it, a new array."""
-        parameters = self._parameters[block]
-        gradient = sums.gradient(block)
-        gradient /= sums.num_examples
-        if self._task.optimizer.weight_decay > 0:
-            decay(gradient, parameters, self._task.optimizer.weight_decay, self._task.decayed_ranges, block.start)
-        return gradient
-
-    def _close_step(
-        self, order: StepOrder, sums: _Sums, committed: bool, checksum: int, compute_s: float, began: float
-    ) -> StepReport:
-        now = time.perf_counter()
+        checksum = self._apply(sums, squares, order.learning_rate) if committed else 0
         report = StepReport(
             step=order.step + 1,
             epoch=order.epoch,
@@ -114,12 +74,59 @@ class ParameterServer:
             num_examples=sums.num_examples,
             checksum=f"{checksum:016x}",
             committed=committed,
-            compute_s=compute_s,
-            wait_s=max(0.0, began - self._last_commit - compute_s),
-            commit_s=now - began,
+            compute_s=max(result.compute_s for result in results),
+            wait_s=0.0,
+            commit_s=0.0,
         )
+        return self._close_step(report, began)
+
+    def snapshot(self) -> Snapshot:
+        """Return a copy of the state and the newest reports."""
+        state = TrainState(self._step, self._parameters.copy(), self._velocity.copy())
+        return Snapshot(state, tuple(self._reports))
+
+    def _keep_averaged(self, sums: _Sums) -> list[float]:
+        """With clipping, keep the averaged gradient and return the sum of squares of each of its blocks."""
+        if self._gradient is None:
+            return []
+        squares = []
+        for start in range(0, len(self._gradient), BLOCK):
+            block = slice(start, start + BLOCK)
+            self._gradient[block] = self._averaged(sums, block)
+            squares.append(sum_of_squares(self._gradient[block]))
+        return squares
+
+    def _apply(self, sums: _Sums, squares: list[float], learning_rate: float) -> int:
+        """Average, decay, clip and step; returns what this slice adds to the checksum of the new parameters."""
+        clip_norm = self._task.optimizer.clip_norm
+        clip = 1.0 if clip_norm is None else clip_factor(squares, clip_norm)
+        checksum = 0
+        with np.errstate(all="ignore"):  # divergence shows in the next loss
+            for start in range(0, len(self._parameters), BLOCK):
+                block = slice(start, start + BLOCK)
+                gradient = self._averaged(sums, block) if self._gradient is None else self._gradient[block]
+                if clip < 1:
+                    gradient *= clip
+                sgd(self._parameters[block], self._velocity[block], gradient, learning_rate, self._task.optimizer)
+                checksum += block_checksum(self._parameters[block], (self._offset + start) // BLOCK)
+        return checksum % (1 << 64)
+
+    def _averaged(self, sums: _Sums, block: slice) -> NDArray:
+        """Return the batch's mean gradient with weight decay, one block of it, a new array."""
+        gradient = sums.gradient(block)
+        gradient /= sums.num_examples
+        weight_decay = self._task.optimizer.weight_decay
+        if weight_decay > 0:
+            offset = self._offset + block.start
+            decay(gradient, self._parameters[block], weight_decay, self._task.decayed_ranges, offset)
+        return gradient
+
+    def _close_step(self, report: StepReport, began: float) -> StepReport:
+        now = time.perf_counter()
+        wait_s = max(0.0, began - self._last_commit - report.compute_s)
+        report = replace(report, wait_s=wait_s, commit_s=now - began)
         self._last_commit = now
-        if committed:
+        if report.committed:
             self._step += 1
             self._reports.append(report)
         return report

@@ -151,4 +151,4 @@ def _open_storage(storage: str) -> Folder:
 
 def _to_yaml(config: Config) -> bytes:
     values = config.model_dump(mode="json")
-    return yaml.safe_dump(values, sort_keys=False, default_flow_style=None, allow_unicode=True).encode()
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True).encode()

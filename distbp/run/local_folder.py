@@ -105,16 +105,18 @@ class LocalFolder(Folder):
 
     def publish(self, name: str, fill: Callable[[Folder], None]) -> None:
         """Create the folder `name` complete, by filling a hidden sibling and renaming it."""
-        aside = self.child(_make_temporary_name(name))
-        with translate_storage_errors("write", join_url(self.url, name)):
-            aside.path.mkdir(parents=True)
-            try:
-                fill(aside)
-                sync_path(aside.path)
-                aside.path.rename(self.path / name)
-            finally:
-                shutil.rmtree(aside.path, ignore_errors=True)
-            sync_path(self.path)
+        url = join_url(self.url, name)
+        aside = self.path / _make_temporary_name(name)
+        with translate_storage_errors("write", url):
+            aside.mkdir(parents=True)
+        try:
+            fill(LocalFolder(aside, url))
+            with translate_storage_errors("write", url):
+                sync_path(aside)
+                aside.rename(self.path / name)
+                sync_path(self.path)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
 
     def remove(self, name: str) -> None:
         """Remove a file or a whole folder; fine if there is none."""

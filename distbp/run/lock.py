@@ -87,20 +87,23 @@ class RunLock:
         """Take the lock and return None, or return its silent owner; `tolerated`: a silent one to take it from."""
         with self._folder.exclusively():
             self._owner = self._owner.refresh()
-            content = self._folder.read(LOCK_FILE)
-            owner = LockOwner.decode(content)
-            if owner is not None:
-                sign = owner.examine(observer=self._owner)
-                if sign is Sign.ALIVE:
-                    raise self._make_error(owner)
-                if sign is Sign.SILENT and owner != tolerated:
-                    return owner
-            if content is not None:
-                self._folder.remove(LOCK_FILE)
-            if not self._folder.write_new(LOCK_FILE, self._owner.encode()) or not self._is_ours():
+            silent = self._find_silent_owner()
+            if silent is not None and silent != tolerated:
+                return silent
+            self._folder.remove(LOCK_FILE)
+            self._folder.write_new(LOCK_FILE, self._owner.encode())
+            if not self._is_ours():
                 raise self._make_error(LockOwner.decode(self._folder.read(LOCK_FILE)))
             remove_temporaries(self._folder)
             return None
+
+    def _find_silent_owner(self) -> LockOwner | None:
+        """Return the owner if it is silent, None if it is dead or there is none; raises CheckpointError if it lives."""
+        owner = LockOwner.decode(self._folder.read(LOCK_FILE))
+        sign = Sign.DEAD if owner is None else owner.examine(observer=self._owner)
+        if sign is Sign.ALIVE:
+            raise self._make_error(owner)
+        return owner if sign is Sign.SILENT else None
 
     def _keep_alive(self) -> None:
         while not self._stop.wait(self._heartbeat_s) and not self._is_lost:
@@ -120,7 +123,8 @@ class RunLock:
 
     def _make_error(self, owner: LockOwner | None) -> CheckpointError:
         who = "another process" if owner is None else owner.describe(observer=self._owner)
-        how = "stop it" if owner is None or owner.host != self._owner.host else f"stop it (kill {owner.pid})"
+        is_near = owner is not None and owner.host == self._owner.host and owner.pid != self._owner.pid
+        how = f"stop it (kill {owner.pid})" if owner is not None and is_near else "stop it"
         return CheckpointError(
             f"run '{self._folder.url}' is in use by {who}; wait for it, {how}, or choose another name "
             f"(a dead driver's lock expires {STALE_AFTER_S:.0f} s after its last sign of life)"

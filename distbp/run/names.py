@@ -45,15 +45,13 @@ def describe_missing_run(folder: Folder, marker: str) -> str:
     inside = list_runs(folder, marker)
     if inside:
         example = join_url(folder.url, inside[0])
-        return f"'{folder.url}' is no run but holds {_show(inside)}; name one of them, for example '{example}'"
+        return f"'{folder.url}' is no run but holds runs: {_show(inside)}; name one of them, for example '{example}'"
     fact = f"'{folder.url}' has no {marker}" if folder.names() else f"there is no run '{folder.url}'"
     beside = list_runs(folder.parent, marker)
-    advice = f"beside it there are {_show(beside)}" if beside else f"no run is in '{folder.parent.url}' either"
+    advice = f"runs beside it: {_show(beside)}" if beside else f"no run is in '{folder.parent.url}' either"
     return f"{fact}; {advice}; check the path"
 
 
 def _show(names: list[str]) -> str:
     more = len(names) - MAX_NAMES_SHOWN
-    shown = ", ".join(names[:MAX_NAMES_SHOWN])
-    word = "the run" if len(names) == 1 else "the runs"
-    return f"{word} {shown}" + (f" and {more} more" if more > 0 else "")
+    return ", ".join(names[:MAX_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -85,9 +85,10 @@ def keep_steps(content: bytes, last_step: int) -> bytes:
 
 def _is_after(line: bytes, last_step: int) -> bool:
     try:
-        return StepRecord.from_values(decode_object(line)).step > last_step
+        step = decode_object(line).get("step")
     except ValueError:
         return False
+    return isinstance(step, int) and step > last_step
 
 
 def _parse_lines(content: bytes, url: str) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -82,13 +82,14 @@ class RemoteFolder(Folder):
         """Write a file if there is none; where the store cannot do that in one request, look first."""
         if self.size_bytes(name) is not None:
             return False
-        with translate_storage_errors("write", join_url(self.url, name)), suppress(FileExistsError):
+        with translate_storage_errors("write", join_url(self.url, name)):
             try:
                 self._filesystem.pipe_file(self._locate(name), content, mode="create")
-            except (NotImplementedError, TypeError, ValueError):
+            except (OSError, NotImplementedError, TypeError, ValueError):  # taken meanwhile, or no such mode
+                if self.size_bytes(name) is not None:
+                    return False
                 self._filesystem.pipe_file(self._locate(name), content)
-            return True
-        return False
+        return True
 
     def append(self, name: str, content: bytes) -> None:
         """Append by writing the whole file again, which is why `flush_interval_s` is long here."""

@@ -35,7 +35,7 @@ def source(request, tmp_path_factory):
     return write_source(request.param, tmp_path_factory.mktemp(request.param.replace(".", "-")))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data(), edits=EDITS)
 def test_damaged_bytes_give_examples_or_a_data_error(source, data, edits):
     folder = source if source.is_dir() else source.parent

@@ -86,7 +86,7 @@ def test_damaged_file_is_one_sentence(tmp_path, content, sentence):
         (gzip.compress(header(9, 9, 9) + bytes(729))[:-20], "is not an IDX file"),
         (gzip.compress(header(9, 9, 9) + bytes(728)), "ends after 728 of the 729 bytes"),
         (gzip.compress(header(2**31, 2**31)), "announces"),
-        (b"not gzip at all", "cannot read"),
+        (b"not gzip at all", "is not an IDX file, or a damaged one"),
     ],
 )
 def test_damaged_gzip_is_one_sentence(tmp_path, content, sentence):

@@ -116,6 +116,22 @@ def test_validation_path_is_read_with_the_training_classes_and_scaling(tmp_path)
     assert all_inputs(validation).tolist() == [[0.5], [2.0]]
 
 
+def test_validation_arrays_have_their_own_targets(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        write_npy_pair(tmp_path / name, pixels(), labels())
+    (tmp_path / "a" / "y.npy").rename(tmp_path / "answers.npy")
+    np.save(tmp_path / "b" / "y.npy", labels()[::-1])
+    data = Data(
+        source=str(tmp_path / "a" / "x.npy"),
+        target=str(tmp_path / "answers.npy"),
+        validation=str(tmp_path / "b" / "x.npy"),
+    )
+    prepared = prepare(data, seed=0)
+    assert prepared.train.y.tolist() == labels().tolist()
+    assert prepared.validation.y.tolist() == labels()[::-1].tolist()
+
+
 def test_validation_folder_means_its_t10k_files(tmp_path):
     folder = str(write_idx_folder(tmp_path, num_held_out=6))
     prepared = prepare(Data(source=folder, validation=folder), seed=0)

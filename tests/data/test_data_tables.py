@@ -51,6 +51,7 @@ def test_tables_round_trip(tmp_path, rows, suffix):
         ("a,b\n1,2\n", "has no target column, its columns are 'a', 'b'; set target"),
         ("5.1,3.5\n4.9,3.0\n", "is the header line missing"),
         ("label,y,a\n1,2,3\n", "'label', 'y', each of which could be the target"),
+        ("a,y\n\xff,1\n2,2\n", "column 'a' of .* is not UTF-8 text"),
         ("y\n1\n", "no column besides the target 'y'"),
         ("a;y\n1;2\n", "has no target column, its columns are 'a;y'"),
         ("a,y\ninf,1\n2,2\n", "1 values that cannot be used, the first: column 'a' in data row 1 is inf"),
@@ -59,7 +60,7 @@ def test_tables_round_trip(tmp_path, rows, suffix):
 )
 def test_csv_that_cannot_be_used_is_one_sentence(tmp_path, text, sentence):
     path = tmp_path / "d.csv"
-    path.write_text(text)
+    path.write_bytes(text.encode("latin-1"))
     with pytest.raises(DataError, match=sentence):
         prepare_all(path)
 

@@ -16,7 +16,7 @@ class SlowStore:
         self.started = threading.Event()
         self.saved: list[int] = []
 
-    def save(self, checkpoint, best=False) -> None:
+    def save(self, checkpoint, _best) -> None:
         self.started.set()
         assert self.gate.wait(5)
         self.saved.append(checkpoint.step)
@@ -84,7 +84,7 @@ def test_error_of_the_thread_surfaces_once(run, make_checkpoint, monkeypatch, er
             with writer._condition:
                 assert writer._condition.wait_for(lambda: writer._error is not None, 5)
         call = {"wait": writer.wait, "close": writer.close, "submit": lambda: writer.submit(make_checkpoint(2))}
-        with pytest.raises(StorageError, match="full|cannot write the checkpoint of step 1: .*odd"):
+        with pytest.raises(StorageError, match=r"full|cannot write the checkpoint of step 1: .*odd"):
             call[surfaces_in]()
     writer.close()
 

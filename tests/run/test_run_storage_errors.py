@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import pickle
 
 import pytest
@@ -37,7 +38,7 @@ def test_foreign_errors_become_one_sentence(error, sentence):
 
 
 def test_own_errors_pass():
-    with pytest.raises(ConfigError, match="^x$"), translate_storage_errors("write", "u"):
+    with pytest.raises(ConfigError, match=r"^x$"), translate_storage_errors("write", "u"):
         raise ConfigError("x")
 
 
@@ -66,8 +67,6 @@ def test_failed_append_leaves_no_part_of_a_line(tmp_path, monkeypatch):
     folder.append("log", b"one\n")
 
     def write_half(descriptor: int, content: bytes) -> None:
-        import os
-
         os.write(descriptor, content[:2])
         raise OSError(errno.ENOSPC, "No space left on device")
 

@@ -17,7 +17,7 @@ from distbp.run import CheckpointStore, RunDirectory
 from distbp.run.folder import open_folder
 
 NEWEST = "checkpoints/step-00000020"
-MANY = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+MANY = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_damage_is_never_loaded_and_the_older_checkpoint_is(
         if name == "state.safetensors":
             assert [text[:14] for text in store.skipped] == ["step-00000020:"]
     finally:
-        folder.write(name, content)
+        folder.write(name, content, sync=False)
 
 
 def damage(folder, name, content, data) -> None:
@@ -61,7 +61,7 @@ def damage(folder, name, content, data) -> None:
         "extend": content + b"\n" * (1 + position),
         "empty": b"",
     }
-    folder.write(name, damaged[kind])
+    folder.write(name, damaged[kind], sync=False)
 
 
 def test_removed_folder_leaves_the_older_checkpoint(two_checkpoints):
@@ -83,7 +83,7 @@ def test_folder_under_another_steps_name_is_skipped(local_run, make_checkpoint):
 
 
 def test_loading_a_damaged_step_by_number_says_what_is_wrong(two_checkpoints):
-    two_checkpoints.folder.write(f"{NEWEST}/state.safetensors", b"x")
+    open_folder(f"{two_checkpoints.url}/{NEWEST}").write("state.safetensors", b"x")
     with pytest.raises(CheckpointError, match=r"step-00000020' is damaged: state.safetensors has 1 bytes instead of"):
         CheckpointStore(two_checkpoints, keep=5).load(20)
 
@@ -91,7 +91,7 @@ def test_loading_a_damaged_step_by_number_says_what_is_wrong(two_checkpoints):
 def test_all_damaged_is_like_none_but_told(run, make_checkpoint):
     store = CheckpointStore(run, keep=5)
     store.save(make_checkpoint(20), best=True)
-    run.folder.write(f"{NEWEST}/state.safetensors", b"x")
+    open_folder(f"{run.url}/{NEWEST}").write("state.safetensors", b"x")
     assert store.load_latest("recipe") is None
     assert len(store.skipped) == 1
     assert store.load_best() is None
@@ -115,7 +115,7 @@ with run.lock():
 
 def test_killed_writer_leaves_only_whole_checkpoints(local_run):
     newest = -1
-    for delay_s in (0.005, 0.02, 0.033, 0.05):
+    for delay_s in (0.005, 0.02, 0.04):
         kill_writer_after(local_run.url, delay_s)
         with local_run.lock():
             store = CheckpointStore(local_run, keep=2)
@@ -126,7 +126,7 @@ def test_killed_writer_leaves_only_whole_checkpoints(local_run):
                 assert set(checkpoint.tensors["w"]) == {float(step)}
             assert max(steps, default=-1) >= newest
             newest = max(steps, default=-1)
-            assert not [path for path in Path(local_run.url, "checkpoints").glob(".tmp-*")]
+            assert not list(Path(local_run.url, "checkpoints").glob(".tmp-*"))
     assert newest > 0
 
 

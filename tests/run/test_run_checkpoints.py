@@ -60,7 +60,7 @@ def test_position_comes_back_with_infinities_and_schema_with_any_text(run):
 
 @pytest.mark.parametrize("dtype", ["float16", "int32", "complex64", ">f4", "U3", "object"])
 def test_other_dtypes_are_refused_where_the_checkpoint_is_made(dtype):
-    with pytest.raises(ValueError, match="tensor 'x' is .*; expected one of float32, float64, int64"):
+    with pytest.raises(ValueError, match=r"tensor 'x' is .*; expected one of float32, float64, int64"):
         make_with({"x": np.zeros(2, dtype)})
 
 

@@ -13,7 +13,13 @@ from distbp.run import RunDirectory
 from distbp.run.lock import LOCK_FILE
 from distbp.run.owner import LockOwner, Sign
 
-HOLD = "import sys; from distbp.run import RunDirectory as R; l = R.open(sys.argv[1]).lock(); l.acquire(); print(1, flush=1); input()"
+HOLD = """
+import sys
+from distbp.run import RunDirectory
+with RunDirectory.open(sys.argv[1]).lock():
+    print("held", flush=True)
+    input()
+"""
 
 
 def wait_until(condition) -> None:
@@ -55,7 +61,7 @@ def test_lock_of_a_living_process_holds_and_that_of_a_killed_one_does_not(local_
         [sys.executable, "-c", HOLD, local_run.url], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     with process:
-        assert process.stdout.readline() == b"1\n"
+        assert process.stdout.readline() == b"held\n"
         with pytest.raises(
             CheckpointError, match=rf"in use by process {process.pid} .* stop it \(kill {process.pid}\)"
         ):

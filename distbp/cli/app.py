@@ -1,0 +1,74 @@
+"""The commands of `distbp` and the way through them: parse, run, report, exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Annotated
+
+import typer
+
+from distbp.cli.config_command import config
+from distbp.cli.failures import explain
+from distbp.cli.terminal import Terminal
+from distbp.cli.train_command import train
+from distbp.cli.use_commands import evaluate, predict, verify
+
+BROKEN_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,  # plain help, in a third of the time
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (train, evaluate, predict, verify, config):
+    app.command()(command)
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command line and return its exit code."""
+    _make_current_directory_importable()
+    try:
+        code = app(list(argv), obj=tuple(argv), prog_name="distbp", standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _abandon_stdout()
+        return BROKEN_PIPE
+    except SystemExit:  # Typer's way to say that a pipe broke
+        return BROKEN_PIPE
+    except BaseException as error:
+        failure = explain(error)
+        Terminal("--json" in argv).fail(failure)
+        return failure.exit_code
+    return code if isinstance(code, int) else 0
+
+
+@app.callback(invoke_without_command=True)
+def _main(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit")] = False,
+) -> None:
+    """Train neural networks by data-parallel SGD: the same recipe gives the same bytes, wherever it runs."""
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(f"distbp {installed('distbp')}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def _make_current_directory_importable() -> None:
+    """Let `model.function: my_module:build` name a file in the current directory, as `python -m` does."""
+    with suppress(OSError):  # the directory was removed
+        here = os.getcwd()  # noqa: PTH109 - pathlib costs nothing here, but sys.path wants text
+        if here not in sys.path:
+            sys.path.insert(0, here)
+
+
+def _abandon_stdout() -> None:
+    """Point stdout at nothing, so that Python's own flush at exit does not complain about the broken pipe."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,97 @@
+"""From an exception to what the user is told: one sentence, a kind and an exit code. Pure, but for the traceback read.
+
+The exit codes are those of distbp.errors; a mistake in the command line counts as configuration.
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+import traceback
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from typer import TyperException
+
+from distbp.errors import ConfigError, DistbpError
+
+PACKAGE_DIR = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What went wrong, for people and for programs."""
+
+    kind: str
+    message: str
+    exit_code: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the value of "error" in a JSON document."""
+        return asdict(self)
+
+
+def explain(error: BaseException) -> Failure:
+    """Return what to tell about any exception that ends a command."""
+    if isinstance(error, DistbpError):
+        return Failure(type(error).__name__, _one_line(str(error)), error.exit_code)
+    if isinstance(error, TyperException):
+        return Failure(ConfigError.__name__, _one_line(_explain_usage(error)), ConfigError.exit_code)
+    if isinstance(error, KeyboardInterrupt):
+        return Failure("KeyboardInterrupt", "interrupted", 130)
+    if isinstance(error, MemoryError):
+        reason = _one_line(str(error)) or "the machine has none left"
+        return Failure("MemoryError", f"not enough memory: {reason}; use a smaller model, batch or data", 1)
+    return Failure(type(error).__name__, _explain_unexpected(error), 1)
+
+
+def _explain_unexpected(error: BaseException) -> str:
+    what = f"{type(error).__name__}: {_one_line(str(error))}".rstrip(": ")
+    place = _find_users_code(error.__traceback__)
+    if place is not None:
+        return f"{what}, raised in {place}; correct it there, or run again with --debug to see the traceback"
+    return f"{what}; this is a defect of distbp, run again with --debug to see where"
+
+
+def _find_users_code(trace: TracebackType | None) -> str | None:
+    """Return the innermost place outside distbp, Python and what is installed: a model function of the user's."""
+    ours = (str(PACKAGE_DIR), sys.prefix, sys.base_prefix, "<")
+    for frame in reversed(traceback.extract_tb(trace)):
+        if not frame.filename.startswith(ours) and not Path(frame.filename).stem == "distbp":
+            return f"'{frame.filename}', line {frame.lineno}"
+    return None
+
+
+def _explain_usage(error: TyperException) -> str:
+    """Return what Typer found as a sentence that ends in what to type."""
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "distbp"
+    advice = f"see {command} --help"
+    option = getattr(error, "option_name", None)
+    if option is not None and option.startswith("--") and "No such option" in error.format_message():
+        known = [name for parameter in context.command.params for name in parameter.opts] if context else []
+        return f"{command} has no option {option}; {_suggest_option(option, known, command) or advice}"
+    return f"{_lower(error.format_message().rstrip('.?'))}; {advice}"
+
+
+def _suggest_option(option: str, known: Iterable[str], command: str) -> str | None:
+    field = option.lstrip("-").replace("-", "_")
+    if command.split()[-1] in ("train", "config"):
+        from distbp.config import find_fields
+
+        exact = find_fields(field)
+        if exact:
+            return f"set it with --set {exact[0]}=VALUE"
+    near = difflib.get_close_matches(option, [*known, "--help"], n=1, cutoff=0.6)
+    return f"did you mean {near[0]}?" if near else None
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,122 @@
+"""Where things for people and the one JSON document go, and what surrounds every command.
+
+Notes (progress, log messages, errors) go to stderr; results to stdout, or to stderr too when stdout carries JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from rich.console import Console, RenderableType
+from rich.text import Text
+
+from distbp.cli.failures import Failure, explain
+
+
+class Terminal:
+    """The two streams of one command. as_json: stdout carries one JSON document and nothing else."""
+
+    def __init__(self, as_json: bool):
+        self.as_json = as_json
+        self.notes = _Console(stderr=True, highlight=False)
+        self._results = self.notes if as_json else _Console(highlight=False)
+
+    def show(self, *results: RenderableType) -> None:
+        """Print a result for people."""
+        for result in results:
+            self._results.print(result, soft_wrap=True)
+
+    def note(self, text: str, style: str = "") -> None:
+        """Print one line beside the results."""
+        self.notes.print(Text(text, style), soft_wrap=True)
+
+    def document(self, values: Mapping[str, Any]) -> None:
+        """Print the JSON document if one is asked for."""
+        if self.as_json:
+            sys.stdout.write(json.dumps(_to_json(values), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+    def fail(self, failure: Failure) -> None:
+        """Print the sentence of a failure, and its document."""
+        self.notes.print(Text.assemble(("Error: ", "bold red"), failure.message), soft_wrap=True)
+        self.document({"error": failure.to_json()})
+
+
+@contextmanager
+def open_terminal(as_json: bool, debug: bool) -> Iterator[Terminal]:
+    """Yield the terminal of one command; whatever is raised inside becomes one sentence and typer.Exit with its code.
+
+    debug: show the traceback too, and the warnings of libraries.
+    """
+    terminal = Terminal(as_json)
+    with _warnings_hidden(not debug), _log_shown(terminal):
+        try:
+            yield terminal
+        except (typer.Exit, BrokenPipeError):
+            raise
+        except BaseException as error:
+            if debug:
+                traceback.print_exc()
+            failure = explain(error)
+            terminal.fail(failure)
+            raise typer.Exit(failure.exit_code) from None
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Let the command decide, where Rich would end the process."""
+        raise  # noqa: PLE0704 - Rich calls this while it handles the BrokenPipeError
+
+
+class _LogLines(logging.Handler):
+    """Prints log messages through the console, so that they appear above a progress bar."""
+
+    def __init__(self, terminal: Terminal):
+        super().__init__(logging.INFO)
+        self._terminal = terminal
+
+    def emit(self, record: logging.LogRecord) -> None:
+        is_warning = record.levelno >= logging.WARNING
+        text = f"{record.levelname.capitalize()}: {record.getMessage()}" if is_warning else record.getMessage()
+        try:
+            self._terminal.note(text, "yellow" if is_warning else "")
+        except OSError:  # nobody reads stderr any more; that must not end a training run
+            logging.getLogger("distbp").removeHandler(self)
+
+
+@contextmanager
+def _log_shown(terminal: Terminal) -> Iterator[None]:
+    logger, handler = logging.getLogger("distbp"), _LogLines(terminal)
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+@contextmanager
+def _warnings_hidden(hide: bool) -> Iterator[None]:
+    with warnings.catch_warnings():
+        if hide:
+            warnings.simplefilter("ignore")
+        yield
+
+
+def _to_json(value: Any) -> Any:
+    """Return JSON values; numbers that are not finite, which JSON does not have, become null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): _to_json(inner) for key, inner in value.items()}
+    return [_to_json(inner) for inner in value] if isinstance(value, list | tuple) else value
