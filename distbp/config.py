@@ -14,7 +14,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -185,6 +185,9 @@ class Placement(Settings):
 
     backend: Literal["local", "ray"] = Field("local", description="threads in this process, or Ray actors")
     workers: PositiveInt = Field(2, description="that each compute gradients on their shard")
+    servers: PositiveInt | Literal["auto"] = Field(
+        "auto", description="that each keep a slice of the parameters, beside the first workers; at most `workers`"
+    )
     threads_per_worker: PositiveInt = Field(1, description="that share one worker's shard")
     address: str | None = Field(
         None, description="Ray cluster to join; null: RAY_ADDRESS if set, else a private one on this machine"
@@ -221,6 +224,16 @@ def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -
     return parse_config(values, origin="the configuration" if path is None else f"'{path}'")
 
 
+def find_fields(name: str) -> list[str]:
+    """Return the dotted paths of all fields called `name`, such as recipe.optimizer.learning_rate."""
+    return [path for path in _field_paths(Config) if path.rpartition(".")[2] == name]
+
+
+def describe_config(config: Config) -> str:
+    """Return `config` as YAML with every field's meaning beside it; load_config reads it back as the same."""
+    return "\n".join(_describe_section(config, ""))
+
+
 def parse_config(values: Mapping[str, Any], origin: str = "the configuration") -> Config:
     """Return `values` as a Config; raises ConfigError with one sentence for each of the first three findings."""
     try:
@@ -231,16 +244,40 @@ def parse_config(values: Mapping[str, Any], origin: str = "the configuration") -
 
 def describe_validation_error(error: pydantic.ValidationError, model: type[BaseModel], origin: str) -> str:
     """Return pydantic's findings as sentences in distbp's words; unknown keys come with the nearest known one."""
-    sentences = list(dict.fromkeys(_describe(finding, model) for finding in error.errors(include_url=False)))
+    places: dict[str, list[Any]] = {}
+    for finding in error.errors(include_url=False):
+        where = [part for part in _path_of(finding) if not part.isdigit()]  # all of a list's elements are one place
+        places.setdefault(".".join(where), []).append(finding)
+    sentences = list(dict.fromkeys(_describe_place(findings, model) for findings in places.values()))
     more = f" (and {len(sentences) - 3} more)" if len(sentences) > 3 else ""
     return f"{origin}: " + "; ".join(sentences[:3]) + more
+
+
+def _field_paths(model: type[BaseModel]) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        yield name
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from (f"{name}.{path}" for path in _field_paths(field.annotation))
+
+
+def _describe_section(section: BaseModel, indent: str) -> Iterator[str]:
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if isinstance(value, BaseModel):
+            yield f"{indent}{name}:"
+            yield from _describe_section(value, indent + "  ")
+        else:
+            plain = section.model_dump(mode="json", include={name})[name]
+            text = yaml.safe_dump(plain, default_flow_style=True, allow_unicode=True, width=math.inf)
+            text = text.removesuffix("...\n").strip()
+            yield f"{indent}{name}: {text}".ljust(36) + f"  # {field.description}"
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except OSError as error:
-        raise ConfigError(f"cannot read configuration '{path}': {error.strerror}; check the path") from None
+        raise ConfigError(f"cannot read configuration '{path}': {error.strerror}; {_advise_path(path)}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"configuration '{path}' is not UTF-8 text; expected a YAML file") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -250,6 +287,16 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError(f"configuration '{path}' holds {_name_kind(values)}; expected the keys recipe and placement")
     return values
+
+
+def _advise_path(path: Path) -> str:
+    if "=" in path.name:
+        return f"did you mean --set {path}?"
+    try:
+        near = difflib.get_close_matches(path.name, [sibling.name for sibling in path.parent.iterdir()], n=1)
+    except OSError:
+        near = []
+    return f"did you mean '{path.with_name(near[0])}'?" if near and not path.exists() else "check the path"
 
 
 def _first_line(error: Exception) -> str:
@@ -284,8 +331,22 @@ def _section_of(key: str) -> str:
     return "placement" if key in Placement.model_fields else "recipe"
 
 
+def _describe_place(findings: list[Any], model: type[BaseModel]) -> str:
+    """Return one sentence for all findings about one value, of which a union of types has one for each type."""
+    by_value = [finding for finding in findings if finding["type"] not in _EXPECTED]
+    if by_value or len(findings) == 1:
+        return _describe((by_value or findings)[0], model)
+    first = _describe(findings[0], model)
+    others = [_EXPECTED[finding["type"]] for finding in findings[1:]]
+    return " or ".join(dict.fromkeys([first, *others]))
+
+
+def _path_of(finding: Any) -> list[str]:
+    return [str(part) for part in finding["loc"] if str(part) not in _UNION_BRANCHES]
+
+
 def _describe(finding: Any, model: type[BaseModel]) -> str:
-    path = [str(part) for part in finding["loc"] if str(part) not in _UNION_BRANCHES]
+    path = _path_of(finding)
     name = ".".join(path) or "the top level"
     kind, value = finding["type"], finding.get("input")
     context = finding.get("ctx", {})
@@ -333,7 +394,9 @@ _UNION_BRANCHES = {"str", "tuple[str, ...]", "constrained-float", "float", "tupl
 def _describe_unknown_key(path: list[str], model: type[BaseModel]) -> str:
     known = _fields_at(path[:-1], model)
     section = ".".join(path[:-1]) or "the top level"
-    return f"unknown key '{path[-1]}' in {section}" + (_suggest(path[-1], known) or f"; known: {', '.join(known)}")
+    elsewhere = find_fields(path[-1])
+    hint = f"; did you mean '{elsewhere[0]}'?" if elsewhere else _suggest(path[-1], known)
+    return f"unknown key '{path[-1]}' in {section}" + (hint or f"; known: {', '.join(known)}")
 
 
 def _fields_at(path: list[str], model: type[BaseModel]) -> list[str]:

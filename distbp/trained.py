@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from distbp.backends.base import summarize
 from distbp.config import Config
 from distbp.data import Schema, prepare, read_examples
-from distbp.errors import CheckpointError, DataError
+from distbp.errors import CheckpointError, ConfigError, DataError
 from distbp.nn.model import Model
 from distbp.nn.numerics import one_blas_thread
 from distbp.protocol.examples import Examples
@@ -152,10 +152,21 @@ def load_run(run: str, step: int | Literal["final", "best"] = "final") -> Traine
     return TrainedRun(directory, checkpoint)
 
 
+def parse_step(text: str) -> int | Literal["final", "best"]:
+    """Return what `load_run` takes as `step` from its text. Raises ConfigError for anything else."""
+    if text == "final":
+        return "final"
+    if text == "best":
+        return "best"
+    if not text.isascii() or not text.isdigit():
+        raise ConfigError(f"step={text!r} is none; expected final, best, or the number of a step")
+    return int(text)
+
+
 def _load(directory: RunDirectory, store: CheckpointStore, step: int | Literal["final", "best"]) -> Checkpoint | None:
     if step == "best":
         return store.load_best()
-    if step != "final":
+    if isinstance(step, int):
         return store.load(step)
     result = directory.read_result()
     return store.load(int(result["final_step"])) if result is not None else store.load_latest(None)

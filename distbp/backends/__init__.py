@@ -11,7 +11,13 @@ def make_backend(placement: Placement) -> Backend:
     if placement.backend == "ray":
         from distbp.backends.ray import RayBackend
 
-        return RayBackend(placement.workers, placement.threads_per_worker, placement.address, placement.step_timeout_s)
+        return RayBackend(
+            placement.workers,
+            placement.threads_per_worker,
+            placement.servers,
+            placement.address,
+            placement.step_timeout_s,
+        )
     from distbp.backends.local import LocalBackend
 
     return LocalBackend(placement.workers)

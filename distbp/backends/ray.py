@@ -1,17 +1,22 @@
-"""The Ray backend: worker actors and a parameter-server actor; gradients and parameters flow between them only."""
+"""The Ray backend, driver's side: actors are placed, linked, ordered to run steps, and watched.
+
+Ray places the actors, tells when they die and carries orders and reports. Gradients and parameters go between
+the actors themselves (see member.py); the driver never holds a gradient.
+"""
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import islice
+from typing import Any, Literal
 
 import numpy as np
 import ray
 from numpy.typing import NDArray
-from ray.actor import ActorHandle
 from ray.exceptions import (
     GetTimeoutError,
     NodeDiedError,
@@ -23,81 +28,85 @@ from ray.exceptions import (
 )
 
 from distbp.backends.base import num_evaluation_chunks, summarize
-from distbp.backends.ray_actors import MappedFile, Membership, ServerActor, WorkerActor
+from distbp.backends.member import PeerLostError
+from distbp.backends.ray_actors import MappedFile, MemberActor
 from distbp.backends.ray_cluster import RayCluster
+from distbp.backends.roster import Membership, Roster, spread
 from distbp.errors import ClusterError, DistbpError, NumericsError
 from distbp.nn.numerics import probe
 from distbp.protocol.examples import Examples
-from distbp.protocol.messages import (
-    Evaluation,
-    ServerTask,
-    Shard,
-    Snapshot,
-    StepOrder,
-    StepReport,
-    TrainState,
-    WorkerTask,
-)
-from distbp.protocol.planning import num_microbatches, shards
+from distbp.protocol.messages import Evaluation, ServerTask, Snapshot, StepOrder, StepReport, TrainState, WorkerTask
+from distbp.protocol.planning import server_slices, shards
 from distbp.protocol.recovery import GroupLostError
 
-MAX_STEPS_AHEAD = 8
-MAX_BYTES_AHEAD = 64 << 20
 START_TIMEOUT_S = 120.0
 RESCUE_TIMEOUT_S = 30.0
+CHUNK_S = 0.2
+"""Seconds of steps that one order to the actors covers: a call costs a millisecond, a signal should not wait long."""
+MAX_CHUNK = 256
 
 _LOST = (RayActorError, WorkerCrashedError, NodeDiedError, ObjectLostError, RaySystemError)
+
+Actor = Any  # ray's own types do not follow classes that are wrapped late
 
 
 @dataclass(frozen=True)
 class _Flight:
-    """One step under way."""
+    """Steps under way: one reference for each actor, to the reports of its server."""
 
-    order: StepOrder
-    results: list[Any]
-    report: Any
+    orders: list[StepOrder]
+    reports: list[Any]
 
 
 class RayBackend:
-    """Actors on a Ray cluster.
+    """Actors on a Ray cluster, each a worker, the first `servers` of them parameter servers as well."""
 
-    Steps are submitted ahead as chains of object references, so that a worker starts on the next step as soon as
-    the server has its parameters, without waiting for the driver.
-    """
-
-    def __init__(self, num_workers: int, num_threads: int, address: str | None, step_timeout_s: float):
+    def __init__(
+        self,
+        num_workers: int,
+        num_threads: int,
+        num_servers: int | Literal["auto"],
+        address: str | None,
+        step_timeout_s: float,
+    ):
         self.num_workers = num_workers
         self._num_threads = num_threads
+        self._num_servers = num_servers
         self._step_timeout_s = step_timeout_s
-        self._cluster = RayCluster(address, num_cpus=max(num_workers * num_threads, 1))
-        self._workers: list[ActorHandle] = []
-        self._server: ActorHandle | None = None
-        self._members: list[Membership] = []
+        self._cluster = RayCluster(address, num_cpus=num_workers * num_threads)
+        self._actors: list[Actor] = []
+        self._roster: Roster | None = None
         self._arrays: list[Any] | None = None
+        self._chunk_size = 1
 
     def start(self, worker: WorkerTask, server: ServerTask, state: TrainState) -> None:
         """Build the group of actors around `state`."""
         self._end_group()
         self._task = worker
+        self._chunk_size = 1
         if self._arrays is None:
             self._arrays = _share(worker.train) + (_share(worker.validation) if worker.validation else [])
-        try:
-            self._build(_without_arrays(worker), server, state)
-        except _LOST as error:
-            raise GroupLostError(f"an actor died while starting: {_first_line(error)}") from error
-        self._steps_ahead = _steps_ahead(state.parameters, self.num_workers)
+        make = ray.remote(num_cpus=self._num_threads, max_restarts=0)(MemberActor)
+        bare = _without_arrays(worker)
+        self._actors = [make.remote(bare, *self._arrays) for _ in range(self.num_workers)]
+        secret = os.urandom(32)
+        members = self._join(secret)
+        order = spread([member.node for member in members])
+        self._actors = [self._actors[index] for index in order]
+        slices = server_slices(len(state.parameters), self._choose_servers(len(state.parameters)))
+        self._roster = Roster(tuple(members[index] for index in order), slices, secret, self._step_timeout_s)
+        shared = ray.put(state)
+        connecting = [a.connect.remote(rank, self._roster, server, shared) for rank, a in enumerate(self._actors)]
+        self._get(connecting, START_TIMEOUT_S)
 
-    def _build(self, worker: WorkerTask, server: ServerTask, state: TrainState) -> None:
-        make_worker = ray.remote(num_cpus=self._num_threads, max_restarts=0)(WorkerActor)
-        make_server = ray.remote(num_cpus=0, max_restarts=0)(ServerActor)
-        self._server = make_server.remote(server, ray.put(state))
-        self._workers = [make_worker.remote(worker, *(self._arrays or [])) for _ in range(self.num_workers)]
-        self._members = self._join([self._server, *self._workers])
-        self._parameters = self._server.parameters.remote()
+    def _choose_servers(self, num_parameters: int) -> int:
+        if self._num_servers == "auto":
+            return auto_servers(num_parameters, self.num_workers)
+        return min(self._num_servers, self.num_workers)
 
-    def _join(self, actors: list[ActorHandle]) -> list[Membership]:
+    def _join(self, secret: bytes) -> list[Membership]:
         """Wait for every actor and refuse those whose arithmetic differs from this process's."""
-        joining = [actor.join.remote() for actor in actors]
+        joining = [actor.join.remote(secret) for actor in self._actors]
         ready, late = ray.wait(joining, num_returns=len(joining), timeout=START_TIMEOUT_S)
         if late:
             raise ClusterError(
@@ -105,65 +114,65 @@ class RayBackend:
                 f"the run needs {self.num_workers * self._num_threads} CPUs and the cluster has "
                 f"{ray.cluster_resources().get('CPU', 0):.0f}; use fewer workers or a larger cluster"
             )
-        members = [self._get(reference, START_TIMEOUT_S) for reference in joining]
+        members: list[Membership] = self._get(joining, START_TIMEOUT_S)
         for member in members:
             if member.probe != probe():
                 raise NumericsError(
-                    f"node '{member.node}' computes other floating-point results (probe {member.probe[:12]}) than "
+                    f"node '{member.host}' computes other floating-point results (probe {member.probe[:12]}) than "
                     f"this one (probe {probe()[:12]}); set the same OPENBLAS_CORETYPE, for example Haswell, and "
                     f"the same NumPy on every node"
                 )
         return members
 
     def run(self, orders: Iterator[StepOrder]) -> Iterator[StepReport]:
-        """Carry out the steps, submitting some ahead of the reports."""
+        """Carry out the steps; two chunks of them are under way at a time, so that no actor waits for the driver."""
         flights: deque[_Flight] = deque()
-        for order in orders:
-            flights.append(self._submit(order))
-            if len(flights) > self._steps_ahead:
-                yield self._land(flights.popleft())
-        while flights:
-            yield self._land(flights.popleft())
+        while True:
+            chunk = list(islice(orders, self._chunk_size))
+            if chunk:
+                flights.append(_Flight(chunk, [actor.run.remote(chunk) for actor in self._actors]))
+            if not flights:
+                return
+            if not chunk or len(flights) == 2:
+                yield from self._land(flights.popleft())
 
-    def _submit(self, order: StepOrder) -> _Flight:
-        assert self._server is not None  # run comes after start
-        count = num_microbatches(order.stop - order.start, self._task.microbatch_size)
-        results = [worker.compute.remote(self._parameters, order, shard) for worker, shard in self._with_work(count)]
-        report, self._parameters = self._server.commit.options(num_returns=2).remote(order, *results)
-        return _Flight(order, results, report)
+    def _land(self, flight: _Flight) -> list[StepReport]:
+        """Wait for a chunk; while the servers' slices are one step apart in time, their reports become one."""
+        began = time.perf_counter()
+        by_member = self._get(flight.reports, self._step_timeout_s * (len(flight.orders) + 1))
+        self._adapt(len(flight.orders), time.perf_counter() - began)
+        return [_join_reports(reports) for reports in zip(*(found for found in by_member if found), strict=True)]
 
-    def _land(self, flight: _Flight) -> StepReport:
-        try:
-            report: StepReport = self._get(flight.report, self._step_timeout_s)
-            return report
-        except GetTimeoutError:
-            raise GroupLostError(
-                f"step {flight.order.step + 1} was not done within {self._step_timeout_s:g} s; "
-                f"waiting for {self._name_late(flight)}"
-            ) from None
+    def _adapt(self, num_steps: int, seconds: float) -> None:
+        """Choose the next chunk's length from how long this one was waited for."""
+        wanted = int(num_steps * CHUNK_S / max(seconds, 1e-4))
+        self._chunk_size = max(1, min(wanted, 2 * self._chunk_size, MAX_CHUNK))
 
     def evaluate(self) -> Evaluation:
         """Evaluate on the workers, each on its run of chunks."""
-        work = self._with_work(num_evaluation_chunks(self._task))
-        parts = [worker.evaluate.remote(self._parameters, shard) for worker, shard in work]
-        chunks = [sums for part in parts for sums in self._get(part, self._step_timeout_s)]
-        return summarize(chunks, self._task.model.is_classification)
+        parts = shards(num_evaluation_chunks(self._task), self.num_workers)
+        work = [(actor, shard) for actor, shard in zip(self._actors, parts, strict=True) if shard.stop > shard.start]
+        found = self._get([actor.evaluate.remote(shard) for actor, shard in work], self._step_timeout_s)
+        return summarize([sums for part in found for sums in part], self._task.model.is_classification)
 
     def snapshot(self) -> Snapshot:
-        """Return a copy of the server's state."""
-        assert self._server is not None  # snapshot comes after start
-        found: Snapshot = self._get(self._server.snapshot.remote(), self._step_timeout_s)
+        """Return a copy of the servers' state."""
+        found = _join_snapshots(self._get(self._ask_servers(), self._step_timeout_s))
+        assert found is not None  # between steps every server stands at the same one
         return found
 
     def rescue(self) -> Snapshot | None:
-        """Return the server's state if it still answers."""
-        if self._server is None:
+        """Return the servers' state if all of them still answer and stand at the same step."""
+        if self._roster is None:
             return None
         try:
-            found: Snapshot = ray.get(self._server.snapshot.remote(), timeout=RESCUE_TIMEOUT_S)
-            return found
+            return _join_snapshots(ray.get(self._ask_servers(), timeout=RESCUE_TIMEOUT_S))
         except (*_LOST, RayTaskError, GetTimeoutError):
             return None
+
+    def _ask_servers(self) -> list[Any]:
+        assert self._roster is not None  # the group has been started
+        return [actor.snapshot.remote() for actor in self._actors[: self._roster.num_servers]]
 
     def close(self) -> None:
         """End the actors, and the cluster if it is private."""
@@ -173,48 +182,64 @@ class RayBackend:
         self._cluster.close()
 
     def _end_group(self) -> None:
-        for actor in [*self._workers, *([self._server] if self._server is not None else [])]:
+        for actor in self._actors:
             ray.kill(actor)
-        self._workers, self._server = [], None
+        self._actors, self._roster = [], None
 
-    def _with_work(self, count: int) -> list[tuple[ActorHandle, Shard]]:
-        pairs = zip(self._workers, shards(count, self.num_workers), strict=True)
-        return [(worker, shard) for worker, shard in pairs if shard.stop > shard.start]
-
-    def _get(self, reference: Any, timeout_s: float) -> Any:
-        """Return what `reference` stands for; Ray's exceptions become ours here and nowhere else."""
+    def _get(self, references: list[Any], timeout_s: float) -> Any:
+        """Return what `references` stand for; Ray's exceptions become ours here and nowhere else."""
         try:
-            return ray.get(reference, timeout=timeout_s)
+            return ray.get(references, timeout=timeout_s)
+        except GetTimeoutError:
+            _, late = ray.wait(references, num_returns=len(references), timeout=0)
+            names = [self._name(rank) for rank, reference in enumerate(references) if reference in late]
+            raise GroupLostError(f"no answer within {timeout_s:g} s from {' and '.join(names)}") from None
         except _LOST as error:
             raise GroupLostError(self._name_lost(error)) from error
         except RayTaskError as error:
-            cause = error.cause
-            if isinstance(cause, _LOST):
-                raise GroupLostError(self._name_lost(cause)) from error
-            if isinstance(cause, DistbpError):
-                raise cause from None
-            raise DistbpError(f"an actor failed: {type(cause).__name__}: {cause}") from error
+            raise self._translate(error) from error
+
+    def _translate(self, error: RayTaskError) -> Exception:
+        cause = error.cause
+        if isinstance(cause, (PeerLostError, *_LOST)):
+            return GroupLostError(self._name_lost(cause))
+        if isinstance(cause, DistbpError):
+            return cause
+        return DistbpError(f"an actor failed: {type(cause).__name__}: {cause}")
 
     def _name_lost(self, error: Exception) -> str:
         """Return who died: every actor that no longer answers, by role and place."""
         time.sleep(0.05)  # two that were killed together are both reported
-        actors = [self._server, *self._workers]
-        lost = [self._name(i) for i, actor in enumerate(actors) if actor is not None and not _answers(actor)]
-        return f"lost {' and '.join(lost) or 'an actor'}: {_first_line(error)}"
+        lost = [self._name(rank) for rank, actor in enumerate(self._actors) if not _answers(actor)]
+        return f"lost {' and '.join(lost)}" if lost else _first_line(error)
 
-    def _name_late(self, flight: _Flight) -> str:
-        _, late = ray.wait(flight.results, num_returns=len(flight.results), timeout=0)
-        names = [self._name(i + 1) for i, result in enumerate(flight.results) if result in late]
-        return " and ".join(names) or "the server"
-
-    def _name(self, index: int) -> str:
-        role = "the server" if index == 0 else f"worker {index - 1}"
-        if index >= len(self._members):
-            return role
-        return f"{role} (node {self._members[index].node}, pid {self._members[index].pid})"
+    def _name(self, rank: int) -> str:
+        return self._roster.name(rank) if self._roster is not None else f"worker {rank}"
 
 
-def _answers(actor: ActorHandle) -> bool:
+def auto_servers(num_parameters: int, num_workers: int) -> int:
+    """Return how many servers `servers: auto` means: every worker's actor is one for large models, else one."""
+    return num_workers if num_parameters >= 1 << 20 else 1
+
+
+def _join_reports(reports: Sequence[StepReport]) -> StepReport:
+    """Return one report for a step from those of the servers of all slices."""
+    checksum = sum(int(report.checksum, 16) for report in reports) % (1 << 64)
+    return replace(reports[0], checksum=f"{checksum:016x}", commit_s=max(report.commit_s for report in reports))
+
+
+def _join_snapshots(found: Sequence[Snapshot]) -> Snapshot | None:
+    """Return the state from all its slices, None if they are of different steps."""
+    if len({snapshot.state.step for snapshot in found}) != 1:
+        return None
+    parameters = np.concatenate([snapshot.state.parameters for snapshot in found])
+    velocity = np.concatenate([snapshot.state.velocity for snapshot in found])
+    reports = zip(*(snapshot.reports for snapshot in found), strict=True)
+    joined = tuple(_join_reports(of_step) for of_step in reports)
+    return Snapshot(TrainState(found[0].state.step, parameters, velocity), joined)
+
+
+def _answers(actor: Actor) -> bool:
     try:
         ray.get(actor.__ray_ready__.remote(), timeout=1.0)
     except GetTimeoutError:
@@ -241,11 +266,6 @@ def _without_arrays(task: WorkerTask) -> WorkerTask:
     train = replace(task.train, x=empty, y=empty, rows=empty)
     validation = None if task.validation is None else replace(task.validation, x=empty, y=empty, rows=empty)
     return replace(task, train=train, validation=validation)
-
-
-def _steps_ahead(parameters: NDArray, num_workers: int) -> int:
-    """Return how many steps may be under way besides the one awaited: few where their arrays are large."""
-    return max(0, min(MAX_STEPS_AHEAD, MAX_BYTES_AHEAD // (parameters.nbytes * (num_workers + 1))))
 
 
 def _first_line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Worker and ParameterServer as Ray actors: thin shells around the plain classes, wrapped late by ray.remote."""
+"""A Member as a Ray actor: a thin shell around the plain class, wrapped late by ray.remote."""
 
 from __future__ import annotations
 
@@ -7,23 +7,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import ray
 from numpy.typing import NDArray
 
+from distbp.backends.links import CAN_SHARE, Switchboard
+from distbp.backends.member import Member
+from distbp.backends.roster import Membership, Roster
 from distbp.nn.model import Sums
 from distbp.nn.numerics import pin_blas, probe
 from distbp.protocol.examples import Examples
-from distbp.protocol.messages import (
-    ServerTask,
-    Shard,
-    ShardResult,
-    Snapshot,
-    StepOrder,
-    StepReport,
-    TrainState,
-    WorkerTask,
-)
-from distbp.protocol.server import ParameterServer
-from distbp.protocol.worker import Worker
+from distbp.protocol.messages import ServerTask, Shard, Snapshot, StepOrder, StepReport, TrainState, WorkerTask
 
 
 @dataclass(frozen=True)
@@ -39,68 +32,44 @@ class MappedFile:
         return array.reshape(self.shape)
 
 
-@dataclass(frozen=True)
-class Membership:
-    """Who joined: where the actor runs, and what its arithmetic's probe gives."""
-
-    node: str
-    pid: int
-    probe: str
-
-
-def join() -> Membership:
-    """Pin BLAS in this process and say who it is."""
-    pin_blas()
-    return Membership(os.uname().nodename, os.getpid(), probe())
-
-
-class WorkerActor:
-    """A Worker in its own process. The arrays arrive as views of the node's shared memory."""
+class MemberActor:
+    """A Member in its own process. The arrays arrive as views of the node's shared memory."""
 
     def __init__(self, task: WorkerTask, *arrays: Any):
         self._task = replace(task, train=_attach(task.train, arrays[:3]))
         if task.validation is not None:
             self._task = replace(self._task, validation=_attach(task.validation, arrays[3:]))
-        self._worker: Worker | None = None
 
-    def join(self) -> Membership:
-        """Build the worker and say who it is; errors in building it are raised here."""
-        membership = join()
-        self._worker = Worker(self._task)
-        return membership
+    def join(self, secret: bytes) -> Membership:
+        """Say who this is and listen for the other members, on the address that Ray uses."""
+        pin_blas()
+        context = ray.get_runtime_context()
+        self._switchboard = Switchboard(ray.util.get_node_ip_address(), secret)
+        node = context.get_node_id()
+        return Membership(
+            node=node if CAN_SHARE else f"{node}/{os.getpid()}",
+            host=os.uname().nodename,
+            pid=os.getpid(),
+            probe=probe(),
+            addresses=self._switchboard.addresses,
+        )
 
-    def compute(self, parameters: NDArray, order: StepOrder, shard: Shard) -> ShardResult:
-        """Return the partials of `shard`."""
-        assert self._worker is not None  # the driver calls join first
-        return self._worker.compute(parameters, order, shard)
+    def connect(self, rank: int, roster: Roster, server: ServerTask, state: TrainState) -> None:
+        """Build the roles and link up with the other members; errors in the user's model are raised here."""
+        self._member = Member(rank, roster, self._task, server, state)
+        self._member.connect(self._switchboard, state)
 
-    def evaluate(self, parameters: NDArray, shard: Shard) -> list[Sums]:
+    def run(self, orders: list[StepOrder]) -> list[StepReport]:
+        """Carry out consecutive steps."""
+        return self._member.run(orders)
+
+    def evaluate(self, shard: Shard) -> list[Sums]:
         """Return the sums over the evaluation chunks in `shard`."""
-        assert self._worker is not None  # the driver calls join first
-        return self._worker.evaluate(parameters, shard)
+        return self._member.evaluate(shard)
 
-
-class ServerActor:
-    """A ParameterServer in its own process."""
-
-    def __init__(self, task: ServerTask, state: TrainState):
-        self._server = ParameterServer(task, state)
-
-    def join(self) -> Membership:
-        """Say who it is."""
-        return join()
-
-    def parameters(self) -> NDArray:
-        """Return the current parameters."""
-        return self._server.parameters
-
-    def commit(self, order: StepOrder, *results: ShardResult) -> tuple[StepReport, NDArray]:
-        """Commit a step; the parameters go from here to the workers, and only the report to the driver."""
-        return self._server.commit(order, results), self._server.parameters
-
-    def snapshot(self) -> Snapshot:
-        """Return a copy of the state."""
-        return self._server.snapshot()
+    def snapshot(self) -> Snapshot | None:
+        """Return a copy of this server's slice of the state."""
+        return self._member.snapshot()
 
 
 def _attach(examples: Examples, arrays: tuple[Any, ...]) -> Examples:

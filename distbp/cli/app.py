@@ -20,7 +20,7 @@ BROKEN_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
 
 app = typer.Typer(
     add_completion=False,
-    rich_markup_mode=None,  # plain help, in a third of the time
+    rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (train, evaluate, predict, verify, config):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import difflib
 import sys
 import traceback
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +27,11 @@ class Failure:
     kind: str
     message: str
     exit_code: int
+
+    @property
+    def is_stop(self) -> bool:
+        """Whether a signal ended the command, which is nobody's mistake."""
+        return self.exit_code > 128
 
     def to_json(self) -> dict[str, Any]:
         """Return the value of "error" in a JSON document."""
@@ -60,7 +64,7 @@ def _find_users_code(trace: TracebackType | None) -> str | None:
     """Return the innermost place outside distbp, Python and what is installed: a model function of the user's."""
     ours = (str(PACKAGE_DIR), sys.prefix, sys.base_prefix, "<")
     for frame in reversed(traceback.extract_tb(trace)):
-        if not frame.filename.startswith(ours) and not Path(frame.filename).stem == "distbp":
+        if not frame.filename.startswith(ours) and Path(frame.filename).stem != "distbp":
             return f"'{frame.filename}', line {frame.lineno}"
     return None
 
@@ -70,23 +74,31 @@ def _explain_usage(error: TyperException) -> str:
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "distbp"
     advice = f"see {command} --help"
-    option = getattr(error, "option_name", None)
-    if option is not None and option.startswith("--") and "No such option" in error.format_message():
-        known = [name for parameter in context.command.params for name in parameter.opts] if context else []
-        return f"{command} has no option {option}; {_suggest_option(option, known, command) or advice}"
-    return f"{_lower(error.format_message().rstrip('.?'))}; {advice}"
+    option = getattr(error, "option_name", "")
+    if context is not None and option.startswith("--") and error.format_message().startswith("No such option"):
+        return f"{command} has no option {option}; {_suggest_option(option, context.command, command) or advice}"
+    text = _lower(error.format_message()).replace("Value error, ", "").rstrip(".")
+    fact, has_suggestion, suggestion = text.partition(". Did you mean ")
+    return f"{fact}; did you mean {suggestion}" if has_suggestion else f"{text}; {advice}"
 
 
-def _suggest_option(option: str, known: Iterable[str], command: str) -> str | None:
-    field = option.lstrip("-").replace("-", "_")
-    if command.split()[-1] in ("train", "config"):
+def _suggest_option(option: str, command: Any, path: str) -> str | None:
+    """Return what may have been meant. command: Typer's, of which one with commands of its own has `commands`."""
+    below = getattr(command, "commands", {})
+    if any(option in _list_options(inner) for inner in below.values()):
+        return f"it goes after the command, such as {path} {next(iter(below))} {option}"
+    if path.split()[-1] in ("train", "config"):
         from distbp.config import find_fields
 
-        exact = find_fields(field)
-        if exact:
-            return f"set it with --set {exact[0]}=VALUE"
-    near = difflib.get_close_matches(option, [*known, "--help"], n=1, cutoff=0.6)
+        fields = find_fields(option.lstrip("-").replace("-", "_"))
+        if fields:
+            return f"set it with --set {fields[0]}=VALUE"
+    near = difflib.get_close_matches(option, [*_list_options(command), "--help"], n=1, cutoff=0.6)
     return f"did you mean {near[0]}?" if near else None
+
+
+def _list_options(command: Any) -> list[str]:
+    return [name for parameter in command.params for name in parameter.opts]
 
 
 def _lower(text: str) -> str:

@@ -8,7 +8,7 @@ from typer import Argument, Option
 
 ConfigFile = Annotated[
     str | None,
-    Argument(metavar="[CONFIG]", show_default=False, help="YAML file with recipe: and placement:. Without: the digits"),
+    Argument(metavar="CONFIG", show_default=False, help="YAML file with recipe: and placement:. Without: the digits"),
 ]
 Overrides = Annotated[
     list[str] | None,

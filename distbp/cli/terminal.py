@@ -44,10 +44,11 @@ class Terminal:
         if self.as_json:
             sys.stdout.write(json.dumps(_to_json(values), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
-    def fail(self, failure: Failure) -> None:
-        """Print the sentence of a failure, and its document."""
-        self.notes.print(Text.assemble(("Error: ", "bold red"), failure.message), soft_wrap=True)
-        self.document({"error": failure.to_json()})
+    def fail(self, failure: Failure, findings: Mapping[str, Any] | None = None) -> None:
+        """Print the sentence of a failure; its document holds `findings` too."""
+        label = "Stopped: " if failure.is_stop else "Error: "
+        self.notes.print(Text.assemble((label, "bold red"), failure.message), soft_wrap=True)
+        self.document({**(findings or {}), "error": failure.to_json()})
 
 
 @contextmanager
@@ -73,7 +74,7 @@ def open_terminal(as_json: bool, debug: bool) -> Iterator[Terminal]:
 class _Console(Console):
     def on_broken_pipe(self) -> None:
         """Let the command decide, where Rich would end the process."""
-        raise  # noqa: PLE0704 - Rich calls this while it handles the BrokenPipeError
+        raise BrokenPipeError
 
 
 class _LogLines(logging.Handler):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 from distbp.config import Recipe
 from distbp.nn.digests import BLOCK
@@ -56,4 +57,4 @@ def server_slices(num_parameters: int, num_servers: int) -> tuple[tuple[int, int
     num_blocks = -(-num_parameters // BLOCK)
     count = max(1, min(num_servers, num_blocks))
     bounds = [min(num_blocks * i // count * BLOCK, num_parameters) for i in range(count + 1)]
-    return tuple(zip(bounds[:-1], bounds[1:], strict=True))
+    return tuple(pairwise(bounds))

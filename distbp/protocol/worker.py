@@ -17,6 +17,7 @@ from distbp.protocol.messages import Partial, Shard, ShardResult, StepOrder, Wor
 from distbp.protocol.planning import EVALUATION_CHUNK, split
 
 T = TypeVar("T")
+Allocate = Callable[[], NDArray]
 
 
 class Worker:
@@ -25,9 +26,10 @@ class Worker:
     `compute` is a pure function of (parameters, order, shard): a lost worker loses only time.
     """
 
-    def __init__(self, task: WorkerTask):
+    def __init__(self, task: WorkerTask, allocate: Allocate | None = None):
+        """Build the models. allocate: gives memory for a gradient, (num_parameters,); None for ordinary memory."""
         self._task = task
-        self._threads = [_Thread(task) for _ in range(task.num_threads)]
+        self._threads = [_Thread(task, allocate) for _ in range(task.num_threads)]
         self._pool = ThreadPoolExecutor(task.num_threads) if task.num_threads > 1 else None
         self._order_epoch = -1
         self._order: NDArray[np.int64] = np.empty(0, np.int64)
@@ -65,10 +67,11 @@ class Worker:
 class _Thread:
     """One thread's model and gradient buffers."""
 
-    def __init__(self, task: WorkerTask):
+    def __init__(self, task: WorkerTask, allocate: Allocate | None):
         self._task = task
         self._model = task.model.build()
         self._dtype = np.dtype(task.model.dtype)
+        self._allocate = allocate or (lambda: np.empty(self._model.layout.num_parameters, self._dtype))
         self._buffers: list[NDArray] = []
         self._num_used = 0
         self._train = task.train
@@ -110,7 +113,7 @@ class _Thread:
 
     def _next_buffer(self) -> NDArray:
         if self._num_used == len(self._buffers):
-            self._buffers.append(np.empty(self._model.layout.num_parameters, self._dtype))
+            self._buffers.append(self._allocate())
         self._num_used += 1
         return self._buffers[self._num_used - 1]
 

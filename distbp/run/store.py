@@ -112,7 +112,7 @@ class CheckpointStore:
     def _prune(self, newest: int) -> None:
         """Remove what is older than `newest`, just saved, but for the newest whole ones and the newest best one."""
         whole = [(step, manifest.best) for step, manifest in self._glance_at_all() if step <= newest]
-        kept = {newest, *(step for step, _ in whole[-self._keep :]), *[step for step, best in whole if best][-1:]}
+        kept = {*(step for step, _ in whole[-self._keep :]), *[step for step, best in whole if best][-1:]}
         for step in self._list_folders():
             if step < newest and step not in kept:
                 self._open(step).remove(MANIFEST_FILE)  # first, so that half a removal is no checkpoint either

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 import numpy as np
@@ -15,6 +16,8 @@ from distbp.protocol.messages import TrainState
 from distbp.run import Checkpoint, CheckpointStore
 from distbp.run.position import Position
 from distbp.training.plan import Plan
+
+logger = logging.getLogger("distbp")
 
 _FINGERPRINT = "data_fingerprint"
 
@@ -41,6 +44,8 @@ def newest_saved(plan: Plan, store: CheckpointStore) -> tuple[TrainState, Positi
     Raises CheckpointError if the checkpoint belongs to another recipe or was trained on other data.
     """
     checkpoint = store.load_latest(plan.recipe.digest)
+    for reason in store.skipped:
+        logger.warning("%s", reason)
     if checkpoint is None:
         return plan.initial_state(), Position()
     position = dict(checkpoint.position)

@@ -15,6 +15,7 @@ from distbp.data import prepare
 from distbp.errors import CheckpointError, NumericsError
 from distbp.nn.numerics import fingerprint
 from distbp.run import CheckpointStore, CheckpointWriter, EventLog, RunDirectory, StepLog, next_name
+from distbp.run.folder import join_url
 from distbp.run.interrupt import stop_on_signals
 from distbp.run.position import Position
 from distbp.training.packing import newest_saved
@@ -122,7 +123,7 @@ def _enter_run(config: Config, name: str | None, resume: Resume) -> RunDirectory
     if name is None:
         name = _choose_name(config, resume)
     if RunDirectory.exists(storage, name):
-        run = RunDirectory.open(f"{storage.rstrip('/')}/{name}")
+        run = RunDirectory.open(join_url(storage, name))
         if resume == "never":
             raise CheckpointError(f"'{run.url}' exists; choose another --name, or leave out --resume never")
         _check_recipe(run, config.recipe)
@@ -140,17 +141,9 @@ def _choose_name(config: Config, resume: Resume) -> str:
     newest = _name_before(free, stem)
     if resume == "never" or newest is None:
         return free
-    run = RunDirectory.open(f"{config.placement.storage.rstrip('/')}/{newest}")
-    is_open = run.read_result() is None and _is_unlocked(run)
+    run = RunDirectory.open(join_url(config.placement.storage, newest))
+    is_open = run.read_result() is None and not run.is_locked()
     return newest if is_open or resume == "must" else free
-
-
-def _is_unlocked(run: RunDirectory) -> bool:
-    try:
-        with run.lock():
-            return True
-    except CheckpointError:
-        return False
 
 
 def _letters(text: str) -> str:

@@ -1,0 +1,19 @@
+"""`distbp config`."""
+
+from __future__ import annotations
+
+from distbp.cli.options import AsJson, ConfigFile, Debug, Overrides
+from distbp.cli.terminal import open_terminal
+
+
+def config(
+    config_file: ConfigFile = None, overrides: Overrides = None, as_json: AsJson = False, debug: Debug = False
+) -> None:
+    """Print the configuration with every default filled in and every field explained, as YAML to start from."""
+    with open_terminal(as_json, debug) as terminal:
+        from distbp.config import describe_config, load_config
+
+        resolved = load_config(config_file, overrides or [])
+        if not as_json:
+            terminal.show(describe_config(resolved))
+        terminal.document(resolved.model_dump(mode="json"))

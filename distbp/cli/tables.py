@@ -1,0 +1,99 @@
+"""Results as people read them. Everything fits 80 columns; the digest and paths are never broken."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from distbp.comparison import Verdict
+    from distbp.trained import EvaluationReport, TrainedRun
+    from distbp.training import Result
+
+
+def format_result(result: Result) -> Text:
+    """Return what a run ended with."""
+    early = ", stopped early" if result.stopped_early else ""
+    kept = f", kept those of step {result.final_step:,}" if result.final_step != result.steps else ""
+    recoveries = {"recovered": f"{result.recoveries} times"} if result.recoveries else {}
+    return format_pairs(
+        {
+            "accuracy": _format_accuracy(result.validation_accuracy, "validation"),
+            "loss": _format_losses(result.train_loss, result.validation_loss),
+            "steps": f"{result.steps:,} in {_count(result.epochs, 'epoch')}{early}{kept}",
+            "seconds": f"{result.seconds:.2f}",
+            "examples/s": f"{result.examples_per_second:,.0f}",
+            "parameters": f"{result.num_parameters:,}",
+            **recoveries,
+            "digest": result.digest,
+            "run": result.run,
+        }
+    )
+
+
+def format_report(run: TrainedRun, report: EvaluationReport) -> Text:
+    """Return loss and accuracy."""
+    pairs = {
+        "accuracy": _format_accuracy(report.accuracy, None),
+        "loss": f"{report.loss:.6g}",
+        "examples": f"{report.num_examples:,}",
+        "step": f"{run.step:,}",
+        "digest": run.digest,
+    }
+    return format_pairs({key: value for key, value in pairs.items() if value is not None})
+
+
+def make_class_table(report: EvaluationReport) -> Table:
+    """Return one row for each class."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("class", overflow="fold")
+    for name in ("precision", "recall", "f1", "examples"):
+        table.add_column(name, justify="right")
+    for score in report.classes or ():
+        numbers = (f"{value:.3f}" for value in (score.precision, score.recall, score.f1))
+        table.add_row(Text(str(score.label)), *numbers, f"{score.num_examples:,}")
+    return table
+
+
+def format_sameness(run_a: str, run_b: str, verdict: Verdict) -> Text:
+    """Return the good news that two runs are the same bytes."""
+    return format_pairs(
+        {
+            "same": f"{run_a} and {run_b} end with the same bytes",
+            "compared": f"{_count(verdict.steps, 'step')} and the final parameters",
+            "digest": verdict.digest_a,
+        }
+    )
+
+
+def describe_difference(run_a: str, run_b: str, verdict: Verdict) -> str:
+    """Return the sentence about two runs that are not the same bytes."""
+    where = f"they part at step {verdict.first_difference}"
+    if verdict.first_difference is None:
+        where = f"their {_count(verdict.steps, 'logged step')} are the same" if verdict.steps else "no step is in both"
+    why = "their recipes are the same, so this should not be" if verdict.same_recipe else "their recipes differ too"
+    digests = f"{verdict.digest_a[:12]} and {verdict.digest_b[:12]}"
+    return f"'{run_a}' and '{run_b}' end with different bytes (digests {digests}): {where}; {why}"
+
+
+def format_pairs(pairs: Mapping[str, str | None]) -> Text:
+    """Return one line for each name and value; a value of None leaves its line out."""
+    shown = {name: value for name, value in pairs.items() if value is not None}
+    width = max(map(len, shown)) + 2
+    lines = [Text.assemble((name.ljust(width), "bold"), value) for name, value in shown.items()]
+    return Text("\n").join(lines)
+
+
+def _format_accuracy(accuracy: float | None, part: str | None) -> str | None:
+    return None if accuracy is None else f"{accuracy:.4f}" + (f" ({part})" if part else "")
+
+
+def _format_losses(train: float, validation: float | None) -> str:
+    return f"{train:.6g} (training)" + ("" if validation is None else f", {validation:.6g} (validation)")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")

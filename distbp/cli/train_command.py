@@ -1,0 +1,73 @@
+"""`distbp train`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Annotated, Literal
+
+import typer
+from typer import Option
+
+from distbp.cli.options import AsJson, ConfigFile, Debug, Overrides
+from distbp.cli.terminal import open_terminal
+
+Backend = Annotated[
+    str | None, Option(metavar="local|ray", show_default=False, help="Threads in this process, or Ray actors")
+]
+Workers = Annotated[str | None, Option(metavar="N", show_default=False, help="Workers that compute gradients")]
+Name = Annotated[
+    str | None,
+    Option(metavar="NAME", show_default=False, help="Name of the run. Without: made from the data and the recipe"),
+]
+Storage = Annotated[
+    str | None, Option(metavar="URL", show_default=False, help="Where runs are kept: a path or any fsspec URL")
+]
+Resume = Annotated[
+    Literal["auto", "never", "must"],
+    Option(help="Continue an unfinished run of this recipe if there is one, never, or fail if there is none"),
+]
+
+
+def train(
+    context: typer.Context,
+    config_file: ConfigFile = None,
+    overrides: Overrides = None,
+    backend: Backend = None,
+    workers: Workers = None,
+    name: Name = None,
+    storage: Storage = None,
+    resume: Resume = "auto",
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Train a network, by default a small one on the digits that ship with distbp, in a few seconds.
+
+    Ctrl-C or SIGTERM: the step under way is finished, a checkpoint written, and the same command resumes.
+    """
+    with open_terminal(as_json, debug) as terminal:
+        from distbp.cli.advice import format_next_steps, format_resume_command
+        from distbp.cli.progress import show_progress
+        from distbp.cli.tables import format_result
+        from distbp.config import load_config
+        from distbp.errors import InterruptedRunError
+        from distbp.training import train as train_run
+
+        placement = {"backend": backend, "workers": workers, "storage": storage}
+        config = load_config(config_file, [*(overrides or []), *_override_placement(placement)])
+        try:
+            with show_progress(terminal.notes) as observe:
+                result = train_run(config.recipe, config.placement, name=name, resume=resume, observe=observe)
+        except InterruptedRunError as stop:
+            raise type(stop)(f"{stop}: {format_resume_command(context.obj)}") from None
+        terminal.show(format_result(result))
+        terminal.show(format_next_steps(result, config.recipe.data.source, context.obj))
+        terminal.document(asdict(result))
+
+
+def _override_placement(values: dict[str, str | None]) -> Iterator[str]:
+    for key, value in values.items():
+        if value is not None:
+            is_number = key == "workers"
+            yield f"placement.{key}={value if is_number else json.dumps(value)}"

@@ -1,0 +1,87 @@
+"""`distbp evaluate`, `predict` and `verify`: what is done with a run once it is trained."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from typer import Argument, Option
+
+from distbp.cli.options import AsJson, Debug, Run, Step
+from distbp.cli.terminal import open_terminal
+
+DATA_HELP = "digits, or a path: IDX folder, .npz, .npy, .csv, .parquet"
+OwnData = Annotated[
+    str | None, Option(metavar="DATA", show_default=False, help=f"{DATA_HELP}. Without: the run's validation part")
+]
+NewData = Annotated[str, Option(metavar="DATA", show_default=False, help=DATA_HELP)]
+Out = Annotated[str, Option(metavar="FILE", show_default=False, help="Where to write: .csv, .parquet or .npz")]
+Probabilities = Annotated[bool, Option("--probabilities", help="Write the probability of every class too")]
+OtherRun = Annotated[str, Argument(metavar="RUN_B", show_default=False, help="The run to compare it with")]
+
+
+def evaluate(
+    run: Run, data: OwnData = None, step: Step = "final", as_json: AsJson = False, debug: Debug = False
+) -> None:
+    """Show loss, accuracy and how well each class is told apart."""
+    with open_terminal(as_json, debug) as terminal:
+        from distbp.cli.tables import format_report, make_class_table
+        from distbp.trained import load_run, parse_step
+
+        trained = load_run(run, parse_step(step))
+        report = trained.evaluate(data)
+        terminal.show(format_report(trained, report))
+        if report.classes is not None:
+            terminal.show("", make_class_table(report))
+        terminal.document({"run": run, "step": trained.step, "digest": trained.digest, "data": data, **asdict(report)})
+
+
+def predict(
+    run: Run,
+    data: NewData,
+    out: Out,
+    probabilities: Probabilities = False,
+    step: Step = "final",
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Write what the network says of each example; the file's suffix says in which format."""
+    with open_terminal(as_json, debug) as terminal:
+        from distbp.predictions import choose_writer, tabulate
+        from distbp.trained import load_run, parse_step
+
+        write = choose_writer(out)
+        trained = load_run(run, parse_step(step))
+        table = tabulate(trained.predict(data), trained.schema, probabilities)
+        write(table)
+        terminal.show(f"{table.num_rows:,} predictions in {out}: {table.describe_columns()}")
+        terminal.document(
+            {
+                "run": run,
+                "step": trained.step,
+                "digest": trained.digest,
+                "data": data,
+                "out": out,
+                "num_examples": table.num_rows,
+                "columns": list(table.columns),
+            }
+        )
+
+
+def verify(run_a: Run, run_b: OtherRun, as_json: AsJson = False, debug: Debug = False) -> None:
+    """Tell whether two finished runs are the same bytes, else the first step where they part (exit code 9)."""
+    with open_terminal(as_json, debug) as terminal:
+        from distbp.cli.failures import explain
+        from distbp.cli.tables import describe_difference, format_sameness
+        from distbp.comparison import verify as compare
+        from distbp.errors import DigestsDifferError
+
+        verdict = compare(run_a, run_b)
+        if verdict.same:
+            terminal.show(format_sameness(run_a, run_b, verdict))
+            terminal.document({"run_a": run_a, "run_b": run_b, **asdict(verdict)})
+            return
+        failure = explain(DigestsDifferError(describe_difference(run_a, run_b, verdict)))
+        terminal.fail(failure, {"run_a": run_a, "run_b": run_b, **asdict(verdict)})
+        raise typer.Exit(failure.exit_code)
