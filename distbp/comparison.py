@@ -50,4 +50,6 @@ def _digest(run: RunDirectory) -> str:
     result: dict[str, Any] | None = run.read_result()
     if result is None:
         raise CheckpointError(f"'{run.url}' has not finished; resume it with the command that started it")
+    if "digest" not in result:
+        raise CheckpointError(f"result.json of '{run.url}' is damaged: it has no digest; copy the run again")
     return str(result["digest"])

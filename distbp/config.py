@@ -293,7 +293,9 @@ def _advise_path(path: Path) -> str:
     if "=" in path.name:
         return f"did you mean --set {path}?"
     try:
-        near = difflib.get_close_matches(path.name, [sibling.name for sibling in path.parent.iterdir()], n=1)
+        near = difflib.get_close_matches(
+            path.name, [sibling.name for sibling in path.parent.iterdir()], n=1, cutoff=0.8
+        )
     except OSError:
         near = []
     return f"did you mean '{path.with_name(near[0])}'?" if near and not path.exists() else "check the path"
@@ -333,12 +335,13 @@ def _section_of(key: str) -> str:
 
 def _describe_place(findings: list[Any], model: type[BaseModel]) -> str:
     """Return one sentence for all findings about one value, of which a union of types has one for each type."""
+    deepest = max(findings, key=lambda finding: len(_path_of(finding)))  # an element of a list, if there are such
+    findings = [finding for finding in findings if _path_of(finding) == _path_of(deepest)]
     by_value = [finding for finding in findings if finding["type"] not in _EXPECTED]
-    if by_value or len(findings) == 1:
-        return _describe((by_value or findings)[0], model)
-    first = _describe(findings[0], model)
+    if by_value:
+        return _describe(by_value[0], model)
     others = [_EXPECTED[finding["type"]] for finding in findings[1:]]
-    return " or ".join(dict.fromkeys([first, *others]))
+    return " or ".join([_describe(findings[0], model), *dict.fromkeys(others)])
 
 
 def _path_of(finding: Any) -> list[str]:
@@ -436,12 +439,14 @@ class _Loader(yaml.SafeLoader):
     """SafeLoader that reads 1e-3 as a number (YAML 1.2) and refuses a key given twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
+        seen: set[str] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is not text", node.start_mark)
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is given twice", node.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is not text", key_node.start_mark)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is given twice", key_node.start_mark)
+            seen.add(key)
         return super().construct_mapping(node, deep)
 
 

@@ -114,8 +114,10 @@ class TrainedRun:
         return Examples(x, np.empty((len(x), 0)), np.arange(len(x)), self.schema.scaling)
 
     def _chunks(self, examples: Examples) -> Iterator[tuple[NDArray, NDArray]]:
+        dtype = self.config.recipe.dtype
+        ready = examples.ready(dtype)
         for start in range(0, len(examples), EVALUATION_CHUNK):
-            yield examples.take(slice(start, start + EVALUATION_CHUNK), self.config.recipe.dtype)
+            yield ready.take(slice(start, start + EVALUATION_CHUNK), dtype)
 
     def _outputs(self, examples: Examples) -> NDArray:
         with one_blas_thread():
@@ -169,4 +171,9 @@ def _load(directory: RunDirectory, store: CheckpointStore, step: int | Literal["
     if isinstance(step, int):
         return store.load(step)
     result = directory.read_result()
-    return store.load(int(result["final_step"])) if result is not None else store.load_latest(None)
+    if result is None:
+        return store.load_latest(None)
+    final_step = result.get("final_step")
+    if not isinstance(final_step, int):
+        raise CheckpointError(f"result.json of '{directory.url}' is damaged: it has no final_step; name a step instead")
+    return store.load(final_step)

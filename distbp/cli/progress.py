@@ -106,14 +106,14 @@ def _make_lines(console: Console) -> Observer:
 
 
 def _every(interval_s: float, draw: Callable[[Progress, Pace], None], at_once: bool) -> Observer:
-    """Return an observer that draws at most once in `interval_s`; at_once: the first step too."""
+    """Return an observer that draws at most once in `interval_s`; at_once: the first step and the last too."""
     pace: Pace | None = None
     due = 0.0
 
     def observe(progress: Progress) -> None:
         nonlocal pace, due
         now = time.monotonic()
-        if now < due:
+        if now < due and (progress.position.step < progress.num_steps or not at_once):
             return
         due = now + interval_s
         if pace is None:

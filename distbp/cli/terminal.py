@@ -46,8 +46,10 @@ class Terminal:
 
     def fail(self, failure: Failure, findings: Mapping[str, Any] | None = None) -> None:
         """Print the sentence of a failure; its document holds `findings` too."""
-        label = "Stopped: " if failure.is_stop else "Error: "
-        self.notes.print(Text.assemble((label, "bold red"), failure.message), soft_wrap=True)
+        text = Text.assemble(("Error: ", "bold red"), failure.message)
+        if failure.is_stop:
+            text = Text(failure.message[:1].upper() + failure.message[1:])
+        self.notes.print(text, soft_wrap=True)
         self.document({**(findings or {}), "error": failure.to_json()})
 
 

@@ -42,12 +42,13 @@ class MLP:
         self._activation = activation(config.activation)
         self._dtype = np.dtype(dtype)
         self._num_layers = len(sizes) - 1
+        self._names = [(f"{layer}.weight", f"{layer}.bias") for layer in range(self._num_layers)]
         self._scratch: dict[int, list[_LayerScratch]] = {}
 
     def init(self, parameters: Views, rng: np.random.Generator) -> None:
         """Draw every layer's weights and biases, first layer first."""
-        for layer in range(self._num_layers):
-            initialize(self._config.init, parameters[f"{layer}.weight"], parameters[f"{layer}.bias"], rng)
+        for weight, bias in self._names:
+            initialize(self._config.init, parameters[weight], parameters[bias], rng)
 
     def gradient_sums(
         self, parameters: Views, x: NDArray, y: NDArray, gradient: Views, rng: np.random.Generator
@@ -61,10 +62,11 @@ class MLP:
         a = self._forward(parameters, x, masks)
         losses, delta = self._loss.losses_and_delta(self._layers(len(x))[-1].z, y)
         for layer in reversed(range(self._num_layers)):
-            np.matmul(delta.T, a[layer], out=gradient[f"{layer}.weight"])
-            np.add.reduce(delta, axis=0, out=gradient[f"{layer}.bias"])
+            weight, bias = self._names[layer]
+            np.matmul(delta.T, a[layer], out=gradient[weight])
+            np.add.reduce(delta, axis=0, out=gradient[bias])
             if layer > 0:
-                delta = self._pass_back(parameters[f"{layer}.weight"], delta, layer - 1, masks)
+                delta = self._pass_back(parameters[weight], delta, layer - 1, masks)
         return Sums(float(np.add.reduce(losses, dtype=np.float64)), len(x))
 
     def loss_sums(self, parameters: Views, x: NDArray, y: NDArray) -> Sums:
@@ -85,8 +87,9 @@ class MLP:
         """Return the input of every layer, [x, a_1, ..., a_(L-1)]; the last z stays in the scratch."""
         inputs = [x]
         for layer, scratch in enumerate(self._layers(len(x))):
-            z = np.matmul(inputs[-1], parameters[f"{layer}.weight"].T, out=scratch.z)
-            z += parameters[f"{layer}.bias"]
+            weight, bias = self._names[layer]
+            z = np.matmul(inputs[-1], parameters[weight].T, out=scratch.z)
+            z += parameters[bias]
             if layer == self._num_layers - 1:
                 break
             self._activation.apply(z, scratch.a)

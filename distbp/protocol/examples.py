@@ -6,7 +6,7 @@ Shape legend: N rows in the arrays, n of them selected, B in a microbatch, I inp
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -18,23 +18,23 @@ NUM_SAMPLED_ROWS = 1024
 class Scaling:
     """The affine map from raw features to inputs: (x - shift) * scale.
 
-    shift, scale: (I,) float64, measured on the training part; both None for raw features as they are.
+    shift, scale: (I,) float64, measured on the training part; None for features that are not shifted or scaled.
     """
 
     shift: NDArray[np.float64] | None = None
     scale: NDArray[np.float64] | None = None
 
     def cast(self, dtype: DTypeLike) -> Scaling:
-        """Return the same map with its arrays in `dtype`, so that applying it makes no float64 in between."""
-        if self.shift is None or self.scale is None:
-            return self
-        return Scaling(self.shift.astype(dtype), self.scale.astype(dtype))
+        """Return the same map with its arrays in `dtype`; a shift of zeros, which changes nothing, is left out."""
+        shift = None if self.shift is None or not self.shift.any() else self.shift.astype(dtype)
+        return Scaling(shift, None if self.scale is None else self.scale.astype(dtype))
 
     def apply(self, raw: NDArray, dtype: DTypeLike) -> NDArray:
-        """Return (B, I) raw features as (B, I) inputs in `dtype`; `self` should have been cast to it."""
+        """Return (B, I) raw features as (B, I) inputs in `dtype`, to which `self` has been cast."""
         x = raw.astype(dtype)
-        if self.shift is not None and self.scale is not None:
+        if self.shift is not None:
             x -= self.shift
+        if self.scale is not None:
             x *= self.scale
         return x
 
@@ -56,11 +56,18 @@ class Examples:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def ready(self, dtype: DTypeLike) -> Examples:
+        """Return the same examples, prepared once for many calls of `take` with this dtype."""
+        return replace(self, x=np.asarray(self.x), y=np.asarray(self.y), scaling=self.scaling.cast(dtype))
+
     def take(self, indices: NDArray[np.int64] | slice, dtype: DTypeLike) -> tuple[NDArray, NDArray]:
-        """Return the inputs (B, I) in `dtype` and the targets (B,) int64 or (B, O) in `dtype` of some examples."""
+        """Return the inputs (B, I) in `dtype` and the targets (B,) int64 or (B, O) in `dtype` of some examples.
+
+        Only examples that are `ready` give the same bits everywhere: others are scaled in float64.
+        """
         rows = self.rows[indices]
         y = self.y[rows]
-        return self.scaling.apply(self.x[rows], dtype), y if y.ndim == 1 else y.astype(dtype)
+        return self.scaling.apply(self.x.take(rows, axis=0), dtype), y if y.ndim == 1 else y.astype(dtype)
 
     def fingerprint(self) -> str:
         """Return a SHA-256 over shapes, dtypes, the row selection and up to 1,024 evenly spaced examples.

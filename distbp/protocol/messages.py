@@ -29,6 +29,7 @@ class ServerTask:
 
     optimizer: Optimizer
     decayed_ranges: tuple[tuple[int, int], ...]
+    microbatch_size: int
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from distbp.nn import tree
 from distbp.nn.digests import BLOCK, block_checksum
 from distbp.nn.sgd import clip_factor, decay, sgd, sum_of_squares
 from distbp.protocol.messages import Partial, ServerTask, ShardResult, Snapshot, StepOrder, StepReport, TrainState
+from distbp.protocol.planning import num_microbatches
 
 NUM_REMEMBERED_REPORTS = 512
 
@@ -61,24 +62,14 @@ class ParameterServer:
         if order.step > self._step:
             raise ValueError(f"step {order.step} was committed while step {self._step} is next")
         began = time.perf_counter()
-        sums = _Sums.of([partial for result in results for partial in result.partials])
+        count = num_microbatches(order.stop - order.start, self._task.microbatch_size)
+        sums = _Sums.of([partial for result in results for partial in result.partials], count)
         squares = self._keep_averaged(sums)
         if exchange is not None:
             squares = exchange(squares)
         committed = math.isfinite(sums.loss)
         checksum = self._apply(sums, squares, order.learning_rate) if committed else 0
-        report = StepReport(
-            step=order.step + 1,
-            epoch=order.epoch,
-            loss=sums.loss / sums.num_examples,
-            num_examples=sums.num_examples,
-            checksum=f"{checksum:016x}",
-            committed=committed,
-            compute_s=max(result.compute_s for result in results),
-            wait_s=0.0,
-            commit_s=0.0,
-        )
-        return self._close_step(report, began)
+        return self._close_step(order, sums, committed, checksum, max(r.compute_s for r in results), began)
 
     def snapshot(self) -> Snapshot:
         """Return a copy of the state and the newest reports."""
@@ -121,12 +112,23 @@ class ParameterServer:
             decay(gradient, self._parameters[block], weight_decay, self._task.decayed_ranges, offset)
         return gradient
 
-    def _close_step(self, report: StepReport, began: float) -> StepReport:
+    def _close_step(
+        self, order: StepOrder, sums: _Sums, committed: bool, checksum: int, compute_s: float, began: float
+    ) -> StepReport:
         now = time.perf_counter()
-        wait_s = max(0.0, began - self._last_commit - report.compute_s)
-        report = replace(report, wait_s=wait_s, commit_s=now - began)
+        report = StepReport(
+            step=order.step + 1,
+            epoch=order.epoch,
+            loss=sums.loss / sums.num_examples,
+            num_examples=sums.num_examples,
+            checksum=f"{checksum:016x}",
+            committed=committed,
+            compute_s=compute_s,
+            wait_s=max(0.0, began - self._last_commit - compute_s),
+            commit_s=now - began,
+        )
         self._last_commit = now
-        if report.committed:
+        if committed:
             self._step += 1
             self._reports.append(report)
         return report
@@ -148,10 +150,10 @@ class _Sums:
     num_examples: int
 
     @classmethod
-    def of(cls, partials: list[Partial]) -> _Sums:
+    def of(cls, partials: list[Partial], count: int) -> _Sums:
         partials.sort(key=lambda partial: partial.start)
         nodes = tuple((partial.start, partial.stop) for partial in partials)
-        additions = tree.merge_order(nodes, (0, nodes[-1][1]))
+        additions = tree.merge_order(nodes, (0, count))
         loss = tree.merge([partial.loss for partial in partials], additions, lambda a, b: a + b)
         return cls(tuple(partials), additions, loss, sum(partial.num_examples for partial in partials))
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.nn import tree
-from distbp.nn.model import Sums
-from distbp.nn.streams import Purpose, epoch_order, stream
+from distbp.nn.model import Sums, Views
+from distbp.nn.streams import Purpose, Streams, epoch_order
 from distbp.protocol.messages import Partial, Shard, ShardResult, StepOrder, WorkerTask
 from distbp.protocol.planning import EVALUATION_CHUNK, split
 
@@ -68,26 +68,27 @@ class _Thread:
     """One thread's model and gradient buffers."""
 
     def __init__(self, task: WorkerTask, allocate: Allocate | None):
-        self._task = task
         self._model = task.model.build()
         self._dtype = np.dtype(task.model.dtype)
         self._allocate = allocate or (lambda: np.empty(self._model.layout.num_parameters, self._dtype))
-        self._buffers: list[NDArray] = []
+        self._buffers: list[tuple[NDArray, Views]] = []
         self._num_used = 0
-        self._train = task.train
-        self._validation = task.validation
+        self._train = task.train.ready(self._dtype)
+        self._validation = None if task.validation is None else task.validation.ready(self._dtype)
+        self._microbatch_size = task.microbatch_size
+        self._streams = Streams(task.seed, Purpose.DROPOUT)
 
     def compute(self, parameters: NDArray, batch: NDArray[np.int64], step: int, shard: Shard) -> list[Partial]:
         """Return one partial for each whole subtree inside `shard`."""
         self._num_used = 0
         views = self._model.layout.views(parameters)
-        size = self._task.microbatch_size
+        size = self._microbatch_size
 
         def leaf(microbatch: int) -> Partial:
-            gradient = self._next_buffer()
+            gradient, gradient_views = self._next_buffer()
             x, y = self._train.take(batch[microbatch * size : (microbatch + 1) * size], self._dtype)
-            rng = stream(self._task.seed, Purpose.DROPOUT, step, microbatch)
-            sums = self._model.gradient_sums(views, x, y, self._model.layout.views(gradient), rng)
+            rng = self._streams.at(step, microbatch)
+            sums = self._model.gradient_sums(views, x, y, gradient_views, rng)
             return Partial(microbatch, microbatch + 1, gradient, sums.loss, sums.num_examples)
 
         def add(left: Partial, right: Partial) -> Partial:
@@ -111,9 +112,10 @@ class _Thread:
                 found.append(self._model.loss_sums(views, x, y))
         return found
 
-    def _next_buffer(self) -> NDArray:
+    def _next_buffer(self) -> tuple[NDArray, Views]:
         if self._num_used == len(self._buffers):
-            self._buffers.append(self._allocate())
+            buffer = self._allocate()
+            self._buffers.append((buffer, self._model.layout.views(buffer)))
         self._num_used += 1
         return self._buffers[self._num_used - 1]
 

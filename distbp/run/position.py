@@ -48,14 +48,15 @@ class Position:
             raise CheckpointError("the checkpoint's position is not one that this version of distbp wrote")
         return cls(**values)
 
-    def after_step(self, report: StepReport) -> Self:
-        """Return the position one step on."""
+    def after_step(self, report: StepReport, seconds: float = 0.0) -> Self:
+        """Return the position one step on, `seconds` after the run began."""
         return replace(
             self,
             step=report.step,
             epoch_loss=self.epoch_loss + report.loss * report.num_examples,
             epoch_examples=self.epoch_examples + report.num_examples,
             examples=self.examples + report.num_examples,
+            seconds=seconds,
         )
 
     def after_epoch(self, evaluation: Evaluation | None, min_delta: float) -> Self:

@@ -123,10 +123,8 @@ class Session:
     def _advance(self, report: StepReport) -> None:
         if not report.committed:
             raise DivergedError(self._divergence(f"the loss of step {report.step} is {report.loss}"))
-        self._position = replace(
-            self._position.after_step(report),
-            seconds=self._seconds_before + time.perf_counter() - self._began,
-        )
+        seconds = self._seconds_before + time.perf_counter() - self._began
+        self._position = self._position.after_step(report, seconds)
         self._journal.steps.append(
             StepRecord(
                 step=report.step,
@@ -196,6 +194,7 @@ class Session:
         return f"stopped after step {step} of {num_steps}, checkpointed; the same command resumes"
 
     def _divergence(self, what: str) -> str:
+        self._journal.writer.wait()
         steps = self._journal.store.list_steps()
         kept = f"the checkpoint of step {steps[-1]} is kept" if steps else "there is no checkpoint yet"
         rate = self._plan.recipe.optimizer.learning_rate

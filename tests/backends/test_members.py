@@ -45,7 +45,7 @@ def problem():
     model.init(model.layout.views(parameters), stream(0, Purpose.INIT))
     assert len(parameters) > 2 * BLOCK
     worker = WorkerTask(spec, examples, None, 0, recipe.microbatch_size, 1)
-    server = ServerTask(recipe.optimizer, model.layout.decayed_ranges())
+    server = ServerTask(recipe.optimizer, model.layout.decayed_ranges(), recipe.microbatch_size)
     orders = [step_order(recipe, step, 90) for step in range(NUM_STEPS)]
     return worker, server, TrainState(0, parameters, np.zeros_like(parameters)), orders
 

@@ -36,7 +36,8 @@ class Problem:
 
     @property
     def server_task(self) -> ServerTask:
-        return ServerTask(self.recipe.optimizer, self.model.build().layout.decayed_ranges())
+        recipe = self.recipe
+        return ServerTask(recipe.optimizer, self.model.build().layout.decayed_ranges(), recipe.microbatch_size)
 
     @property
     def num_steps(self) -> int:

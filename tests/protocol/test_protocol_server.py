@@ -16,7 +16,7 @@ from distbp.protocol.server import ParameterServer
 
 def server_of(parameters: np.ndarray, **optimizer: object) -> ParameterServer:
     settings = Optimizer.model_validate({"momentum": 0.0, **optimizer})
-    task = ServerTask(settings, decayed_ranges=((0, len(parameters) - 1),))
+    task = ServerTask(settings, decayed_ranges=((0, len(parameters) - 1),), microbatch_size=8)
     return ParameterServer(task, TrainState(0, parameters, np.zeros_like(parameters)))
 
 
@@ -52,7 +52,7 @@ def test_servers_of_slices_do_what_one_server_does(num_servers):
     rng = np.random.default_rng(0)
     parameters, *gradients = rng.standard_normal((3, length)).astype(np.float32)
     settings = Optimizer(weight_decay=0.1, clip_norm=1.0)
-    task = ServerTask(settings, decayed_ranges=((7, BLOCK + 5), (2 * BLOCK - 1, length - 1)))
+    task = ServerTask(settings, decayed_ranges=((7, BLOCK + 5), (2 * BLOCK - 1, length - 1)), microbatch_size=8)
     slices = server_slices(length, num_servers)
     whole = ParameterServer(task, TrainState(0, parameters, np.zeros_like(parameters)))
     parts = [
@@ -104,12 +104,7 @@ def test_a_step_out_of_order_is_refused(make_problem):
         server.commit(problem.order(1), results)
 
 
-BATCH_END_IS_UNKNOWN = pytest.mark.xfail(
-    reason="the server does not know where a batch ends: it takes the rest for all"
-)
-
-
-@pytest.mark.parametrize("lost", [0, 1, pytest.param(2, marks=BATCH_END_IS_UNKNOWN)])
+@pytest.mark.parametrize("lost", [0, 1, 2])
 def test_a_batch_without_one_shard_is_refused(lost, make_problem):
     problem = make_problem()
     server = problem.server()

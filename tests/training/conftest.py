@@ -1,17 +1,18 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from distbp import Placement, Recipe, Result, train
+from distbp.backends.ray_cluster import RayCluster
 from distbp.errors import TerminatedRunError
 from distbp.training import Progress
 
-STEPS_PER_EPOCH, NUM_STEPS = 3, 6
+NUM_RAY_CPUS = 10
 
 
 @pytest.fixture(scope="session")
@@ -90,3 +91,13 @@ def train_until(train_toy, stop_at) -> Callable[..., None]:
             train_toy(observe=stop_at(step), **fields)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """One private cluster for all tests; its processes can import the modules beside this file."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
+        cluster = RayCluster("local", num_cpus=NUM_RAY_CPUS)
+        yield
+        cluster.close()

@@ -24,7 +24,7 @@ class SoftmaxRegression:
         e = np.exp(z - z.max(axis=1, keepdims=True))
         return e / e.sum(axis=1, keepdims=True)
 
-    def gradient_sums(self, parameters, x, y, gradient, rng):
+    def gradient_sums(self, parameters, x, y, gradient, rng):  # noqa: ARG002 - rng is for models with dropout
         p = self.predict(parameters, x)
         examples = np.arange(len(x))
         loss = -np.log(p[examples, y]).sum()
@@ -41,3 +41,12 @@ class SoftmaxRegression:
 
 def build(num_inputs: int, num_outputs: int, spread: float = 0.01) -> SoftmaxRegression:
     return SoftmaxRegression(num_inputs, num_outputs, spread)
+
+
+class BrokenModel(SoftmaxRegression):
+    def gradient_sums(self, *_):
+        raise ZeroDivisionError("division by zero in the user's model")
+
+
+def build_broken(num_inputs: int, num_outputs: int) -> BrokenModel:
+    return BrokenModel(num_inputs, num_outputs, 0.01)
