@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -32,29 +32,57 @@ print(train(recipe, placement, name="run", observe=observe).digest, flush=True)
 """
 
 
-@pytest.fixture
-def temp_dir() -> Iterator[Path]:
-    """A directory for temporary files with a name short enough for Ray's sockets."""
-    with tempfile.TemporaryDirectory(prefix="t", ignore_cleanup_errors=True) as path:
-        yield Path(path)
+@contextmanager
+def start_training() -> Iterator[tuple[subprocess.Popen, Path]]:
+    """Yield a process that has trained 3 steps on a private cluster and waits for a line of input, and its TMPDIR.
 
-
-@pytest.fixture
-def training(temp_dir: Path, tmp_path: Path) -> Iterator[subprocess.Popen]:
-    """A process that trains on a private cluster and waits, after step 3, for a line of input."""
+    The directory's name is short: Ray puts sockets below it.
+    """
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
-    process = subprocess.Popen(
-        [sys.executable, "-c", TRAIN, str(tmp_path / "runs")],
-        env={**environment, "TMPDIR": str(temp_dir)},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate(timeout=30)
+    with tempfile.TemporaryDirectory(prefix="t", ignore_cleanup_errors=True) as temp_dir:
+        process = subprocess.Popen(
+            [sys.executable, "-c", TRAIN, f"{temp_dir}/runs"],
+            env={**environment, "TMPDIR": temp_dir},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            assert process.stdout.readline() == "step\n"
+            yield process, Path(temp_dir)
+        finally:
+            process.kill()
+            process.communicate(timeout=30)
+
+
+@dataclass(frozen=True)
+class Traces:
+    """What a run leaves in the system while it lasts."""
+
+    pids: set[int]
+    shared_memory: set[Path]
+    ray_dirs: list[Path]
+    addresses: set[str]
+
+    @classmethod
+    def of(cls, process: subprocess.Popen, temp_dir: Path) -> Traces:
+        pids = descendants(process.pid)
+        addresses = listening_addresses(pids | {process.pid})
+        return cls(pids, shared_memory_files(pids), list(temp_dir.glob("distbp-ray-*")), addresses)
+
+    def files(self) -> list[Path]:
+        """Return the files and directories that are there."""
+        return [path for path in [*self.shared_memory, *self.ray_dirs] if path.exists()]
+
+
+@pytest.fixture(scope="module")
+def traces() -> Traces:
+    """The traces of a run, which has ended by now."""
+    with start_training() as (process, temp_dir):
+        found = Traces.of(process, temp_dir)
+        process.communicate("go on\n", timeout=60)
+        assert process.returncode == 0
+        return found
 
 
 def read_stat(pid: int) -> list[str]:
@@ -79,7 +107,7 @@ def descendants(pid: int) -> set[int]:
 
 def listening_addresses(pids: set[int]) -> set[str]:
     """The hexadecimal addresses on which these processes accept TCP connections."""
-    inodes = {os.readlink(link) for pid in pids for link in Path(f"/proc/{pid}/fd").glob("*") if link.is_symlink()}
+    inodes = {str(link.readlink()) for pid in pids for link in Path(f"/proc/{pid}/fd").glob("*") if link.is_symlink()}
     rows = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
     is_listening = "0A"
     return {row[1].partition(":")[0] for row in rows if row[3] == is_listening and f"socket:[{row[9]}]" in inodes}
@@ -99,36 +127,36 @@ def wait_until(condition) -> None:
         time.sleep(0.05)
 
 
-def test_a_private_cluster_ends_with_its_run(training, temp_dir):
-    assert training.stdout.readline() == "step\n"
-    pids = descendants(training.pid)
-    shared = shared_memory_files(pids)
-    assert len(pids) >= 4  # Ray's head, its node manager and two actors
-    assert [path.name.startswith("distbp-ray-") for path in temp_dir.iterdir()].count(True) == 1
-    digest, _ = training.communicate("go on\n", timeout=60)
-    assert training.returncode == 0, digest
-    wait_until(lambda: not any(is_alive(pid) for pid in pids))
-    assert list(temp_dir.glob("distbp-ray-*")) == []
-    assert [path for path in shared if path.exists()] == []
+def title(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ").strip()
 
 
-def test_a_private_cluster_ends_when_its_driver_is_killed(training, temp_dir):
-    assert training.stdout.readline() == "step\n"
-    pids = descendants(training.pid)
-    shared = shared_memory_files(pids)
-    training.send_signal(signal.SIGKILL)
-    training.wait(timeout=30)
-    wait_until(lambda: not any(is_alive(pid) for pid in pids))
-    wait_until(lambda: list(temp_dir.glob("distbp-ray-*")) == [])
-    assert [path for path in shared if path.exists()] == []
+def test_no_process_of_a_private_cluster_outlives_its_run(traces):
+    assert len(traces.pids) >= 4  # Ray's head, its node manager and two actors
+    wait_until(lambda: not any(is_alive(pid) for pid in traces.pids))
 
 
-def test_nothing_of_a_private_cluster_listens_beyond_loopback(training):
-    assert training.stdout.readline() == "step\n"
-    addresses = listening_addresses(descendants(training.pid) | {training.pid})
+def test_no_file_of_a_private_cluster_outlives_its_run(traces):
+    assert len(traces.ray_dirs) == 1
+    assert traces.files() == []
+
+
+def test_nothing_of_a_private_cluster_listens_beyond_loopback(traces):
     loopback = {"0100007F", "00000000000000000000000001000000", "0000000000000000FFFF00000100007F"}
-    assert addresses
-    assert addresses <= loopback
+    assert traces.addresses
+    assert traces.addresses <= loopback
+
+
+def test_a_private_cluster_ends_when_its_driver_is_killed():
+    """Except for Ray's agents, which look for their node manager for about a minute before they give up."""
+    with start_training() as (process, temp_dir):
+        traces = Traces.of(process, temp_dir)
+        workers = [pid for pid in traces.pids if not title(pid).endswith("Agent")]
+        assert len(workers) >= 4
+        process.send_signal(signal.SIGKILL)
+        process.wait(timeout=30)
+        wait_until(lambda: not any(is_alive(pid) for pid in workers))
+        wait_until(lambda: traces.files() == [])
 
 
 def test_importing_distbp_and_training_locally_does_not_import_ray(tmp_path):

@@ -112,7 +112,7 @@ def test_a_closed_member_is_noticed_by_every_other(problem):
         members = start(pool, problem, "aab", 2)
         members[1].close()
         for future in [pool.submit(members[rank].run, problem[3]) for rank in (0, 2)]:
-            with pytest.raises(PeerLostError, match="is gone|was silent"):
+            with pytest.raises(PeerLostError, match=r"is gone|was silent"):
                 future.result(timeout=30)
         for member in members:
             member.close()

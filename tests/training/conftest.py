@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from distbp import Placement, Recipe, Result, train
-from distbp.backends.ray_cluster import RayCluster
 from distbp.errors import TerminatedRunError
 from distbp.training import Progress
 
@@ -96,6 +95,8 @@ def train_until(train_toy, stop_at) -> Callable[..., None]:
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
     """One private cluster for all tests; its processes can import the modules beside this file."""
+    from distbp.backends.ray_cluster import RayCluster  # here, so that the pure tests need not wait for ray
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(__file__).parent))
         cluster = RayCluster("local", num_cpus=NUM_RAY_CPUS)

@@ -7,7 +7,6 @@ import itertools
 
 import numpy as np
 import pytest
-import ray
 
 from distbp import verify
 from distbp.protocol.messages import Snapshot, StepReport
@@ -55,6 +54,8 @@ def test_a_users_own_model_gives_the_bytes_of_one_process(train_toy, make_recipe
 
 
 def test_the_driver_gets_no_array_but_the_state_it_checkpoints(train_toy, monkeypatch):
+    import ray
+
     found: list[object] = []
     get = ray.get
 

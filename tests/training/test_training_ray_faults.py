@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from distbp.backends.ray import RayBackend
 from distbp.errors import DistbpError, WorkersLostError
 from distbp.run import RunDirectory
 from distbp.training import Progress
@@ -40,7 +39,9 @@ class Fault:
 @pytest.fixture
 def pids(monkeypatch) -> Callable[[], list[int]]:
     """Returns a function that tells the process ids of the running group's actors, by rank."""
-    backends = []
+    from distbp.backends.ray import RayBackend
+
+    backends: list[RayBackend] = []
     start = RayBackend.start
 
     def watch(backend: RayBackend, *group) -> None:
