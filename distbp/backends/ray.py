@@ -7,6 +7,7 @@ the actors themselves (see member.py); the driver never holds a gradient.
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -36,7 +37,7 @@ from distbp.errors import ClusterError, DistbpError, NumericsError
 from distbp.nn.numerics import probe
 from distbp.protocol.examples import Examples
 from distbp.protocol.messages import Evaluation, ServerTask, Snapshot, StepOrder, StepReport, TrainState, WorkerTask
-from distbp.protocol.planning import server_slices, shards
+from distbp.protocol.planning import auto_servers, server_slices, shards
 from distbp.protocol.recovery import GroupLostError
 
 START_TIMEOUT_S = 120.0
@@ -205,7 +206,7 @@ class RayBackend:
             return GroupLostError(self._name_lost(cause))
         if isinstance(cause, DistbpError):
             return cause
-        return DistbpError(f"an actor failed: {type(cause).__name__}: {cause}")
+        return DistbpError(f"an actor failed{_place(error)}: {type(cause).__name__}: {cause}")
 
     def _name_lost(self, error: Exception) -> str:
         """Return who died: every actor that no longer answers, by role and place."""
@@ -215,11 +216,6 @@ class RayBackend:
 
     def _name(self, rank: int) -> str:
         return self._roster.name(rank) if self._roster is not None else f"worker {rank}"
-
-
-def auto_servers(num_parameters: int, num_workers: int) -> int:
-    """Return how many servers `servers: auto` means: every worker's actor is one for large models, else one."""
-    return num_workers if num_parameters >= 1 << 20 else 1
 
 
 def _join_reports(reports: Sequence[StepReport]) -> StepReport:
@@ -270,3 +266,9 @@ def _without_arrays(task: WorkerTask) -> WorkerTask:
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _place(error: RayTaskError) -> str:
+    """Return where in the code an actor failed, from its traceback; '' if that is not to be seen."""
+    places = re.findall(r'File "([^"]+)", line (\d+)', str(error))
+    return f" at {places[-1][0]}:{places[-1][1]}" if places else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 
@@ -81,7 +82,10 @@ class RayCluster:
 
 
 def _connect(address: str) -> None:
+    host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
+        if host and port.isdigit():  # Ray itself takes 20 s and many lines to say that nobody is there
+            socket.create_connection((host, int(port)), timeout=10).close()
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:
         first_line = (str(error).splitlines() or [type(error).__name__])[0]

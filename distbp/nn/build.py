@@ -5,10 +5,14 @@ from __future__ import annotations
 import importlib
 from dataclasses import dataclass
 
+import numpy as np
+
 from distbp.config import Model as ModelConfig
 from distbp.errors import ConfigError
+from distbp.nn.layout import Layout
 from distbp.nn.mlp import build_mlp
-from distbp.nn.model import Model
+from distbp.nn.model import Model, Sums
+from distbp.nn.streams import Purpose, stream
 
 
 @dataclass(frozen=True)
@@ -58,4 +62,26 @@ def _build_user_model(function: str, spec: ModelSpec) -> Model:
         raise ConfigError(
             f"model.function={function}: what it built has no {', '.join(missing)}; see distbp.nn.model.Model"
         )
+    _try_out(model, spec, function)
     return model
+
+
+def _try_out(model: Model, spec: ModelSpec, function: str) -> None:
+    """Refuse a model whose methods do not do what Model says, on two examples of zeros."""
+    if not isinstance(model.layout, Layout):
+        raise ConfigError(f"model.function={function}: its layout is no distbp.nn.layout.Layout")
+    flat, gradient = np.zeros((2, model.layout.num_parameters), spec.dtype)
+    views = model.layout.views(flat)
+    model.init(views, stream(0, Purpose.INIT))
+    x = np.zeros((2, spec.num_inputs), spec.dtype)
+    y = np.zeros(2, np.int64) if spec.is_classification else np.zeros((2, spec.num_outputs), spec.dtype)
+    with np.errstate(all="ignore"):
+        sums = model.gradient_sums(views, x, y, model.layout.views(gradient), stream(0, Purpose.DROPOUT))
+        evaluated = model.loss_sums(views, x, y)
+        outputs = np.shape(model.predict(views, x))
+    if not isinstance(sums, Sums) or not isinstance(evaluated, Sums):
+        raise ConfigError(f"model.function={function}: gradient_sums and loss_sums must return distbp.nn.model.Sums")
+    if outputs != (2, spec.num_outputs):
+        raise ConfigError(
+            f"model.function={function}: predict gave {outputs} for 2 examples; expected (2, {spec.num_outputs})"
+        )

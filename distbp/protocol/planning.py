@@ -58,3 +58,8 @@ def server_slices(num_parameters: int, num_servers: int) -> tuple[tuple[int, int
     count = max(1, min(num_servers, num_blocks))
     bounds = [min(num_blocks * i // count * BLOCK, num_parameters) for i in range(count + 1)]
     return tuple(pairwise(bounds))
+
+
+def auto_servers(num_parameters: int, num_workers: int) -> int:
+    """Return how many servers `servers: auto` means: every worker's actor is one for large models, else one."""
+    return num_workers if num_parameters >= 1 << 20 else 1

@@ -23,7 +23,7 @@ _KNOWN = {
     errno.EEXIST: _IN_THE_WAY,
     errno.ENOTEMPTY: ("a folder of that name exists", "choose another name"),
     errno.EISDIR: ("a folder is in the way", f"expected a file; move the folder, {_ELSEWHERE}"),
-    errno.ENOENT: ("it does not exist", "check the path; was the run removed while it was in use?"),
+    errno.ENOENT: ("it does not exist", "check the path"),
     errno.ENAMETOOLONG: ("the path is too long", "choose a shorter storage path or name"),
 }
 _ERRNO_OF_TYPE = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from distbp.config import Config, Recipe
+from distbp.config import Config, Placement, Recipe
 from distbp.data import PreparedData, Schema
 from distbp.errors import ConfigError
 from distbp.nn.build import ModelSpec
@@ -15,7 +15,7 @@ from distbp.nn.layout import Layout
 from distbp.nn.schedules import batch_scale
 from distbp.nn.streams import Purpose, stream
 from distbp.protocol.messages import ServerTask, TrainState, WorkerTask
-from distbp.protocol.planning import steps_per_epoch
+from distbp.protocol.planning import auto_servers, steps_per_epoch
 
 logger = logging.getLogger("distbp")
 
@@ -32,6 +32,16 @@ class Plan:
     steps_per_epoch: int
     num_steps: int
     fingerprint: str
+
+    def describe(self) -> str:
+        """Return in one line what is going to be trained on what."""
+        recipe, spec = self.recipe, self.worker.model
+        sizes = [spec.num_inputs, *recipe.model.hidden, spec.num_outputs]
+        network = recipe.model.function or f"{'-'.join(map(str, sizes))} {recipe.model.activation}"
+        return (
+            f"{network} ({self.layout.num_parameters:,} parameters) on {len(self.worker.train):,} examples of "
+            f"'{recipe.data.source}', {self.num_steps:,} steps of {recipe.global_batch_size}"
+        )
 
     def initial_state(self) -> TrainState:
         """Return the state before the first step: drawn parameters, no velocity."""
@@ -71,6 +81,17 @@ def make_plan(config: Config, data: PreparedData) -> Plan:
         num_steps=num_steps * recipe.epochs,
         fingerprint=data.train.fingerprint(),
     )
+
+
+def describe_placement(placement: Placement, plan: Plan) -> str:
+    """Return in a few words where the run happens, with what `servers: auto` chose."""
+    workers = f"{placement.workers} worker{'s' if placement.workers > 1 else ''}"
+    if placement.backend == "local":
+        return f"{workers} in this process"
+    servers = placement.servers
+    if servers == "auto":
+        servers = auto_servers(plan.layout.num_parameters, placement.workers)
+    return f"{workers} on Ray, {servers} of them parameter server{'s' if servers > 1 else ''} too"
 
 
 def _report_scaling(recipe: Recipe) -> None:

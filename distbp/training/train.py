@@ -19,7 +19,7 @@ from distbp.run.folder import join_url
 from distbp.run.interrupt import stop_on_signals
 from distbp.run.position import Position
 from distbp.training.packing import newest_saved
-from distbp.training.plan import Plan, make_plan
+from distbp.training.plan import Plan, describe_placement, make_plan
 from distbp.training.session import Journal, Observer, Session
 
 Resume = Literal["auto", "never", "must"]
@@ -76,12 +76,19 @@ def train(
         finished = run.read_result()
         if finished is not None:
             logger.info("'%s' has finished already; --resume never starts a new run", run.url)
-            return Result(**finished)
+            return _read_result(run, finished)
         _check_numerics(run, config.placement)
         position = _train_session(run, config, plan, observe)
         result = _conclude(run, config, plan, position)
         run.write_result(asdict(result))
     return result
+
+
+def _read_result(run: RunDirectory, values: Mapping[str, Any]) -> Result:
+    try:
+        return Result(**values)
+    except TypeError as error:
+        raise CheckpointError(f"'{run.url}/result.json' is not what distbp writes: {error}; remove the file") from None
 
 
 def _train_session(run: RunDirectory, config: Config, plan: Plan, observe: Observer | None) -> Position:
@@ -91,6 +98,7 @@ def _train_session(run: RunDirectory, config: Config, plan: Plan, observe: Obser
     with stop_on_signals() as stop, _open_journal(run, store, state.step) as journal:
         if state.step > 0:
             logger.info("resuming '%s' after step %d of %d", run.name, state.step, plan.num_steps)
+        logger.info("%s; %s", plan.describe(), describe_placement(config.placement, plan))
         journal.events.append("started", step=state.step, placement=config.placement.model_dump(mode="json"))
         backend = make_backend(config.placement)
         try:

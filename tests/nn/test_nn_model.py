@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from distbp.config import Model as ModelConfig
 from distbp.errors import ConfigError
 from distbp.nn.build import ModelSpec
+from distbp.nn.mlp import build_mlp
 from distbp.nn.streams import Purpose, stream
 
 
@@ -94,10 +94,9 @@ def test_a_function_that_builds_no_model_is_refused(function, complaint):
 
 
 def test_options_reach_the_users_function(monkeypatch):
-    def build(num_inputs, num_outputs, **options):
-        names = ("layout", "init", "gradient_sums", "loss_sums", "predict")
-        return SimpleNamespace(found=(num_inputs, num_outputs, options), **dict.fromkeys(names))
+    def build(num_inputs, num_outputs, width):
+        return build_mlp(ModelConfig(hidden=(width,)), num_inputs, num_outputs, True, "float64")
 
     monkeypatch.setattr("string.build_test_model", build, raising=False)
     built = spec(5, function="string:build_test_model", options={"width": 3}).build()
-    assert built.found == (5, 10, {"width": 3})
+    assert built.sizes == (5, 3, 10)

@@ -98,7 +98,7 @@ def make_problem() -> Callable[..., Problem]:
     return make
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def _one_blas_thread() -> Iterator[None]:
     with one_blas_thread():
         yield
