@@ -74,7 +74,7 @@ class Model(Settings):
         "cross_entropy", description="softmax cross-entropy, or sum over outputs of (a - y)^2"
     )
     init: Literal["glorot", "he", "normal"] = Field(
-        "he", description="glorot and he are uniform with zero biases, normal is N(0, 1) for all"
+        "he", description="glorot (uniform) and he (normal) with zero biases, or normal: N(0, 1) for weights and biases"
     )
     dropout: Fraction = Field(0.0, description="probability that a hidden activation is dropped in training")
     function: str | None = Field(
