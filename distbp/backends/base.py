@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Protocol
+
+import numpy as np
 
 from distbp.nn.model import Sums
 from distbp.protocol.messages import Evaluation, ServerTask, Snapshot, StepOrder, StepReport, TrainState, WorkerTask
@@ -59,3 +62,20 @@ def summarize(chunks: list[Sums], is_classification: bool) -> Evaluation:
         loss += chunk.loss
     accuracy = sum(chunk.correct for chunk in chunks) / num_examples if is_classification else None
     return Evaluation(loss / num_examples, accuracy, num_examples)
+
+
+def join_reports(reports: Sequence[StepReport]) -> StepReport:
+    """Return one report for a step from those of the servers of all slices."""
+    checksum = sum(int(report.checksum, 16) for report in reports) % (1 << 64)
+    return replace(reports[0], checksum=f"{checksum:016x}", commit_s=max(report.commit_s for report in reports))
+
+
+def join_snapshots(found: Sequence[Snapshot]) -> Snapshot | None:
+    """Return the state from all its slices, None if they are of different steps."""
+    if len({snapshot.state.step for snapshot in found}) != 1:
+        return None
+    parameters = np.concatenate([snapshot.state.parameters for snapshot in found])
+    velocity = np.concatenate([snapshot.state.velocity for snapshot in found])
+    reports = zip(*(snapshot.reports for snapshot in found), strict=True)
+    joined = tuple(join_reports(of_step) for of_step in reports)
+    return Snapshot(TrainState(found[0].state.step, parameters, velocity), joined)

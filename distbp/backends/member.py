@@ -29,6 +29,8 @@ from distbp.protocol.messages import (
     StepReport,
     TrainState,
     WorkerTask,
+    slice_result,
+    slice_state,
 )
 from distbp.protocol.planning import num_microbatches, shards
 from distbp.protocol.server import ParameterServer
@@ -97,7 +99,9 @@ class Member:
             self._hand_in(own)
         report = None
         if self._server is not None:
-            results = [self._collect(rank) if rank != self._rank else self._own_slice(own) for rank in work]
+            results = [self._collect(rank) for rank in work if rank != self._rank]
+            if own is not None:
+                results.append(slice_result(own, *self._slice))
             report = self._server.commit(order, results, self._exchange if self._roster.num_servers > 1 else None)
             self._publish()
         self._await_parameters()
@@ -126,12 +130,6 @@ class Member:
             for array in arrays:
                 self._receive_into(rank, array)
         return header.to_result(arrays)
-
-    def _own_slice(self, result: ShardResult | None) -> ShardResult:
-        assert result is not None  # asked only where this rank has work
-        start, stop = self._slice
-        parts = [Partial(p.start, p.stop, p.gradient[start:stop], p.loss, p.num_examples) for p in result.partials]
-        return ShardResult(tuple(parts), result.compute_s)
 
     # Servers to servers
 
@@ -219,8 +217,7 @@ class Member:
         if self._rank >= self._roster.num_servers:
             return None
         start, stop = self._slice
-        own = TrainState(state.step, state.parameters[start:stop], state.velocity[start:stop])
-        return ParameterServer(self._server_task, own, start, self._parameters[start:stop])
+        return ParameterServer(self._server_task, slice_state(state, start, stop), start, self._parameters[start:stop])
 
     # Sending and receiving
 

@@ -10,7 +10,7 @@ import os
 import re
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Literal
@@ -28,7 +28,7 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
-from distbp.backends.base import num_evaluation_chunks, summarize
+from distbp.backends.base import join_reports, join_snapshots, num_evaluation_chunks, summarize
 from distbp.backends.member import PeerLostError
 from distbp.backends.ray_actors import MappedFile, MemberActor
 from distbp.backends.ray_cluster import RayCluster
@@ -142,7 +142,7 @@ class RayBackend:
         began = time.perf_counter()
         by_member = self._get(flight.reports, self._step_timeout_s * (len(flight.orders) + 1))
         self._adapt(len(flight.orders), time.perf_counter() - began)
-        return [_join_reports(reports) for reports in zip(*(found for found in by_member if found), strict=True)]
+        return [join_reports(reports) for reports in zip(*(found for found in by_member if found), strict=True)]
 
     def _adapt(self, num_steps: int, seconds: float) -> None:
         """Choose the next chunk's length from how long this one was waited for."""
@@ -158,7 +158,7 @@ class RayBackend:
 
     def snapshot(self) -> Snapshot:
         """Return a copy of the servers' state."""
-        found = _join_snapshots(self._get(self._ask_servers(), self._step_timeout_s))
+        found = join_snapshots(self._get(self._ask_servers(), self._step_timeout_s))
         assert found is not None  # between steps every server stands at the same one
         return found
 
@@ -167,7 +167,7 @@ class RayBackend:
         if self._roster is None:
             return None
         try:
-            return _join_snapshots(ray.get(self._ask_servers(), timeout=RESCUE_TIMEOUT_S))
+            return join_snapshots(ray.get(self._ask_servers(), timeout=RESCUE_TIMEOUT_S))
         except (*_LOST, RayTaskError, GetTimeoutError):
             return None
 
@@ -216,23 +216,6 @@ class RayBackend:
 
     def _name(self, rank: int) -> str:
         return self._roster.name(rank) if self._roster is not None else f"worker {rank}"
-
-
-def _join_reports(reports: Sequence[StepReport]) -> StepReport:
-    """Return one report for a step from those of the servers of all slices."""
-    checksum = sum(int(report.checksum, 16) for report in reports) % (1 << 64)
-    return replace(reports[0], checksum=f"{checksum:016x}", commit_s=max(report.commit_s for report in reports))
-
-
-def _join_snapshots(found: Sequence[Snapshot]) -> Snapshot | None:
-    """Return the state from all its slices, None if they are of different steps."""
-    if len({snapshot.state.step for snapshot in found}) != 1:
-        return None
-    parameters = np.concatenate([snapshot.state.parameters for snapshot in found])
-    velocity = np.concatenate([snapshot.state.velocity for snapshot in found])
-    reports = zip(*(snapshot.reports for snapshot in found), strict=True)
-    joined = tuple(_join_reports(of_step) for of_step in reports)
-    return Snapshot(TrainState(found[0].state.step, parameters, velocity), joined)
 
 
 def _answers(actor: Actor) -> bool:

@@ -20,6 +20,8 @@ _PRIVATE_ENVIRONMENT = {
     "RAY_worker_niceness": "0",  # Ray's default of 15 yields to every other process
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # silences a warning about accelerators
 }
+MAX_TEMP_LENGTH = 24
+"""Unix sockets' paths have at most 107 bytes, and Ray adds up to 64 below a folder whose own name has 19."""
 
 
 class RayCluster:
@@ -33,6 +35,7 @@ class RayCluster:
         self._is_ours = not ray.is_initialized()
         self._temp_dir: str | None = None
         self._reaper: subprocess.Popen[bytes] | None = None
+        self._set: dict[str, str] = {}
         if not self._is_ours:
             return
         address = address or os.environ.get("RAY_ADDRESS")
@@ -52,6 +55,8 @@ class RayCluster:
             ray.shutdown()
             self._is_ours = False
         ray_constants.ENABLE_RAY_CLUSTER = True
+        for key in self._set:
+            os.environ.pop(key, None)
         if self._temp_dir is not None:
             shutil.rmtree(self._temp_dir, ignore_errors=True)
         if self._reaper is not None and self._reaper.stdin is not None:
@@ -60,12 +65,12 @@ class RayCluster:
             self._reaper = None
 
     def _start_private(self, num_cpus: int) -> None:
-        for key, value in _PRIVATE_ENVIRONMENT.items():
-            os.environ.setdefault(key, value)
+        self._set = {key: value for key, value in _PRIVATE_ENVIRONMENT.items() if key not in os.environ}
+        os.environ.update(self._set)
         # Ray binds to loopback alone only where it supports no clusters; it reads the variable above while it
         # is imported, which has happened by now.
         ray_constants.ENABLE_RAY_CLUSTER = False
-        self._temp_dir = tempfile.mkdtemp(prefix="distbp-ray-")
+        self._temp_dir = _make_temp_dir()
         self._reaper = _start_reaper(self._temp_dir)
         try:
             ray.init(
@@ -78,7 +83,7 @@ class RayCluster:
             )
         except Exception as error:
             self.close()
-            raise ClusterError(f"cannot start Ray on this machine: {error}; run `distbp doctor`") from error
+            raise ClusterError(f"cannot start Ray on this machine: {error}; --backend local needs no Ray") from error
 
 
 def _connect(address: str) -> None:
@@ -95,12 +100,33 @@ def _connect(address: str) -> None:
 
 
 def _start_reaper(temp_dir: str) -> subprocess.Popen[bytes]:
-    """Start a shell that waits for this process to end, in whatever way, and then removes Ray's files."""
-    script = 'read _; for i in 1 2 3 4 5 6 7 8 9 10; do rm -rf "$1" 2>/dev/null && [ ! -e "$1" ] && exit; sleep 1; done'
+    """Start a shell that waits for this process to end, in whatever way, and then removes what is left of Ray.
+
+    When the driver is killed, Ray's agents would stay for a minute: they are those with files open in `temp_dir`.
+    """
     return subprocess.Popen(
-        ["sh", "-c", script, "distbp-reaper", temp_dir],
+        ["sh", "-c", _REAPER, "distbp-reaper", temp_dir],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
+
+
+_REAPER = """
+read _
+for attempt in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+  [ -e "$1" ] || exit
+  for process in /proc/[0-9]*; do
+    case "$(ls -l "$process/fd" 2>/dev/null)" in *"$1/"*) kill -9 "${process#/proc/}" ;; esac
+  done
+  rm -rf "$1"
+  sleep 0.5
+done
+"""
+
+
+def _make_temp_dir() -> str:
+    """Return a new folder for Ray's files; below /tmp where TMPDIR is too long for the Unix sockets inside."""
+    base = tempfile.gettempdir()
+    return tempfile.mkdtemp(prefix="distbp-ray-", dir=base if len(base) <= MAX_TEMP_LENGTH else "/tmp")

@@ -121,3 +121,16 @@ class Evaluation:
     loss: float
     accuracy: float | None
     num_examples: int
+
+
+def slice_state(state: TrainState, start: int, stop: int) -> TrainState:
+    """Return the slice [start, stop) of the flat vectors, as views."""
+    return TrainState(state.step, state.parameters[start:stop], state.velocity[start:stop])
+
+
+def slice_result(result: ShardResult, start: int, stop: int) -> ShardResult:
+    """Return the partials' slice [start, stop) of the flat vector, as views."""
+    return ShardResult(
+        tuple(Partial(p.start, p.stop, p.gradient[start:stop], p.loss, p.num_examples) for p in result.partials),
+        result.compute_s,
+    )

@@ -63,3 +63,12 @@ def server_slices(num_parameters: int, num_servers: int) -> tuple[tuple[int, int
 def auto_servers(num_parameters: int, num_workers: int) -> int:
     """Return how many servers `servers: auto` means: every worker's actor is one for large models, else one."""
     return num_workers if num_parameters >= 1 << 20 else 1
+
+
+def num_local_threads(num_parameters: int, microbatch_size: int, num_workers: int) -> int:
+    """Return how many threads the workers of one process are worth: one where a microbatch takes few operations.
+
+    A dense layer's gradient takes 6 operations per weight and example. Measured on two cores: two threads are 2.4
+    times slower than one at 0.3 million operations a microbatch, and faster from about 10 million.
+    """
+    return num_workers if 6 * num_parameters * microbatch_size >= 10_000_000 else 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self
@@ -72,7 +73,7 @@ class Position:
             return closed
         loss, accuracy = evaluation.loss, evaluation.accuracy
         closed = replace(closed, validation_loss=loss, validation_accuracy=accuracy)
-        if self.best_loss is None or loss < self.best_loss - min_delta:
+        if self.best_loss is None or math.isnan(self.best_loss) or loss < self.best_loss - min_delta:
             return replace(closed, best_step=self.step, best_loss=loss, best_accuracy=accuracy, epochs_since_best=0)
         return replace(closed, epochs_since_best=self.epochs_since_best + 1)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distbp.nn.streams import Purpose, epoch_order, stream
+from distbp.nn.streams import Purpose, Streams, epoch_order, stream
 
 KEYS = list(itertools.product([0, 1, 2**63 - 1], Purpose, [0, 1, 10**6], [0, 1]))
 
@@ -27,6 +27,14 @@ def test_different_keys_draw_different_numbers():
 def test_streams_of_neighbouring_keys_do_not_overlap():
     draws = np.concatenate([stream(0, Purpose.DROPOUT, step, 0).random(1000) for step in range(5)])
     assert len(np.unique(draws)) == len(draws)
+
+
+def test_a_rekeyed_generator_draws_what_a_new_one_does():
+    streams = Streams(7, Purpose.DROPOUT)
+    for step, microbatch in [(0, 0), (3, 1), (10**6, 2), (3, 1), (2**63, 2**63)]:
+        rng = streams.at(step, microbatch)
+        assert rng.random(5).tobytes() == stream(7, Purpose.DROPOUT, step, microbatch).random(5).tobytes()
+        rng.integers(0, 10, 3, dtype=np.uint32)  # leaves half a word and half a block behind
 
 
 @settings(deadline=None, max_examples=50)

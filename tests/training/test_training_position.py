@@ -43,6 +43,10 @@ def test_a_fall_smaller_than_min_delta_does_not_count():
     assert close_epochs([1.0, 0.85], min_delta=0.1).best_step == 2
 
 
+def test_an_epoch_without_a_meaningful_loss_is_not_the_best_for_long():
+    assert close_epochs([math.nan, 2.0, math.nan, 3.0]).best_step == 2
+
+
 @pytest.mark.parametrize(("patience", "runs_out"), [(None, False), (3, False), (2, True)])
 def test_patience_is_epochs_without_improvement(patience, runs_out):
     position = close_epochs([1.0, 2.0, 2.0])
