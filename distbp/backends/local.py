@@ -38,15 +38,19 @@ class LocalBackend:
     Where microbatches are small, one thread does the work of all: threads would wait for the interpreter's lock.
     """
 
-    def __init__(self, num_workers: int):
+    def __init__(self, num_workers: int, num_threads: int | None = None):
+        """num_threads: how many the workers share; None chooses one for each worker, or one for all."""
         self.num_workers = num_workers
+        self._num_threads = num_threads
         self._stack = ExitStack()
 
     def start(self, worker: WorkerTask, server: ServerTask, state: TrainState) -> None:
         """Build workers and servers; BLAS stays pinned to one thread until `close`."""
         self._stack.enter_context(one_blas_thread())
         self._task = worker
-        self._num_shards = num_local_threads(len(state.parameters), worker.microbatch_size, self.num_workers)
+        self._num_shards = self._num_threads or num_local_threads(
+            len(state.parameters), worker.microbatch_size, self.num_workers
+        )
         self._workers = [Worker(worker) for _ in range(self._num_shards)]
         self._parameters = state.parameters.copy()
         self._slices = server_slices(len(state.parameters), _num_servers(server, state, self._num_shards))

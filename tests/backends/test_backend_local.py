@@ -54,7 +54,7 @@ def test_no_order_is_drawn_before_the_report_of_the_one_before(group, orders):
             drawn.append(order.step)
             yield order
 
-    backend = LocalBackend(2)
+    backend = LocalBackend(2, num_threads=2)
     backend.start(*group)
     for report in backend.run(draw()):
         assert drawn[-1] == report.step - 1
@@ -64,7 +64,7 @@ def test_no_order_is_drawn_before_the_report_of_the_one_before(group, orders):
 
 def test_closing_ends_the_threads_and_gives_blas_its_own_back(group, orders):
     threads, blas_threads = threading.active_count(), num_blas_threads()
-    backend = LocalBackend(3)
+    backend = LocalBackend(3, num_threads=3)
     backend.start(*group)
     list(backend.run(iter(orders)))
     assert threading.active_count() > threads
@@ -74,8 +74,17 @@ def test_closing_ends_the_threads_and_gives_blas_its_own_back(group, orders):
     assert (threading.active_count(), num_blas_threads()) == (threads, blas_threads)
 
 
+def test_small_microbatches_are_computed_in_one_thread(group, orders):
+    threads = threading.active_count()
+    backend = LocalBackend(3)
+    backend.start(*group)
+    list(backend.run(iter(orders)))
+    assert threading.active_count() == threads
+    backend.close()
+
+
 def test_a_new_start_begins_at_the_state_given(group, orders):
-    backend = LocalBackend(2)
+    backend = LocalBackend(2, num_threads=2)
     backend.start(*group)
     first = [report.checksum for report in backend.run(iter(orders))]
     backend.start(*group)
@@ -88,7 +97,7 @@ def test_an_error_in_one_worker_reaches_the_caller(group, orders, monkeypatch):
         raise ZeroDivisionError(f"in {len(x)} examples")
 
     monkeypatch.setattr("distbp.nn.mlp.MLP.gradient_sums", fail)
-    backend = LocalBackend(2)
+    backend = LocalBackend(2, num_threads=2)
     backend.start(*group)
     with pytest.raises(ZeroDivisionError, match="in 3 examples"):
         list(backend.run(iter(orders)))
@@ -96,7 +105,7 @@ def test_an_error_in_one_worker_reaches_the_caller(group, orders, monkeypatch):
 
 
 def test_evaluation_at_zero_is_the_loss_of_guessing(group):
-    backend = LocalBackend(2)
+    backend = LocalBackend(2, num_threads=2)
     backend.start(*group)
     assert backend.evaluate().loss == pytest.approx(np.log(3))
     backend.close()

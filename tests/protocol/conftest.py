@@ -69,7 +69,7 @@ class Problem:
 
     def train(self, num_workers: int = 1, num_threads: int = 1) -> tuple[str, list[StepReport]]:
         """The final parameters' digest and the reports of a whole run on the local backend."""
-        backend = LocalBackend(num_workers)
+        backend = LocalBackend(num_workers, num_threads=num_workers)
         try:
             backend.start(self.worker_task(num_threads), self.server_task, self.initial_state())
             reports = list(backend.run(self.orders()))
