@@ -29,6 +29,7 @@ class Worker:
     def __init__(self, task: WorkerTask, allocate: Allocate | None = None):
         """Build the models. allocate: gives memory for a gradient, (num_parameters,); None for ordinary memory."""
         self._task = task
+        task.train.expect_random_access()
         self._threads = [_Thread(task, allocate) for _ in range(task.num_threads)]
         self._pool = ThreadPoolExecutor(task.num_threads) if task.num_threads > 1 else None
         self._order_epoch = -1

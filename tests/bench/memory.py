@@ -21,7 +21,7 @@ import numpy as np
 
 MB = 1 << 20
 GROUPS = Path("/sys/fs/cgroup/memory")
-LIMIT_BYTES = 400 * MB
+LIMIT_BYTES = 200 * MB
 
 
 def actor_memory() -> dict[int, tuple[int, int]]:
@@ -99,7 +99,7 @@ def mapped() -> None:
                 f"anonymous {int(stat['total_rss']) / MB:.0f} MB, page cache {int(stat['total_cache']) / MB:.0f} MB",
                 flush=True,
             )
-            time.sleep(2)
+            time.sleep(5)
         peak = int(group.joinpath("memory.max_usage_in_bytes").read_text())
         sizes = (LIMIT_BYTES / MB, num_examples * width / MB, peak / MB)
         print("exit {}, limit {:.0f} MB, file {:.0f} MB, peak {:.0f} MB".format(process.returncode, *sizes))
