@@ -62,7 +62,7 @@ def server_slices(num_parameters: int, num_servers: int) -> tuple[tuple[int, int
 
 def auto_servers(num_parameters: int, num_workers: int) -> int:
     """Return how many servers `servers: auto` means: every worker's actor is one for large models, else one."""
-    return num_workers if num_parameters >= 1 << 20 else 1
+    return num_workers if num_parameters >= 1 << 19 else 1
 
 
 def num_local_threads(num_parameters: int, microbatch_size: int, num_workers: int) -> int:
