@@ -203,6 +203,12 @@ class Placement(Settings):
         "refuse", description="when resuming on a machine whose floating-point results differ"
     )
 
+    @model_validator(mode="after")
+    def _servers_are_workers_too(self) -> Self:
+        if self.servers != "auto" and self.servers > self.workers:
+            raise ValueError(f"servers={self.servers} is more than workers={self.workers}; use at most {self.workers}")
+        return self
+
 
 class Config(Settings):
     """One YAML file: a recipe and a placement."""
@@ -391,7 +397,15 @@ _EXPECTED = {
     "string_too_short": "text that is not empty",
     "string_pattern_mismatch": "text like my_module:build",
 }
-_UNION_BRANCHES = {"str", "tuple[str, ...]", "constrained-float", "float", "tuple[constrained-int, ...]"}
+_UNION_BRANCHES = {
+    "str",
+    "float",
+    "constrained-float",
+    "constrained-int",
+    "tuple[str, ...]",
+    "tuple[constrained-int, ...]",
+    "literal['auto']",
+}
 
 
 def _describe_unknown_key(path: list[str], model: type[BaseModel]) -> str:

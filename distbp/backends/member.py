@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from distbp.backends.links import Link, SharedMemory, Switchboard, call
 from distbp.backends.roster import Roster
+from distbp.errors import DistbpError
 from distbp.nn.model import Sums
 from distbp.protocol.messages import (
     Partial,
@@ -54,6 +55,7 @@ class Member:
         self._server_task = server
         self._peers: dict[int, _Peer] = {}
         self._posted: list[Future[None]] = []
+        self._has_diverged = False
 
     def connect(self, switchboard: Switchboard, state: TrainState) -> None:
         """Link up with the other members and share memory with those of this node."""
@@ -74,10 +76,18 @@ class Member:
     def run(self, orders: list[StepOrder]) -> list[StepReport]:
         """Carry out consecutive steps; returns the reports of this member's server, none if it has no server.
 
+        A step that the servers did not commit is the last one, for every member: training has diverged.
+
         Raises PeerLostError as soon as another member is gone, or silent for longer than the roster's time-out.
         """
-        reports = [self._step(order) for order in orders]
-        return [report for report in reports if report is not None]
+        reports = []
+        for order in orders:
+            if self._has_diverged:  # in this chunk of orders or the one before
+                break
+            report = self._step(order)
+            if report is not None:
+                reports.append(report)
+        return reports
 
     def evaluate(self, shard: Shard) -> list[Sums]:
         """Return the sums over the evaluation chunks in `shard`."""
@@ -103,6 +113,7 @@ class Member:
             if own is not None:
                 results.append(slice_result(own, *self._slice))
             report = self._server.commit(order, results, self._exchange if self._roster.num_servers > 1 else None)
+            self._has_diverged = not report.committed
             self._publish()
         self._await_parameters()
         self._finish_posts()
@@ -146,12 +157,15 @@ class Member:
     # Servers to workers
 
     def _publish(self) -> None:
-        """Say on this node that the slice is ready, where it lies; send it to the leaders of the other nodes."""
+        """Say on this node that the slice is ready, where it lies; send it to the leaders of the other nodes.
+
+        The message itself says whether training has diverged.
+        """
         for rank in self._roster.near(self._rank):
-            self._post(rank, None, [])
+            self._post(rank, self._has_diverged, [])
         for rank in self._roster.leaders():
             if not self._is_near(rank):
-                self._post(rank, None, [self._parameters[slice(*self._slice)]])
+                self._post(rank, self._has_diverged, [self._parameters[slice(*self._slice)]])
 
     def _await_parameters(self) -> None:
         """Wait until every slice of this node's parameters is that of the next step."""
@@ -159,15 +173,15 @@ class Member:
         far = [rank for rank in range(self._roster.num_servers) if not self._is_near(rank)]
         for rank in range(self._roster.num_servers):
             if rank != self._rank and self._is_near(rank):
-                self._receive(rank)
+                self._has_diverged |= self._receive(rank)
         if far and not is_leader:
-            self._receive(self._roster.leader(self._rank))
+            self._has_diverged |= self._receive(self._roster.leader(self._rank))
         if far and is_leader:
             for rank in far:
-                self._receive(rank)
+                self._has_diverged |= self._receive(rank)
                 self._receive_into(rank, self._parameters[slice(*self._roster.slices[rank])])
             for rank in self._roster.near(self._rank):
-                self._post(rank, None, [])
+                self._post(rank, self._has_diverged, [])
 
     # Setting up
 
@@ -269,7 +283,11 @@ class _Arena:
         self._num_allocated = 0
 
     def allocate(self) -> NDArray:
-        """Return the next buffer, (num_parameters,)."""
+        """Return the next buffer, (num_parameters,). Raises DistbpError when all are in use."""
+        if self._num_allocated == self.CAPACITY:
+            raise DistbpError(
+                f"a worker needs more than {self.CAPACITY} gradient buffers; use fewer threads_per_worker"
+            )
         self._num_allocated += 1
         return self.buffer(self._num_allocated - 1)
 

@@ -37,7 +37,7 @@ from distbp.errors import ClusterError, DistbpError, NumericsError
 from distbp.nn.numerics import probe
 from distbp.protocol.examples import Examples
 from distbp.protocol.messages import Evaluation, ServerTask, Snapshot, StepOrder, StepReport, TrainState, WorkerTask
-from distbp.protocol.planning import auto_servers, server_slices, shards
+from distbp.protocol.planning import choose_slices, shards
 from distbp.protocol.recovery import GroupLostError
 
 START_TIMEOUT_S = 120.0
@@ -94,16 +94,11 @@ class RayBackend:
         members = self._join(secret)
         order = spread([member.node for member in members])
         self._actors = [self._actors[index] for index in order]
-        slices = server_slices(len(state.parameters), self._choose_servers(len(state.parameters)))
+        slices = choose_slices(self._num_servers, len(state.parameters), self.num_workers)
         self._roster = Roster(tuple(members[index] for index in order), slices, secret, self._step_timeout_s)
         shared = ray.put(state)
         connecting = [a.connect.remote(rank, self._roster, server, shared) for rank, a in enumerate(self._actors)]
         self._get(connecting, START_TIMEOUT_S)
-
-    def _choose_servers(self, num_parameters: int) -> int:
-        if self._num_servers == "auto":
-            return auto_servers(num_parameters, self.num_workers)
-        return min(self._num_servers, self.num_workers)
 
     def _join(self, secret: bytes) -> list[Membership]:
         """Wait for every actor and refuse those whose arithmetic differs from this process's."""
@@ -140,7 +135,7 @@ class RayBackend:
     def _land(self, flight: _Flight) -> list[StepReport]:
         """Wait for a chunk; while the servers' slices are one step apart in time, their reports become one."""
         began = time.perf_counter()
-        by_member = self._get(flight.reports, self._step_timeout_s * (len(flight.orders) + 1))
+        by_member = self._get(flight.reports, 2 * self._step_timeout_s + CHUNK_S)  # peers notice silence after one
         self._adapt(len(flight.orders), time.perf_counter() - began)
         return [join_reports(reports) for reports in zip(*(found for found in by_member if found), strict=True)]
 
@@ -159,7 +154,8 @@ class RayBackend:
     def snapshot(self) -> Snapshot:
         """Return a copy of the servers' state."""
         found = join_snapshots(self._get(self._ask_servers(), self._step_timeout_s))
-        assert found is not None  # between steps every server stands at the same one
+        if found is None:
+            raise GroupLostError("the servers stand at different steps")
         return found
 
     def rescue(self) -> Snapshot | None:
@@ -211,21 +207,21 @@ class RayBackend:
     def _name_lost(self, error: Exception) -> str:
         """Return who died: every actor that no longer answers, by role and place."""
         time.sleep(0.05)  # two that were killed together are both reported
-        lost = [self._name(rank) for rank, actor in enumerate(self._actors) if not _answers(actor)]
+        pings = [actor.__ray_ready__.remote() for actor in self._actors]
+        answered, _ = ray.wait(pings, num_returns=len(pings), timeout=1.0)  # the others are busy or hung, not dead
+        lost = [self._name(rank) for rank, ping in enumerate(pings) if ping in answered and _has_failed(ping)]
         return f"lost {' and '.join(lost)}" if lost else _first_line(error)
 
     def _name(self, rank: int) -> str:
         return self._roster.name(rank) if self._roster is not None else f"worker {rank}"
 
 
-def _answers(actor: Actor) -> bool:
+def _has_failed(answered: Any) -> bool:
     try:
-        ray.get(actor.__ray_ready__.remote(), timeout=1.0)
-    except GetTimeoutError:
-        return True  # busy or hung, not dead
+        ray.get(answered)
     except Exception:
-        return False
-    return True
+        return True
+    return False
 
 
 def _share(examples: Examples) -> list[Any]:

@@ -36,6 +36,7 @@ class RayCluster:
         self._temp_dir: str | None = None
         self._reaper: subprocess.Popen[bytes] | None = None
         self._set: dict[str, str] = {}
+        self._enabled_before = ray_constants.ENABLE_RAY_CLUSTER
         if not self._is_ours:
             return
         address = address or os.environ.get("RAY_ADDRESS")
@@ -54,7 +55,7 @@ class RayCluster:
         if self._is_ours:
             ray.shutdown()
             self._is_ours = False
-        ray_constants.ENABLE_RAY_CLUSTER = True
+        ray_constants.ENABLE_RAY_CLUSTER = self._enabled_before
         for key in self._set:
             os.environ.pop(key, None)
         if self._temp_dir is not None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import Literal
 
 from distbp.config import Recipe
 from distbp.nn.digests import BLOCK
@@ -65,10 +67,20 @@ def auto_servers(num_parameters: int, num_workers: int) -> int:
     return num_workers if num_parameters >= 1 << 19 else 1
 
 
+def choose_slices(
+    num_servers: int | Literal["auto"], num_parameters: int, num_workers: int
+) -> tuple[tuple[int, int], ...]:
+    """Return the servers' slices for `placement.servers`, resolving "auto"."""
+    count = auto_servers(num_parameters, num_workers) if num_servers == "auto" else num_servers
+    return server_slices(num_parameters, min(count, num_workers))
+
+
 def num_local_threads(num_parameters: int, microbatch_size: int, num_workers: int) -> int:
     """Return how many threads the workers of one process are worth: one where a microbatch takes few operations.
 
     A dense layer's gradient takes 6 operations per weight and example. Measured on two cores: two threads are 2.4
-    times slower than one at 0.3 million operations a microbatch, and faster from about 10 million.
+    times slower than one at 0.3 million operations a microbatch, and faster from about 10 million. Never more
+    threads than the machine has cores.
     """
-    return num_workers if 6 * num_parameters * microbatch_size >= 10_000_000 else 1
+    is_small = 6 * num_parameters * microbatch_size < 10_000_000
+    return 1 if is_small else min(num_workers, os.cpu_count() or 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from datetime import UTC, datetime
 from typing import Self
@@ -62,6 +63,7 @@ class EventLog:
 
     def __init__(self, run: RunDirectory) -> None:
         self._folder = run.folder
+        self._lock = threading.Lock()
         content = self._folder.read(EVENTS_FILE) or b""
         whole = drop_torn_line(content)
         if whole != content:
@@ -71,4 +73,5 @@ class EventLog:
         """Write the time (ISO 8601, UTC), the kind and the fields as one line."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = encode_line({"time": now, "kind": kind, **fields})
-        self._folder.append(EVENTS_FILE, line.encode())
+        with self._lock:  # the checkpoint writer's thread appends too
+            self._folder.append(EVENTS_FILE, line.encode())

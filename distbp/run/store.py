@@ -82,7 +82,7 @@ class CheckpointStore:
             return self._load(step)
         except DamagedCheckpointError as error:
             url = self._folder.child(_name_step(step)).url
-            raise CheckpointError(f"checkpoint '{url}' is damaged: {error}; load another step") from error
+            raise CheckpointError(f"checkpoint '{url}' is damaged: {error}") from error
 
     def list_steps(self) -> list[int]:
         """Return the steps of all checkpoints, ascending; whether they are whole shows only when loading."""

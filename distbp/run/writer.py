@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Self
 
 from distbp.errors import StorageError
@@ -21,8 +22,10 @@ class CheckpointWriter:
     store, and loading wants a wait() first.
     """
 
-    def __init__(self, store: CheckpointStore) -> None:
+    def __init__(self, store: CheckpointStore, on_saved: Callable[[Checkpoint], None] | None = None) -> None:
+        """on_saved: is called, in the writer's thread, with each checkpoint that is complete on storage."""
         self._store = store
+        self._on_saved = on_saved
         self._condition = threading.Condition()
         self._waiting: tuple[Checkpoint, bool] | None = None
         self._is_writing = False
@@ -86,6 +89,8 @@ class CheckpointWriter:
         started = time.monotonic()
         try:
             self._store.save(checkpoint, best)
+            if self._on_saved is not None:
+                self._on_saved(checkpoint)
         except StorageError as error:
             return error
         except Exception as error:  # a thread has no caller: whatever it was must reach close()

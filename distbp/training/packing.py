@@ -43,9 +43,7 @@ def newest_saved(plan: Plan, store: CheckpointStore) -> tuple[TrainState, Positi
 
     Raises CheckpointError if the checkpoint belongs to another recipe or was trained on other data.
     """
-    checkpoint = store.load_latest(plan.recipe.digest)
-    for reason in store.skipped:
-        logger.warning("%s", reason)
+    checkpoint = _newest_usable(plan, store)
     if checkpoint is None:
         return plan.initial_state(), Position()
     position = dict(checkpoint.position)
@@ -62,6 +60,30 @@ def newest_saved(plan: Plan, store: CheckpointStore) -> tuple[TrainState, Positi
     if digest(state.parameters) != checkpoint.digest:
         raise CheckpointError(f"the parameters of the checkpoint of step {checkpoint.step} do not have its digest")
     return state, Position.from_json(position)
+
+
+def _newest_usable(plan: Plan, store: CheckpointStore) -> Checkpoint | None:
+    """Return the newest good checkpoint; with early stopping, one from which the best is to be had as well."""
+    newest = store.load_latest(plan.recipe.digest)
+    for reason in store.skipped:
+        logger.warning("%s", reason)
+    if newest is None or plan.recipe.early_stopping.patience is None or _has_best(newest, store):
+        return newest
+    logger.warning("the best checkpoint, of step %s, is damaged; computing it again", newest.position["best_step"])
+    older = (_load_if_good(store, step) for step in reversed(store.list_steps()) if step < newest.step)
+    return next((checkpoint for checkpoint in older if checkpoint and _has_best(checkpoint, store)), None)
+
+
+def _has_best(checkpoint: Checkpoint, store: CheckpointStore) -> bool:
+    best = checkpoint.position.get("best_step")
+    return best is None or best == checkpoint.step or _load_if_good(store, int(str(best))) is not None
+
+
+def _load_if_good(store: CheckpointStore, step: int) -> Checkpoint | None:
+    try:
+        return store.load(step)
+    except CheckpointError:
+        return None
 
 
 def read_flat(kind: str, layout: Layout, tensors: Mapping[str, NDArray], dtype: str) -> NDArray:

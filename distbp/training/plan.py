@@ -15,7 +15,7 @@ from distbp.nn.layout import Layout
 from distbp.nn.schedules import batch_scale
 from distbp.nn.streams import Purpose, stream
 from distbp.protocol.messages import ServerTask, TrainState, WorkerTask
-from distbp.protocol.planning import auto_servers, num_local_threads, steps_per_epoch
+from distbp.protocol.planning import choose_slices, num_local_threads, steps_per_epoch
 
 logger = logging.getLogger("distbp")
 
@@ -86,14 +86,11 @@ def make_plan(config: Config, data: PreparedData) -> Plan:
 def describe_placement(placement: Placement, plan: Plan) -> str:
     """Return in a few words where the run happens, with what `servers: auto` chose."""
     workers = f"{placement.workers} worker{'s' if placement.workers > 1 else ''}"
+    num_parameters = plan.layout.num_parameters
     if placement.backend == "local":
-        threads = num_local_threads(plan.layout.num_parameters, plan.recipe.microbatch_size, placement.workers)
-        return f"{workers} in this process" + (
-            "" if threads == placement.workers else ", in one thread: small microbatches"
-        )
-    servers = placement.servers
-    if servers == "auto":
-        servers = auto_servers(plan.layout.num_parameters, placement.workers)
+        threads = num_local_threads(num_parameters, plan.recipe.microbatch_size, placement.workers)
+        return f"{workers} in this process" + ("" if threads == placement.workers else f" (threads: {threads})")
+    servers = len(choose_slices(placement.servers, num_parameters, placement.workers))
     return f"{workers} on Ray, {servers} of them parameter server{'s' if servers > 1 else ''} too"
 
 

@@ -86,8 +86,11 @@ class Session:
                 self._train()
                 return self._position
             except GroupLostError as lost:
-                pending = self._recover(lost, failed_at)
+                self._note_loss(lost, failed_at)
+                if pending is None:  # else the group was lost while starting from it
+                    pending = self._newest_state(self._backend.rescue())
                 failed_at = pending.step
+                self._journal.events.append("recovering", step=failed_at)
 
     def _train(self) -> None:
         """Go from boundary to boundary: epoch ends, checkpoints, the end."""
@@ -158,11 +161,10 @@ class Session:
         checkpoint = make_checkpoint(self._plan, state, self._position)
         self._journal.steps.flush()
         self._journal.writer.submit(checkpoint, best=self._position.is_best)
-        self._journal.events.append("checkpoint", step=state.step, digest=checkpoint.digest)
         self._saved_step = state.step
 
-    def _recover(self, lost: GroupLostError, failed_at: int) -> TrainState:
-        """Return the state to go on from, and move the position there."""
+    def _note_loss(self, lost: GroupLostError, failed_at: int) -> None:
+        """Count the failure and wait as long as `decide` says; raises WorkersLostError where it gives up."""
         self._position = replace(self._position, recoveries=self._position.recoveries + 1)
         decision = decide(self._position.recoveries, self._position.step - failed_at, self._placement.max_failures)
         self._journal.events.append("lost", step=self._position.step, reason=lost.reason, action=decision.action)
@@ -173,11 +175,9 @@ class Session:
             )
         logger.warning("%s; recovering at step %d", lost.reason, self._position.step)
         time.sleep(decision.backoff_s)
-        state = self._newest_state(self._backend.rescue())
-        self._journal.events.append("recovered", step=state.step)
-        return state
 
     def _newest_state(self, rescued: Snapshot | None) -> TrainState:
+        """Return the state to go on from, and move the position there."""
         if rescued is not None:
             for report in rescued.reports:
                 if report.step > self._position.step:
@@ -186,6 +186,7 @@ class Session:
         self._journal.writer.wait()
         recoveries, seconds = self._position.recoveries, self._position.seconds
         state, position = newest_saved(self._plan, self._journal.store)
+        self._saved_step = state.step if state.step > 0 else -1
         self._position = replace(position, recoveries=recoveries, seconds=seconds)
         return state
 

@@ -14,7 +14,7 @@ from distbp.config import Config, Placement, Recipe
 from distbp.data import prepare
 from distbp.errors import CheckpointError, NumericsError
 from distbp.nn.numerics import fingerprint
-from distbp.run import CheckpointStore, CheckpointWriter, EventLog, RunDirectory, StepLog, next_name
+from distbp.run import Checkpoint, CheckpointStore, CheckpointWriter, EventLog, RunDirectory, StepLog, next_name
 from distbp.run.folder import join_url
 from distbp.run.interrupt import stop_on_signals
 from distbp.run.position import Position
@@ -84,6 +84,14 @@ def train(
     return result
 
 
+def _load_final(store: CheckpointStore, step: int) -> Checkpoint:
+    """Return the checkpoint with the final parameters, which may have been damaged since it was written."""
+    try:
+        return store.load(step)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; the same command computes it again") from None
+
+
 def _read_result(run: RunDirectory, values: Mapping[str, Any]) -> Result:
     try:
         return Result(**values)
@@ -115,7 +123,12 @@ def _train_session(run: RunDirectory, config: Config, plan: Plan, observe: Obser
 @contextmanager
 def _open_journal(run: RunDirectory, store: CheckpointStore, step: int) -> Iterator[Journal]:
     """Open the logs and the checkpoint writer; what is still being written is complete when the block ends."""
-    journal = Journal(StepLog(run, from_step=step), EventLog(run), store, CheckpointWriter(store))
+    events = EventLog(run)
+
+    def note(checkpoint: Checkpoint) -> None:
+        events.append("checkpoint", step=checkpoint.step, digest=checkpoint.digest)
+
+    journal = Journal(StepLog(run, from_step=step), events, store, CheckpointWriter(store, note))
     try:
         yield journal
     finally:
@@ -212,7 +225,7 @@ def _conclude(run: RunDirectory, config: Config, plan: Plan, position: Position)
     """Return the result; the digest is read from the checkpoint that holds the final parameters."""
     keeps_best = config.recipe.early_stopping.patience is not None
     final_step = position.best_step if keeps_best and position.best_step is not None else position.step
-    checkpoint = CheckpointStore(run, config.placement.keep_checkpoints).load(final_step)
+    checkpoint = _load_final(CheckpointStore(run, config.placement.keep_checkpoints), final_step)
     train_loss = position.train_loss
     assert train_loss is not None  # a finished run has finished an epoch
     return Result(

@@ -1,6 +1,7 @@
 """Members exchange the same bytes on one node and across nodes, without Ray: each runs in a thread here."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -105,6 +106,23 @@ def test_result_does_not_depend_on_nodes_and_servers(problem, expected, nodes, n
         f"{sum(int(r.checksum, 16) for r in step) % 2**64:016x}" for step in zip(*reports[:num_servers], strict=True)
     ]
     assert (checksums, digest(np.concatenate([s.state.parameters for s in snapshots]))) == expected
+
+
+@pytest.mark.parametrize(("nodes", "num_servers"), [("aaa", 1), ("aab", 2), ("abab", 3)])
+def test_divergence_in_the_middle_of_a_chunk_is_reported_and_ends_every_member(problem, nodes, num_servers):
+    worker, server, state, orders = problem
+    server = replace(server, optimizer=server.optimizer.model_copy(update={"clip_norm": None}))
+    orders = [orders[0], replace(orders[1], learning_rate=1e30), *orders[2:]]
+    with ThreadPoolExecutor(len(nodes)) as pool:
+        members = start(pool, (worker, server, state, orders), nodes, num_servers)
+        first = list(pool.map(lambda member: member.run(orders), members))
+        second = list(pool.map(lambda member: member.run(orders), members))
+        for member in members:
+            member.close()
+    assert [[report.committed for report in reports] for reports in first[:num_servers]] == [
+        [True, True, False]
+    ] * num_servers
+    assert not any(second)
 
 
 def test_a_closed_member_is_noticed_by_every_other(problem):

@@ -49,6 +49,14 @@ def test_early_stopping_does_not_depend_on_workers_or_interruptions(overfitting,
     assert (split.digest, split.final_step, split.steps) == (whole.digest, whole.final_step, whole.steps)
 
 
+def test_a_damaged_best_checkpoint_is_computed_again(overfitting, train_toy, train_until, tmp_path):
+    whole = train_toy("whole", recipe=overfitting)
+    train_until(whole.final_step + 2, recipe=overfitting, name="hurt", checkpoint_every_steps=2)
+    state = tmp_path / "runs" / "hurt" / "checkpoints" / f"step-{whole.final_step:08}" / "state.safetensors"
+    state.write_bytes(state.read_bytes()[:-1] + b"?")
+    assert train_toy("hurt", recipe=overfitting, checkpoint_every_steps=2).digest == whole.digest
+
+
 def test_without_early_stopping_a_run_ends_with_its_last_parameters(overfitting, train_toy):
     recipe = overfitting.model_copy(update={"early_stopping": type(overfitting.early_stopping)()})
     result = train_toy(recipe=recipe)
