@@ -1,0 +1,158 @@
+"""What a server on every host brings: hosts joined by lines of limited bandwidth, and torch's all-reduce beside it.
+
+Needs root on Linux (see tests/hosts/hosts.py) and the [bench] extra. All hosts share this machine's cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent / "hosts"))
+
+from hosts import INTERFACE, Host, make_hosts, reason_to_skip  # noqa: E402 - found by the path above
+from ray_hosts import RayOnHosts  # noqa: E402
+
+SIZES, BATCH = "784-2048-2048-10", 1024
+NUM_PARAMETERS = sum((inputs + 1) * outputs for inputs, outputs in pairwise(map(int, SIZES.split("-"))))
+UNITS = {"gbit": 1e9, "mbit": 1e6}
+TIMEOUT_S = 300.0
+
+Found = dict[str, float]
+
+
+class Bench:
+    """Hosts with Ray on them, and the programs that are measured there."""
+
+    def __init__(self, hosts: Sequence[Host], num_steps: int):
+        self._hosts = hosts
+        self._num_steps = num_steps
+        self._cluster = RayOnHosts(hosts, variables={"PYTHONPATH": str(HERE)})
+
+    def programs(self) -> dict[str, Callable[[], Found]]:
+        """Return what is measured, by name."""
+        some, all_of_them, steps = "1", str(len(self._hosts)), str(self._num_steps)
+        ours = {
+            f"{what}, {servers} server{'s' * (servers != some)}": [*arguments, servers, steps]
+            for what, arguments in (
+                ("step", ["distbp", SIZES, str(BATCH)]),
+                ("transfer", ["transfer", str(NUM_PARAMETERS)]),
+            )
+            for servers in (some, all_of_them)
+        }
+        programs = {name: lambda arguments=arguments: self._distbp(arguments) for name, arguments in ours.items()}
+        return {**programs, "gloo all-reduce": self._gloo}
+
+    def _distbp(self, arguments: list[str]) -> Found:
+        environment = {**self._cluster.environment, "RAY_ADDRESS": self._cluster.address}
+        return self._run_on_each(self._hosts[:1], arguments, environment)
+
+    def _gloo(self) -> Found:
+        environment = {
+            **os.environ,
+            "GLOO_SOCKET_IFNAME": INTERFACE,
+            "MASTER_ADDR": self._hosts[0].ip,
+            "MASTER_PORT": "29500",
+            "WORLD_SIZE": str(len(self._hosts)),
+        }
+        return self._run_on_each(self._hosts, ["gloo", str(NUM_PARAMETERS), str(4 * self._num_steps)], environment)
+
+    def _run_on_each(self, hosts: Sequence[Host], arguments: list[str], environment: dict[str, str]) -> Found:
+        """Run a program on each of the hosts at once and return what the first one found."""
+        argv = [sys.executable, str(HERE / "multihost_programs.py"), *arguments]
+        running = [
+            host.popen(argv, env={**environment, "RANK": str(rank)}, stdout=-1, stderr=-1, text=True)
+            for rank, host in enumerate(hosts)
+        ]
+        ended = [process.communicate(timeout=TIMEOUT_S) for process in running]
+        for process, (_, errors) in zip(running, ended, strict=True):
+            if process.returncode:
+                raise SystemExit(f"{' '.join(arguments)} failed: {errors[-2000:]}")
+        return json.loads(ended[0][0].splitlines()[-1])
+
+
+def measure(num_hosts: int, bandwidth: str, rounds: int, num_steps: int) -> dict[str, Found]:
+    """Return medians over rounds, in each of which all programs run one after the other."""
+    found: dict[str, list[Found]] = {}
+    with make_hosts(num_hosts, bandwidth) as hosts:
+        programs = Bench(hosts, num_steps).programs()
+        for number in range(rounds):
+            for name, program in programs.items():
+                found.setdefault(name, []).append(program())
+                print(f"round {number + 1}/{rounds} {name}: {found[name][-1]}", file=sys.stderr)
+    return {name: {key: statistics.median(r[key] for r in runs) for key in runs[0]} for name, runs in found.items()}
+
+
+def ratios(found: dict[str, Found], num_hosts: int) -> dict[str, float]:
+    """Return the comparisons that matter."""
+    step = {name: times["step"] for name, times in found.items()}
+    many = f"{num_hosts} servers"
+    return {
+        f"step, {many} : 1 server (at most 0.4)": step[f"step, {many}"] / step["step, 1 server"],
+        f"transfer, {many} : 1 server": step[f"transfer, {many}"] / step["transfer, 1 server"],
+        f"transfer, {many} : gloo (at most 1.25)": step[f"transfer, {many}"] / step["gloo all-reduce"],
+    }
+
+
+def bound(num_hosts: int, bandwidth: str) -> float:
+    """Return the seconds that the lines need for 2 n (S-1)/S float32 values out of, and into, every host."""
+    number, unit = bandwidth[:-4], bandwidth[-4:].lower()
+    return 2 * NUM_PARAMETERS * (num_hosts - 1) / num_hosts * 32 / (float(number) * UNITS[unit])
+
+
+def show(report: dict) -> None:
+    """Print milliseconds and ratios."""
+    title = f"{report['hosts']} hosts at {report['bandwidth']} on {report['cores']} cores, {SIZES}, batch {BATCH}"
+    table = Table("ms", "whole", "compute", "commit", title=title)
+    for name, times in report["seconds"].items():
+        table.add_row(
+            name, *(f"{1e3 * times[key]:.0f}" if key in times else "-" for key in ("step", "compute", "commit"))
+        )
+    table.add_row("bandwidth bound", f"{1e3 * report['bound']:.0f}", "-", "-")
+    table.add_section()
+    for name, ratio in report["ratios"].items():
+        table.add_row(name, f"{ratio:.2f}")
+    Console(width=120).print(table)
+
+
+def main() -> None:
+    """Measure, print, write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--hosts", type=int, default=4)
+    parser.add_argument("--bandwidth", default="1gbit")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=8, help="measured steps of each training run")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    if reason := reason_to_skip():
+        raise SystemExit(reason)
+    for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
+        os.environ.pop(name, None)
+    found = measure(options.hosts, options.bandwidth, options.rounds, options.steps)
+    report = {
+        "machine": platform.platform(),
+        "cores": os.cpu_count(),
+        "hosts": options.hosts,
+        "bandwidth": options.bandwidth,
+        "seconds": found,
+        "bound": bound(options.hosts, options.bandwidth),
+        "ratios": ratios(found, options.hosts),
+    }
+    show(report)
+    if options.json:
+        options.json.write_text(json.dumps(report, indent=1))
+
+
+if __name__ == "__main__":
+    main()
