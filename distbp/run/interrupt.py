@@ -10,6 +10,8 @@ from types import FrameType
 
 from distbp.errors import InterruptedRunError, TerminatedRunError
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 class StopRequest:
     """Whether a signal has asked the run to stop."""
@@ -19,6 +21,12 @@ class StopRequest:
 
     def __bool__(self) -> bool:
         return self._signal is not None
+
+    def listen(self) -> None:
+        """Receive SIGINT and SIGTERM from now on; again after code that installed handlers of its own, as Ray does."""
+        if threading.current_thread() is threading.main_thread():
+            for number in _SIGNALS:
+                signal.signal(number, self.receive)
 
     def receive(self, signum: int, _frame: FrameType | None) -> None:
         """Note the signal; a second Ctrl-C interrupts at once."""
@@ -35,12 +43,11 @@ class StopRequest:
 def stop_on_signals() -> Iterator[StopRequest]:
     """Yield a request that SIGINT and SIGTERM set, until the block ends; outside the main thread nothing sets it."""
     request = StopRequest()
-    if threading.current_thread() is not threading.main_thread():
-        yield request
-        return
-    before = {number: signal.signal(number, request.receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    request.listen()
     try:
         yield request
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                signal.signal(number, handler)

@@ -109,6 +109,7 @@ def _train_session(run: RunDirectory, config: Config, plan: Plan, observe: Obser
         logger.info("%s; %s", plan.describe(), describe_placement(config.placement, plan))
         journal.events.append("started", step=state.step, placement=config.placement.model_dump(mode="json"))
         backend = make_backend(config.placement)
+        stop.listen()
         try:
             position = Session(plan, config.placement, backend, journal, stop, observe).run(state, position)
         except BaseException as error:
