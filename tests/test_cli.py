@@ -364,11 +364,18 @@ def undisturbed(folder: Path) -> dict:
     return finish("train", *MANY_STEPS, "--name", "undisturbed", "--json", cwd=folder)
 
 
-@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "exit_code", "backend"),
+    [
+        (signal.SIGINT, 130, "local"),
+        (signal.SIGTERM, 143, "local"),
+        pytest.param(signal.SIGTERM, 143, "ray", marks=pytest.mark.ray),  # Ray installs a handler of its own
+    ],
+)
 def test_a_signal_ends_in_a_checkpoint_from_which_the_run_resumes_to_the_same_digest(
-    tmp_path, undisturbed, number, exit_code
+    tmp_path, undisturbed, number, exit_code, backend
 ):
-    process = start("train", *MANY_STEPS, "--name", "stopped", cwd=tmp_path)
+    process = start("train", *MANY_STEPS, "--name", "stopped", "--backend", backend, cwd=tmp_path)
     wait_for_checkpoint(tmp_path / "runs" / "stopped", process)
     process.send_signal(number)
     _, err = process.communicate(timeout=DEADLINE_S)
