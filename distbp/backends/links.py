@@ -12,6 +12,7 @@ import os
 import pickle
 import socket
 import struct
+from contextlib import suppress
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener
 from typing import Any
@@ -90,7 +91,9 @@ class Link:
         return SharedMemory(_LENGTH.unpack(data)[0], dtype, descriptors[0])
 
     def close(self) -> None:
-        """Close this end; the other end sees it at once."""
+        """Close this end; the other end sees it at once, and so do threads of this one that wait on it."""
+        with suppress(OSError):  # the other end was faster
+            self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
 
     def _fill(self, buffer: memoryview) -> None:

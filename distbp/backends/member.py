@@ -8,10 +8,10 @@ Between nodes the arrays themselves travel, partials to each server, parameters 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,8 @@ from distbp.protocol.planning import num_microbatches, shards
 from distbp.protocol.server import ParameterServer
 from distbp.protocol.worker import Worker
 
+T = TypeVar("T")
+
 
 class PeerLostError(Exception):
     """Another member is gone or silent."""
@@ -55,6 +57,8 @@ class Member:
         self._server_task = server
         self._peers: dict[int, _Peer] = {}
         self._posted: list[Future[None]] = []
+        self._inboxes = ThreadPoolExecutor(len(roster.members), "distbp-inbox")
+        self._lost: PeerLostError | None = None
         self._has_diverged = False
 
     def connect(self, switchboard: Switchboard, state: TrainState) -> None:
@@ -109,7 +113,7 @@ class Member:
             self._hand_in(own)
         report = None
         if self._server is not None:
-            results = [self._collect(rank) for rank in work if rank != self._rank]
+            results = self._from_each(work.keys() - {self._rank}, self._collect)
             if own is not None:
                 results.append(slice_result(own, *self._slice))
             report = self._server.commit(order, results, self._exchange if self._roster.num_servers > 1 else None)
@@ -177,11 +181,15 @@ class Member:
         if far and not is_leader:
             self._has_diverged |= self._receive(self._roster.leader(self._rank))
         if far and is_leader:
-            for rank in far:
-                self._has_diverged |= self._receive(rank)
-                self._receive_into(rank, self._parameters[slice(*self._roster.slices[rank])])
+            self._has_diverged |= any(self._from_each(far, self._receive_slice))
             for rank in self._roster.near(self._rank):
                 self._post(rank, self._has_diverged, [])
+
+    def _receive_slice(self, rank: int) -> bool:
+        """Wait for the new parameters of a server on another node; returns whether training has diverged."""
+        has_diverged: bool = self._receive(rank)
+        self._receive_into(rank, self._parameters[slice(*self._roster.slices[rank])])
+        return has_diverged
 
     # Setting up
 
@@ -249,6 +257,13 @@ class Member:
         for future in posted:
             self._guard(None, future.result)
 
+    def _from_each(self, ranks: Iterable[int], receive: Callable[[int], T]) -> list[T]:
+        """Return receive(rank) for each, from other nodes all at once: a line whose bytes nobody reads stands still."""
+        near = [rank for rank in ranks if self._is_near(rank)]
+        far = [rank for rank in ranks if not self._is_near(rank)]
+        arriving = map(receive, far) if len(far) < 2 else self._inboxes.map(receive, far)
+        return [*map(receive, near), *arriving]
+
     def _receive(self, rank: int) -> Any:
         return self._guard(rank, self._peers[rank].link.receive)
 
@@ -256,20 +271,28 @@ class Member:
         self._guard(rank, lambda: self._peers[rank].link.receive_into(array))
 
     def _guard(self, rank: int | None, action: Callable[[], Any]) -> Any:
-        """Do it; a broken or silent line becomes PeerLostError, and then every line is cut: the others see it too."""
+        """Do it; a broken or silent line becomes PeerLostError, and then every line is cut: the others see it too.
+
+        What fails because the lines were cut raises the error that they were cut for.
+        """
         try:
             return action()
         except (OSError, EOFError) as error:
+            self._lost = self._lost or self._explain(rank, error)
             self.close()
-            who = "a member" if rank is None else self._roster.name(rank)
-            if isinstance(error, TimeoutError):
-                raise PeerLostError(f"{who} was silent for {self._roster.timeout_s:g} s") from None
-            raise PeerLostError(f"{who} is gone: {error}") from None
+            raise self._lost from None
+
+    def _explain(self, rank: int | None, error: Exception) -> PeerLostError:
+        who = "a member" if rank is None else self._roster.name(rank)
+        if isinstance(error, TimeoutError):
+            return PeerLostError(f"{who} was silent for {self._roster.timeout_s:g} s")
+        return PeerLostError(f"{who} is gone: {error}")
 
     def close(self) -> None:
         """Cut every line."""
         for peer in self._peers.values():
             peer.close()
+        self._inboxes.shutdown(wait=False)
 
 
 class _Arena:

@@ -1,6 +1,8 @@
-"""A model whose gradient costs next to nothing, to measure what a step costs besides the gradient."""
+"""A model whose gradient costs next to nothing, or just time, to measure what a step costs besides the gradient."""
 
 from __future__ import annotations
+
+import time
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +14,12 @@ GRADIENT = 1e-6
 
 
 class FreeModel:
-    """One vector of `size` parameters whose gradient is constant."""
+    """One vector of `size` parameters whose gradient is constant, and takes `pause_s` seconds but no core."""
 
-    def __init__(self, num_outputs: int, size: int):
+    def __init__(self, num_outputs: int, size: int, pause_s: float):
         self.layout = Layout((Entry("w", (size,)),))
         self._num_outputs = num_outputs
+        self._pause_s = pause_s
 
     def init(self, parameters: Views, rng: np.random.Generator) -> None:  # noqa: ARG002 - the same for any seed
         """Begin at zero."""
@@ -32,6 +35,7 @@ class FreeModel:
     ) -> Sums:
         """Fill the gradient; that writes memory once, as little as any gradient could."""
         gradient["w"].fill(GRADIENT)
+        time.sleep(self._pause_s)
         return Sums(0.0, len(x))
 
     def loss_sums(self, parameters: Views, x: NDArray, y: NDArray) -> Sums:  # noqa: ARG002
@@ -43,6 +47,6 @@ class FreeModel:
         return np.zeros((len(x), self._num_outputs), parameters["w"].dtype)
 
 
-def build(num_inputs: int, num_outputs: int, size: int) -> FreeModel:  # noqa: ARG001 - as model.function is called
+def build(num_inputs: int, num_outputs: int, size: int, pause_s: float = 0.0) -> FreeModel:  # noqa: ARG001 - as model.function is called
     """Return the model, as `model: {function: "free_model:build", options: {size: N}}` asks for it."""
-    return FreeModel(num_outputs, size)
+    return FreeModel(num_outputs, size, pause_s)

@@ -1,6 +1,8 @@
 """What a server on every host brings: hosts joined by lines of limited bandwidth, and torch's all-reduce beside it.
 
-Needs root on Linux (see tests/hosts/hosts.py) and the [bench] extra. All hosts share this machine's cores.
+Needs root on Linux (see tests/hosts/hosts.py) and the [bench] extra. All hosts share this machine's cores, so a
+training step is measured twice: as it is here, and with each gradient replaced by a pause as long as it takes one
+worker with a core to itself. The second is what hosts with cores of their own would do.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import platform
 import statistics
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -40,23 +43,26 @@ class Bench:
         self._num_steps = num_steps
         self._cluster = RayOnHosts(hosts, variables={"PYTHONPATH": str(HERE)})
 
-    def programs(self) -> dict[str, Callable[[], Found]]:
-        """Return what is measured, by name."""
-        some, all_of_them, steps = "1", str(len(self._hosts)), str(self._num_steps)
-        ours = {
-            f"{what}, {servers} server{'s' * (servers != some)}": [*arguments, servers, steps]
-            for what, arguments in (
-                ("step", ["distbp", SIZES, str(BATCH)]),
-                ("transfer", ["transfer", str(NUM_PARAMETERS)]),
-            )
-            for servers in (some, all_of_them)
-        }
-        programs = {name: lambda arguments=arguments: self._distbp(arguments) for name, arguments in ours.items()}
-        return {**programs, "gloo all-reduce": self._gloo}
+    def gradient_s(self) -> float:
+        """Return the seconds that one worker's gradient takes on a core of its own."""
+        return self._distbp("alone", SIZES, -(-BATCH // len(self._hosts)), self._num_steps)["compute"]
 
-    def _distbp(self, arguments: list[str]) -> Found:
+    def programs(self, gradient_s: float) -> dict[str, Callable[[], Found]]:
+        """Return what is measured, by name."""
+        hosts, steps, pause_ms = len(self._hosts), self._num_steps, round(1e3 * gradient_s)
+        programs: dict[str, Callable[[], Found]] = {"gloo all-reduce": self._gloo}
+        for servers in (1, hosts):
+            name = name_servers(servers)
+            step = ("distbp", SIZES, BATCH, hosts, servers, steps)
+            transfer = ("transfer", NUM_PARAMETERS, hosts, servers, steps)
+            programs[f"transfer, {name}"] = partial(self._distbp, *transfer)
+            programs[f"step, {name}"] = partial(self._distbp, *step)
+            programs[f"step with a core each, {name}"] = partial(self._distbp, *transfer, pause_ms)
+        return programs
+
+    def _distbp(self, *arguments: str | int) -> Found:
         environment = {**self._cluster.environment, "RAY_ADDRESS": self._cluster.address}
-        return self._run_on_each(self._hosts[:1], arguments, environment)
+        return self._run_on_each(self._hosts[:1], [str(argument) for argument in arguments], environment)
 
     def _gloo(self) -> Found:
         environment = {
@@ -86,7 +92,8 @@ def measure(num_hosts: int, bandwidth: str, rounds: int, num_steps: int) -> dict
     """Return medians over rounds, in each of which all programs run one after the other."""
     found: dict[str, list[Found]] = {}
     with make_hosts(num_hosts, bandwidth) as hosts:
-        programs = Bench(hosts, num_steps).programs()
+        bench = Bench(hosts, num_steps)
+        programs = bench.programs(bench.gradient_s())
         for number in range(rounds):
             for name, program in programs.items():
                 found.setdefault(name, []).append(program())
@@ -97,12 +104,17 @@ def measure(num_hosts: int, bandwidth: str, rounds: int, num_steps: int) -> dict
 def ratios(found: dict[str, Found], num_hosts: int) -> dict[str, float]:
     """Return the comparisons that matter."""
     step = {name: times["step"] for name, times in found.items()}
-    many = f"{num_hosts} servers"
+    many = name_servers(num_hosts)
+    kinds = ("step", "step with a core each", "transfer")
     return {
-        f"step, {many} : 1 server (at most 0.4)": step[f"step, {many}"] / step["step, 1 server"],
-        f"transfer, {many} : 1 server": step[f"transfer, {many}"] / step["transfer, 1 server"],
-        f"transfer, {many} : gloo (at most 1.25)": step[f"transfer, {many}"] / step["gloo all-reduce"],
+        **{f"{kind}, {many} : 1 server": step[f"{kind}, {many}"] / step[f"{kind}, 1 server"] for kind in kinds},
+        f"transfer, {many} : gloo all-reduce": step[f"transfer, {many}"] / step["gloo all-reduce"],
     }
+
+
+def name_servers(count: int) -> str:
+    """Return "1 server" or "4 servers"."""
+    return f"{count} server{'s' if count > 1 else ''}"
 
 
 def bound(num_hosts: int, bandwidth: str) -> float:

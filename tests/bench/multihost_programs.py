@@ -1,7 +1,7 @@
 """One program of the multi-host benchmark, run on a host: prints its seconds as one line of JSON.
 
-`distbp SIZES BATCH SERVERS STEPS`, `transfer NUM_PARAMETERS SERVERS STEPS`, `gloo NUM_VALUES ROUNDS`; the first two
-join the Ray cluster that RAY_ADDRESS names, the third meets its peers as RANK, WORLD_SIZE and MASTER_ADDR say.
+The first argument names one of PROGRAMS, the others are its arguments. `distbp` and `transfer` join the Ray cluster
+that RAY_ADDRESS names; `gloo` meets its peers as RANK, WORLD_SIZE and MASTER_ADDR say.
 """
 
 from __future__ import annotations
@@ -15,26 +15,42 @@ from typing import Any
 
 import numpy as np
 
-NUM_WORKERS = 4
+from distbp import Placement, Recipe, train
+
 WARMUP_STEPS = 3
 
 
-def distbp(sizes: str, batch: int, servers: int, num_steps: int) -> dict[str, float]:
+def alone(sizes: str, num_examples: int, num_steps: int) -> dict[str, float]:
+    """Return the seconds of a step of one worker in one process, on a core that nothing else uses."""
+    return _train(_network(sizes), _ends(sizes), num_examples, Placement(workers=1), num_steps)
+
+
+def distbp(sizes: str, batch: int, workers: int, servers: int, num_steps: int) -> dict[str, float]:
     """Return the seconds of a training step, one microbatch for each worker. sizes: layers, as in "784-30-10"."""
-    inputs, *hidden, outputs = map(int, sizes.split("-"))
-    return _train({"hidden": hidden}, (inputs, outputs), batch, servers, num_steps)
+    placement = Placement(backend="ray", workers=workers, servers=servers)
+    return _train(_network(sizes), _ends(sizes), batch, placement, num_steps)
 
 
-def transfer(num_parameters: int, servers: int, num_steps: int) -> dict[str, float]:
-    """Return the seconds of a step that costs no gradient: transfer, and commit by the servers."""
-    model = {"function": "free_model:build", "options": {"size": num_parameters}}
-    return _train(model, (1, 2), NUM_WORKERS, servers, num_steps)
+def transfer(num_parameters: int, workers: int, servers: int, num_steps: int, pause_ms: int = 0) -> dict[str, float]:
+    """Return the seconds of a step that costs no gradient, or a pause: transfer, and commit by the servers."""
+    model = {"function": "free_model:build", "options": {"size": num_parameters, "pause_s": pause_ms / 1e3}}
+    placement = Placement(backend="ray", workers=workers, servers=servers)
+    return _train(model, (1, 2), workers, placement, num_steps)
 
 
-def _train(model: dict[str, Any], ends: tuple[int, int], batch: int, servers: int, num_steps: int) -> dict[str, float]:
+def _network(sizes: str) -> dict[str, Any]:
+    return {"hidden": [int(size) for size in sizes.split("-")[1:-1]]}
+
+
+def _ends(sizes: str) -> tuple[int, int]:
+    inputs, *_, outputs = map(int, sizes.split("-"))
+    return inputs, outputs
+
+
+def _train(
+    model: dict[str, Any], ends: tuple[int, int], batch: int, placement: Placement, num_steps: int
+) -> dict[str, float]:
     """Train one epoch; step: mean over the steps after the warm-up; its parts: medians, the slowest member's."""
-    from distbp import Placement, Recipe, train
-
     with tempfile.TemporaryDirectory() as folder:
         _write_examples(f"{folder}/data.npz", batch * (WARMUP_STEPS + num_steps), *ends)
         recipe = Recipe(
@@ -42,12 +58,10 @@ def _train(model: dict[str, Any], ends: tuple[int, int], batch: int, servers: in
             model=model,
             optimizer={"learning_rate": 0.001, "momentum": 0.9},
             global_batch_size=batch,
-            microbatch_size=batch // NUM_WORKERS,
+            microbatch_size=-(-batch // placement.workers),
             epochs=1,
         )
-        placement = Placement(
-            backend="ray", workers=NUM_WORKERS, servers=servers, storage=folder, checkpoint_every_steps=10**6
-        )
+        placement = placement.model_copy(update={"storage": folder, "checkpoint_every_steps": 10**6})
         times, reports = [], []
 
         def observe(progress: Any) -> None:
@@ -86,7 +100,7 @@ def gloo(num_values: int, rounds: int) -> dict[str, float]:
     return {"step": statistics.median(times[WARMUP_STEPS:])}
 
 
-PROGRAMS = {program.__name__: program for program in (distbp, transfer, gloo)}
+PROGRAMS = {program.__name__: program for program in (alone, distbp, transfer, gloo)}
 
 if __name__ == "__main__":
     name, *arguments = sys.argv[1:]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from hosts import INTERFACE, Host
@@ -65,6 +67,26 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 def answers(asking: Host, answering: Host) -> bool:
     return asking.run([sys.executable, "-c", ASK, answering.ip]).returncode == 0
+
+
+@contextmanager
+def start_harness(script: str, **variables: str) -> Iterator[tuple[subprocess.Popen, set[str]]]:
+    """Yield a process that has made two hosts, and their networks; its first line of output is the hosts' pids."""
+    harness = subprocess.Popen(
+        [sys.executable, "-c", script],
+        cwd=HERE,
+        env={**os.environ, **variables},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        networks = {namespace(pid) for pid in harness.stdout.readline().split()}
+        assert len(networks - {"", namespace("self")}) == 2
+        yield harness, networks
+    finally:
+        harness.kill()
+        harness.communicate(timeout=30)
 
 
 def serve(host: Host) -> subprocess.Popen:
@@ -127,14 +149,8 @@ def test_a_signal_reaches_the_program_and_its_exit_code_comes_back(two_hosts):
 
 def test_nothing_is_left_when_the_process_that_made_the_hosts_is_killed():
     before = interfaces()
-    harness = subprocess.Popen(
-        [sys.executable, "-c", HARNESS], cwd=HERE, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    networks = {namespace(pid) for pid in harness.stdout.readline().split()}
-    assert len(networks) == 2
-    assert namespace("self") not in networks
-    wait_until(lambda: len(processes_on(networks)) >= 6)  # on each host: its keeper, its first process, sleep
-    harness.kill()
-    harness.communicate(timeout=30)
-    wait_until(lambda: processes_on(networks) == [])
+    with start_harness(HARNESS) as (harness, networks):
+        wait_until(lambda: len(processes_on(networks)) >= 6)  # on each host: its keeper, its first process, sleep
+        harness.kill()
+        wait_until(lambda: processes_on(networks) == [])
     assert interfaces() == before

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from test_hosts import HERE, namespace, processes_on, wait_until
+from test_hosts import processes_on, start_harness, wait_until
 
 from distbp import Placement, Recipe, train
 from distbp.protocol.planning import server_slices
@@ -16,14 +15,14 @@ from distbp.protocol.planning import server_slices
 pytestmark = pytest.mark.ray
 
 RECIPE = {"model": {"hidden": [600, 400]}, "global_batch_size": 200, "microbatch_size": 25, "epochs": 1}
-KILLED = """
+CLUSTER = """
 import sys
 from hosts import make_hosts
 from ray_hosts import RayOnHosts
 
 with make_hosts(2) as hosts:
-    cluster = RayOnHosts(hosts)
-    print(*(host.pid for host in hosts), *cluster.wait_for_nodes(2), flush=True)
+    RayOnHosts(hosts)
+    print(*(host.pid for host in hosts), flush=True)
     sys.stdin.read()
 """
 
@@ -34,7 +33,8 @@ def local_result(tmp_path_factory):
     return train(Recipe.model_validate(RECIPE), Placement(workers=1, storage=str(storage)), name="run")
 
 
-def test_every_host_is_a_node(cluster, four_hosts):
+def test_every_host_is_a_node_with_a_cpu_of_its_own(cluster, four_hosts):
+    """So four workers, which need a CPU each, are on four hosts."""
     assert cluster.wait_for_nodes(4) == [host.ip for host in four_hosts]
 
 
@@ -54,15 +54,8 @@ def test_four_hosts_give_the_bytes_of_one_process(servers, cluster, four_hosts, 
 
 
 def test_no_process_or_file_of_a_cluster_is_left_when_its_harness_is_killed(tmp_path: Path):
-    harness = subprocess.Popen(
-        [sys.executable, "-c", KILLED], cwd=HERE, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    *pids, first_ip, second_ip = harness.stdout.readline().split()
-    networks = {namespace(pid) for pid in pids}
-    sessions = [path for path in Path("/dev/shm").glob("ray") if path.stat().st_ctime > tmp_path.stat().st_ctime]
-    assert (first_ip, second_ip) == ("10.77.0.1", "10.77.0.2")
-    assert sessions == []
-    assert len(processes_on(networks)) > 10
-    harness.kill()
-    harness.communicate(timeout=30)
-    wait_until(lambda: processes_on(networks) == [])
+    with start_harness(CLUSTER, TMPDIR=str(tmp_path)) as (harness, networks):
+        assert len(processes_on(networks)) > 10
+        harness.kill()
+        wait_until(lambda: processes_on(networks) == [])
+    assert list(tmp_path.iterdir()) == []
