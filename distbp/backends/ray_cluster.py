@@ -45,11 +45,6 @@ class RayCluster:
         else:
             _connect(address)
 
-    @property
-    def is_private(self) -> bool:
-        """Whether this object started the cluster."""
-        return self._temp_dir is not None
-
     def close(self) -> None:
         """Disconnect if this object connected, and end a private cluster with all its files."""
         if self._is_ours:
