@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 import pydantic
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, Strict, field_validator, model_validator
 
 from distbp.errors import ConfigError
 
@@ -29,8 +29,10 @@ NonNegativeInt = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+Range = Annotated[tuple[PositiveInt, PositiveInt], Strict(False)]
 
 DEFAULT_MICROBATCHES = 8
+_RANGE = re.compile(r"([0-9]{1,9}):([0-9]{1,9})")
 
 
 class Settings(BaseModel):
@@ -184,7 +186,9 @@ class Placement(Settings):
     """Where and how a run happens; none of these values changes the numbers."""
 
     backend: Literal["local", "ray"] = Field("local", description="threads in this process, or Ray actors")
-    workers: PositiveInt = Field(2, description="that each compute gradients on their shard")
+    workers: PositiveInt | Range = Field(
+        2, description="that each compute gradients on their shard; [2, 4] (or 2:4) takes from 2 to 4, as there are"
+    )
     servers: PositiveInt | Literal["auto"] = Field(
         "auto", description="that each keep a slice of the parameters, beside the first workers; at most `workers`"
     )
@@ -203,11 +207,36 @@ class Placement(Settings):
         "refuse", description="when resuming on a machine whose floating-point results differ"
     )
 
+    @field_validator("workers", mode="before")
+    @classmethod
+    def _read_range(cls, value: Any) -> Any:
+        found = _RANGE.fullmatch(value) if isinstance(value, str) else None
+        return [int(part) for part in found.groups()] if found else value
+
+    @model_validator(mode="after")
+    def _workers_are_a_range(self) -> Self:
+        if self.min_workers > self.max_workers:
+            low, high = self.min_workers, self.max_workers
+            raise ValueError(f"workers=[{low}, {high}] begins above its end; write [{high}, {low}]")
+        return self
+
     @model_validator(mode="after")
     def _servers_are_workers_too(self) -> Self:
-        if self.servers != "auto" and self.servers > self.workers:
-            raise ValueError(f"servers={self.servers} is more than workers={self.workers}; use at most {self.workers}")
+        if self.servers != "auto" and self.servers > self.max_workers:
+            raise ValueError(
+                f"servers={self.servers} is more than workers={self.max_workers}; use at most {self.max_workers}"
+            )
         return self
+
+    @property
+    def min_workers(self) -> int:
+        """The fewest workers to start with."""
+        return self.workers if isinstance(self.workers, int) else self.workers[0]
+
+    @property
+    def max_workers(self) -> int:
+        """The most workers to use."""
+        return self.workers if isinstance(self.workers, int) else self.workers[1]
 
 
 class Config(Settings):
@@ -391,6 +420,8 @@ _EXPECTED = {
     "bool_parsing": "true or false",
     "string_type": "text",
     "tuple_type": "a list",
+    "too_long": "two whole numbers",
+    "missing": "two whole numbers",
     "dict_type": "keys with values",
     "model_type": "a section with keys",
     "model_attributes_type": "a section with keys",
@@ -404,6 +435,7 @@ _UNION_BRANCHES = {
     "constrained-int",
     "tuple[str, ...]",
     "tuple[constrained-int, ...]",
+    "tuple[constrained-int, constrained-int]",
     "literal['auto']",
 }
 
@@ -467,3 +499,5 @@ class _Loader(yaml.SafeLoader):
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
 )
+for _digit in "0123456789":  # YAML 1.1 reads 2:4 as 124, a number to the base of 60
+    _Loader.yaml_implicit_resolvers[_digit].insert(0, ("tag:yaml.org,2002:str", _RANGE))

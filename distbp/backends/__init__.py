@@ -12,7 +12,7 @@ def make_backend(placement: Placement) -> Backend:
         from distbp.backends.ray import RayBackend
 
         return RayBackend(
-            placement.workers,
+            placement.max_workers,
             placement.threads_per_worker,
             placement.servers,
             placement.address,
@@ -20,4 +20,4 @@ def make_backend(placement: Placement) -> Backend:
         )
     from distbp.backends.local import LocalBackend
 
-    return LocalBackend(placement.workers)
+    return LocalBackend(placement.max_workers)

@@ -16,7 +16,7 @@ from distbp.cli.terminal import open_terminal
 Backend = Annotated[
     str | None, Option(metavar="local|ray", show_default=False, help="Threads in this process, or Ray actors")
 ]
-Workers = Annotated[str | None, Option(metavar="N", show_default=False, help="Workers that compute gradients")]
+Workers = Annotated[str | None, Option(metavar="N|N:M", show_default=False, help="Workers that compute gradients")]
 Name = Annotated[
     str | None,
     Option(metavar="NAME", show_default=False, help="Name of the run. Without: made from the data and the recipe"),

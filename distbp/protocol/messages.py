@@ -107,6 +107,14 @@ class StepReport:
 
 
 @dataclass(frozen=True)
+class Effort:
+    """What one worker computed over some steps: how many microbatches, in how many seconds."""
+
+    num_microbatches: int
+    compute_s: float
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """A copy of the server's state, with the reports of its newest steps in case they never arrived."""
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import heapq
 import os
 from collections.abc import Iterator
-from itertools import pairwise
+from functools import lru_cache
+from itertools import accumulate, pairwise
 from typing import Literal
 
 from distbp.config import Recipe
@@ -42,6 +44,25 @@ def shards(count: int, num_workers: int) -> tuple[Shard, ...]:
     """
     bounds = [count * i // num_workers for i in range(num_workers + 1)]
     return tuple(Shard(bounds[i], bounds[i + 1], count) for i in range(num_workers))
+
+
+@lru_cache(maxsize=64)
+def paced_shards(count: int, paces: tuple[float, ...]) -> tuple[Shard, ...]:
+    """Return a shard for each worker such that the last one finishes as early as whole microbatches allow.
+
+    paces: seconds that each worker takes for one microbatch, above 0. Shards are consecutive, together all `count`
+    microbatches; a worker that would only delay the step gets an empty one. Equal arguments give equal shards, so
+    every member of a group that is told the same paces makes the same plan.
+    """
+    sizes = [0] * len(paces)
+    finishes = [(pace, -rank) for rank, pace in enumerate(paces)]  # of equals the last: the first are servers too
+    heapq.heapify(finishes)
+    for _ in range(count):
+        finish, key = finishes[0]
+        sizes[-key] += 1
+        heapq.heapreplace(finishes, (finish + paces[-key], key))
+    bounds = [0, *accumulate(sizes)]
+    return tuple(Shard(start, stop, count) for start, stop in pairwise(bounds))
 
 
 def split(shard: Shard, parts: int) -> Iterator[Shard]:

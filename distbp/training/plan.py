@@ -85,12 +85,13 @@ def make_plan(config: Config, data: PreparedData) -> Plan:
 
 def describe_placement(placement: Placement, plan: Plan) -> str:
     """Return in a few words where the run happens, with what `servers: auto` chose."""
-    workers = f"{placement.workers} worker{'s' if placement.workers > 1 else ''}"
+    low, high = placement.min_workers, placement.max_workers
+    workers = (f"{high}" if low == high else f"{low} to {high}") + f" worker{'s' if high > 1 else ''}"
     num_parameters = plan.layout.num_parameters
     if placement.backend == "local":
-        threads = num_local_threads(num_parameters, plan.recipe.microbatch_size, placement.workers)
-        return f"{workers} in this process" + ("" if threads == placement.workers else f" (threads: {threads})")
-    servers = len(choose_slices(placement.servers, num_parameters, placement.workers))
+        threads = num_local_threads(num_parameters, plan.recipe.microbatch_size, high)
+        return f"{workers} in this process" + ("" if threads == high else f" (threads: {threads})")
+    servers = len(choose_slices(placement.servers, num_parameters, high))
     return f"{workers} on Ray, {servers} of them parameter server{'s' if servers > 1 else ''} too"
 
 

@@ -233,7 +233,7 @@ def _conclude(run: RunDirectory, config: Config, plan: Plan, position: Position)
         run=run.url,
         digest=checkpoint.digest,
         backend=config.placement.backend,
-        workers=config.placement.workers,
+        workers=config.placement.max_workers,
         steps=position.step,
         epochs=position.epochs_evaluated,
         final_step=final_step,

@@ -58,7 +58,7 @@ def _train(
             model=model,
             optimizer={"learning_rate": 0.001, "momentum": 0.9},
             global_batch_size=batch,
-            microbatch_size=-(-batch // placement.workers),
+            microbatch_size=-(-batch // placement.max_workers),
             epochs=1,
         )
         placement = placement.model_copy(update={"storage": folder, "checkpoint_every_steps": 10**6})

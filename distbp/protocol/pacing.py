@@ -1,0 +1,57 @@
+"""How fast each worker is, as seen from what it computed, and when it is worth changing the shards. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+from distbp.protocol.messages import Effort
+from distbp.protocol.planning import paced_shards
+
+FRESHNESS = 0.3
+"""Weight of the newest measurement. One that is 10 times slower shows at once, one of 20 % has to last."""
+FORGIVENESS = 0.9
+"""Factor on the pace of a worker that computes nothing, so that it gets another chance."""
+GAIN = 0.85
+"""New shards are worth it when they shorten a step's computing below this share of what it is."""
+
+
+@dataclass(frozen=True)
+class Pacing:
+    """seen: seconds per microbatch of each worker, None before it computed one. planned: what the shards follow."""
+
+    seen: tuple[float | None, ...]
+    planned: tuple[float, ...]
+
+    @classmethod
+    def of_equals(cls, num_workers: int) -> Self:
+        """Return the pacing of workers of which nothing is known."""
+        return cls((None,) * num_workers, (1.0,) * num_workers)
+
+    def after(self, efforts: Sequence[Effort]) -> Self:
+        """Return the pacing once each worker has told what it computed; the plan stays."""
+        return replace(self, seen=tuple(map(_update, self.seen, efforts)))
+
+    def replanned(self, num_microbatches: int) -> Self:
+        """Return the pacing with the plan that suits a batch of so many microbatches; itself if that gains little."""
+        known = [pace for pace in self.seen if pace is not None]
+        if not known:
+            return self
+        paces = tuple(max(known) if pace is None else pace for pace in self.seen)
+        if _compute_s(num_microbatches, paces, paces) < GAIN * _compute_s(num_microbatches, self.planned, paces):
+            return replace(self, planned=paces)
+        return self
+
+
+def _update(seen: float | None, effort: Effort) -> float | None:
+    if effort.num_microbatches == 0:
+        return None if seen is None else seen * FORGIVENESS
+    newest = max(effort.compute_s / effort.num_microbatches, 1e-9)
+    return newest if seen is None else (1 - FRESHNESS) * seen + FRESHNESS * newest
+
+
+def _compute_s(count: int, planned: tuple[float, ...], paces: tuple[float, ...]) -> float:
+    """Return the seconds until the last worker has computed, with shards as planned and workers of these paces."""
+    shards = paced_shards(count, planned)
+    return max((shard.stop - shard.start) * pace for shard, pace in zip(shards, paces, strict=True))
