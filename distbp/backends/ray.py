@@ -32,6 +32,7 @@ from distbp.backends.base import join_reports, join_snapshots, num_evaluation_ch
 from distbp.backends.member import PeerLostError
 from distbp.backends.ray_actors import MappedFile, MemberActor
 from distbp.backends.ray_cluster import RayCluster
+from distbp.backends.ray_placement import POLL_S, Room
 from distbp.backends.roster import Membership, Roster, spread
 from distbp.errors import ClusterError, DistbpError, NumericsError
 from distbp.nn.numerics import probe
@@ -71,10 +72,10 @@ class RayBackend:
         step_timeout_s: float,
     ):
         self.num_workers = num_workers
-        self._num_threads = num_threads
         self._num_servers = num_servers
         self._step_timeout_s = step_timeout_s
         self._cluster = RayCluster(address, num_cpus=num_workers * num_threads)
+        self._room = Room(num_threads)
         self._actors: list[Actor] = []
         self._roster: Roster | None = None
         self._arrays: list[Any] | None = None
@@ -87,9 +88,11 @@ class RayBackend:
         self._chunk_size = 1
         if self._arrays is None:
             self._arrays = _share(worker.train) + (_share(worker.validation) if worker.validation else [])
-        make = ray.remote(num_cpus=self._num_threads, max_restarts=0)(MemberActor)
+        self._room.hold(self.num_workers)
+        make = ray.remote(max_restarts=0)(MemberActor)
         bare = _without_arrays(worker)
-        self._actors = [make.remote(bare, *self._arrays) for _ in range(self.num_workers)]
+        places = [self._room.options(index) for index in range(self.num_workers)]
+        self._actors = [make.options(**place).remote(bare, *self._arrays) for place in places]
         secret = os.urandom(32)
         members = self._join(secret)
         order = spread([member.node for member in members])
@@ -103,13 +106,7 @@ class RayBackend:
     def _join(self, secret: bytes) -> list[Membership]:
         """Wait for every actor and refuse those whose arithmetic differs from this process's."""
         joining = [actor.join.remote(secret) for actor in self._actors]
-        ready, late = ray.wait(joining, num_returns=len(joining), timeout=START_TIMEOUT_S)
-        if late:
-            raise ClusterError(
-                f"only {len(ready)} of {len(joining)} actors started within {START_TIMEOUT_S:.0f} s; "
-                f"the run needs {self.num_workers * self._num_threads} CPUs and the cluster has "
-                f"{ray.cluster_resources().get('CPU', 0):.0f}; use fewer workers or a larger cluster"
-            )
+        self._await_start(joining)
         members: list[Membership] = self._get(joining, START_TIMEOUT_S)
         for member in members:
             if member.probe != probe():
@@ -119,6 +116,18 @@ class RayBackend:
                     f"the same NumPy on every node"
                 )
         return members
+
+    def _await_start(self, joining: list[Any]) -> None:
+        """Wait for every actor; GroupLostError if a node is lost meanwhile, for then they would wait for a place."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while late := ray.wait(joining, num_returns=len(joining), timeout=POLL_S)[1]:
+            if not self._room.is_whole:
+                raise GroupLostError("lost a node while the actors were starting")
+            if time.monotonic() > deadline:
+                raise ClusterError(
+                    f"only {len(joining) - len(late)} of {len(joining)} actors started within {START_TIMEOUT_S:.0f} s; "
+                    "look into Ray's logs on the nodes (/tmp/ray/session_latest/logs) for why"
+                )
 
     def run(self, orders: Iterator[StepOrder]) -> Iterator[StepReport]:
         """Carry out the steps; two chunks of them are under way at a time, so that no actor waits for the driver."""
@@ -175,6 +184,7 @@ class RayBackend:
         """End the actors, and the cluster if it is private."""
         if ray.is_initialized():
             self._end_group()
+            self._room.release()
         self._arrays = None
         self._cluster.close()
 

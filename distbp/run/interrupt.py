@@ -13,11 +13,16 @@ from distbp.errors import InterruptedRunError, TerminatedRunError
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
+class _StopNow(BaseException):
+    """Passes through every `except Exception` that a signal may meet on its way, such as that of logging."""
+
+
 class StopRequest:
     """Whether a signal has asked the run to stop."""
 
     def __init__(self) -> None:
         self._signal: int | None = None
+        self._ends_at_once = False
 
     def __bool__(self) -> bool:
         return self._signal is not None
@@ -29,10 +34,25 @@ class StopRequest:
                 signal.signal(number, self.receive)
 
     def receive(self, signum: int, _frame: FrameType | None) -> None:
-        """Note the signal; a second Ctrl-C interrupts at once."""
+        """Note the signal; a second Ctrl-C, or any during `at_once`, interrupts at once."""
         if self._signal is not None and signum == signal.SIGINT:
             raise KeyboardInterrupt
         self._signal = signum
+        if self._ends_at_once:
+            raise _StopNow
+
+    @contextmanager
+    def at_once(self, message: str) -> Iterator[None]:
+        """Let a signal end the block with `message`: for waiting, where no step is under way."""
+        if self:
+            raise self.error(message)
+        self._ends_at_once = True
+        try:
+            yield
+        except _StopNow:
+            raise self.error(message) from None
+        finally:
+            self._ends_at_once = False
 
     def error(self, message: str) -> InterruptedRunError:
         """Return the exception that says so, with the exit code of the signal."""

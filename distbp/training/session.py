@@ -81,7 +81,8 @@ class Session:
         while True:
             try:
                 if pending is not None:
-                    self._backend.start(self._plan.worker, self._plan.server, pending)
+                    with self._stop.at_once(self._interruption("before its workers were ready")):
+                        self._backend.start(self._plan.worker, self._plan.server, pending)
                     pending = None
                 self._train()
                 return self._position
@@ -103,7 +104,7 @@ class Session:
             if is_done:
                 return
             if self._stop:
-                raise self._stop.error(self._interruption())
+                raise self._stop.error(self._interruption("checkpointed"))
             for report in self._backend.run(self._orders(self._next_boundary())):
                 self._advance(report)
 
@@ -190,9 +191,9 @@ class Session:
         self._position = replace(position, recoveries=recoveries, seconds=seconds)
         return state
 
-    def _interruption(self) -> str:
+    def _interruption(self, how: str) -> str:
         step, num_steps = self._position.step, self._plan.num_steps
-        return f"stopped after step {step} of {num_steps}, checkpointed; the same command resumes"
+        return f"stopped after step {step} of {num_steps}, {how}; the same command resumes"
 
     def _divergence(self, what: str) -> str:
         self._journal.writer.wait()
