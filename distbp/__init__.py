@@ -12,17 +12,21 @@ if TYPE_CHECKING:
     from distbp.comparison import Verdict, verify
     from distbp.config import Config, Placement, Recipe, load_config
     from distbp.errors import DistbpError
+    from distbp.explain import ExampleView, Explanation, explain_run
     from distbp.trained import TrainedRun, load_run
     from distbp.training import Result, train
 
 __all__ = [
     "Config",
     "DistbpError",
+    "ExampleView",
+    "Explanation",
     "Placement",
     "Recipe",
     "Result",
     "TrainedRun",
     "Verdict",
+    "explain_run",
     "load_config",
     "load_run",
     "train",
@@ -32,11 +36,14 @@ __all__ = [
 _HOMES = {
     "Config": "config",
     "DistbpError": "errors",
+    "ExampleView": "explain",
+    "Explanation": "explain",
     "Placement": "config",
     "Recipe": "config",
     "Result": "training",
     "TrainedRun": "trained",
     "Verdict": "comparison",
+    "explain_run": "explain",
     "load_config": "config",
     "load_run": "trained",
     "train": "training",

@@ -19,8 +19,9 @@ from distbp.nn.numerics import one_blas_thread
 from distbp.protocol.examples import Examples
 from distbp.protocol.planning import EVALUATION_CHUNK
 from distbp.run import Checkpoint, CheckpointStore, RunDirectory
-from distbp.training.packing import read_flat, read_scaling
-from distbp.training.plan import model_spec
+from distbp.run.position import Position
+from distbp.training.packing import make_checkpoint, read_flat, read_scaling
+from distbp.training.plan import make_plan, model_spec
 
 Label = str | int | bool
 
@@ -142,7 +143,8 @@ def load_run(run: str, step: int | Literal["final", "best"] = "final") -> Traine
     """Return the network of a run, given by path or URL.
 
     step: "final" is what the run ended with (of an unfinished run, the newest checkpoint), "best" the checkpoint
-    with the lowest validation loss, a number the checkpoint after that many steps.
+    with the lowest validation loss, a number the checkpoint after that many steps; 0 is the untrained network, which
+    is drawn again from the recipe's seed and needs the run's data.
 
     Raises CheckpointError if `run` is none or has no such checkpoint.
     """
@@ -168,6 +170,8 @@ def parse_step(text: str) -> int | Literal["final", "best"]:
 def _load(directory: RunDirectory, store: CheckpointStore, step: int | Literal["final", "best"]) -> Checkpoint | None:
     if step == "best":
         return store.load_best()
+    if step == 0:
+        return _draw_initial(directory)
     if isinstance(step, int):
         return store.load(step)
     result = directory.read_result()
@@ -177,3 +181,9 @@ def _load(directory: RunDirectory, store: CheckpointStore, step: int | Literal["
     if not isinstance(final_step, int):
         raise CheckpointError(f"result.json of '{directory.url}' is damaged: it has no final_step; name a step instead")
     return store.load(final_step)
+
+
+def _draw_initial(directory: RunDirectory) -> Checkpoint:
+    config = directory.read_config()
+    plan = make_plan(config, prepare(config.recipe.data, config.recipe.seed))
+    return make_checkpoint(plan, plan.initial_state(), Position())

@@ -7,6 +7,8 @@ W[j, k] leads from neuron k of the layer before to neuron j. A layer's tensors a
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -17,6 +19,19 @@ from distbp.nn.initializers import initialize
 from distbp.nn.layout import Entry, Layout
 from distbp.nn.losses import CrossEntropy, Loss, SquaredError
 from distbp.nn.model import Sums, Views
+
+
+class Trace(NamedTuple):
+    """What one forward and backward pass computes for each of B examples, layer by layer.
+
+    inputs: (B, I) of every layer: x and the hidden activations. outputs: (B, O) of the network.
+    deltas: dC/dz (B, O) of every layer, C the example's own loss. losses: (B,).
+    """
+
+    inputs: list[NDArray]
+    outputs: NDArray
+    deltas: list[NDArray]
+    losses: NDArray
 
 
 class MLP:
@@ -60,20 +75,31 @@ class MLP:
         """
         masks = self._dropout_masks(len(x), rng)
         a = self._forward(parameters, x, masks)
-        losses, delta = self._loss.losses_and_delta(self._layers(len(x))[-1].z, y)
-        for layer in reversed(range(self._num_layers)):
+        losses, last = self._loss.losses_and_delta(self._layers(len(x))[-1].z, y)
+        for layer, delta in self._go_back(parameters, last, masks):
             weight, bias = self._names[layer]
             np.matmul(delta.T, a[layer], out=gradient[weight])
             np.add.reduce(delta, axis=0, out=gradient[bias])
-            if layer > 0:
-                delta = self._pass_back(parameters[weight], delta, layer - 1, masks)
         return Sums(float(np.add.reduce(losses, dtype=np.float64)), len(x))
+
+    def trace(self, parameters: Views, x: NDArray, y: NDArray) -> Trace:
+        """Return what backprop computes on its way, example by example, in arrays of their own; nothing is dropped."""
+        inputs = [a.copy() for a in self._forward(parameters, x, None)]
+        z = self._layers(len(x))[-1].z
+        outputs = self._loss.outputs(z.copy())
+        losses, last = self._loss.losses_and_delta(z, y)
+        deltas = [delta.copy() for _, delta in self._go_back(parameters, last, None)]
+        return Trace(inputs, outputs, deltas[::-1], losses)
 
     def loss_sums(self, parameters: Views, x: NDArray, y: NDArray) -> Sums:
         """Return the sums; an example is correct where the largest output is that of its class."""
         z = self._outputs_before_activation(parameters, x)
         correct = int(np.count_nonzero(z.argmax(axis=1) == y)) if y.ndim == 1 else 0
         return Sums(float(np.add.reduce(self._loss.losses(z, y), dtype=np.float64)), len(x), correct)
+
+    def losses(self, parameters: Views, x: NDArray, y: NDArray) -> NDArray:
+        """Return the loss of every example, (B,), with nothing dropped."""
+        return self._loss.losses(self._outputs_before_activation(parameters, x), y)
 
     def predict(self, parameters: Views, x: NDArray) -> NDArray:
         """Return the outputs (B, O): softmax probabilities, sigmoid outputs, or values."""
@@ -95,6 +121,13 @@ class MLP:
             self._activation.apply(z, scratch.a)
             inputs.append(scratch.a if masks is None else np.multiply(scratch.a, masks[layer], out=scratch.dropped))
         return inputs
+
+    def _go_back(self, parameters: Views, delta: NDArray, masks: list[NDArray] | None) -> Iterator[tuple[int, NDArray]]:
+        """Yield every layer with its delta, from the last, whose delta is given, to the first."""
+        for layer in reversed(range(self._num_layers)):
+            yield layer, delta
+            if layer > 0:
+                delta = self._pass_back(parameters[self._names[layer][0]], delta, layer - 1, masks)
 
     def _pass_back(self, weight: NDArray, delta: NDArray, layer: int, masks: list[NDArray] | None) -> NDArray:
         """Return delta of hidden layer `layer`: what the neurons after it wish for, added up, times s'(z)."""
@@ -136,7 +169,11 @@ class _LayerScratch:
 
 def build_mlp(config: ModelConfig, num_inputs: int, num_outputs: int, is_classification: bool, dtype: DTypeLike) -> MLP:
     """Return the network of `config`; with squared error its outputs are sigmoids for classes, values otherwise."""
-    loss: Loss = CrossEntropy()
-    if config.loss == "squared_error":
-        loss = SquaredError(activation("sigmoid" if is_classification else "identity"))
-    return MLP((num_inputs, *config.hidden, num_outputs), config, loss, dtype)
+    return MLP((num_inputs, *config.hidden, num_outputs), config, build_loss(config, is_classification), dtype)
+
+
+def build_loss(config: ModelConfig, is_classification: bool) -> Loss:
+    """Return the loss of `config` with the activation of the outputs that belongs to it."""
+    if config.loss == "cross_entropy":
+        return CrossEntropy()
+    return SquaredError(activation("sigmoid" if is_classification else "identity"))

@@ -1,0 +1,259 @@
+"""explain_run(): from a run, a checkpoint and an example to everything that there is to see."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distbp.config import Recipe
+from distbp.data import prepare, read_examples
+from distbp.errors import ConfigError, DataError, DivergedError
+from distbp.explain.averages import BatchFan, StepEffect, WishTable, fan_batches, tabulate_wishes, try_step
+from distbp.explain.costs import CostSpread, spread_costs
+from distbp.explain.crowd import Crowd, epoch_batches, next_batch
+from distbp.explain.example import ExampleView, nudge_layers, trace_example, want
+from distbp.explain.listening import Listening, listen
+from distbp.explain.network import Network
+from distbp.explain.pulls import Pulls, measure_pulls
+from distbp.explain.ways import NeuronView, view_neuron
+from distbp.nn.numerics import one_blas_thread
+from distbp.nn.schedules import learning_rate
+from distbp.nn.streams import Purpose, stream
+from distbp.protocol.planning import steps_per_epoch
+from distbp.trained import TrainedRun, load_run
+from distbp.training.plan import model_spec
+
+MOST_BATCHES = 40
+TABLE_EXAMPLES = 7
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """What backpropagation does to one network: for one example, and for all of them together.
+
+    run, step, digest: which checkpoint. crowd: the examples among which `example` is. neuron: the one chosen.
+    pulls: of all examples (or an even sample, `is_sample`) on their average. own: of the example explained (n = 1)
+    on the same average; its share is what it has, or would have, among them. batch: of a mini-batch on its own average.
+    fan: the mini-batches of an epoch against all. listening: one class only, from this network and from the untrained
+    one; empty in regression.
+    """
+
+    run: str
+    step: int
+    digest: str
+    recipe: Recipe
+    network: Network
+    crowd: Crowd
+    example: ExampleView
+    neuron: NeuronView
+    pulls: Pulls
+    own: Pulls
+    batch: Pulls
+    fan: BatchFan
+    effect: StepEffect
+    table: WishTable
+    spread: CostSpread
+    listening: tuple[Listening, ...]
+
+    @property
+    def is_sample(self) -> bool:
+        """Whether averages over "all" examples are over a part of them, since all would take long."""
+        return len(self.pulls.indices) < len(self.crowd)
+
+    @cached_property
+    def quantile(self) -> float:
+        """The share of the examples that cost less than the one explained."""
+        return float(np.mean(self.pulls.costs < self.example.cost))
+
+    def view(self, index: int) -> ExampleView:
+        """Return what another example does to the same network."""
+        return view_example(self.network, self.crowd, index)
+
+    def view_neuron(self, example: ExampleView, layer: int, neuron: int, limit: int | None = None) -> NeuronView:
+        """Return the three ways to raise any neuron of layer 1 .. L for any example; `limit` levers of each way."""
+        return view_neuron(example, self.crowd.take(np.array([example.index]))[1], layer, neuron, limit)
+
+    def pull(self, index: int) -> Pulls:
+        """Return the pull of any example on the average of all, its share counted as one of theirs."""
+        return _pull_of_one(self.network, self.crowd, index, self.pulls)
+
+
+def explain_run(
+    run: str,
+    example: int = 0,
+    *,
+    step: int | Literal["final", "best"] = "final",
+    data: str = "training",
+    neuron: tuple[int, int] | None = None,
+) -> Explanation:
+    """Return what backpropagation does to the network of a run, for one example and for all of them.
+
+    example: the number, from 0, of an example in `data`: "training" or "validation", the run's own parts, or a source
+    like `recipe.data.source`. step: as in load_run; 0 is the untrained network. neuron: (layer 1 .. L, number from 0),
+    the one that is raised in three ways; None: the wanted output.
+
+    Raises ConfigError for an example or neuron that is not there and for a model that is no fully connected network of
+    distbp's own, DataError for data that cannot be had, CheckpointError, DivergedError for a network with NaN in it.
+    """
+    trained = load_run(run, step)
+    network = open_network(trained)
+    crowd = gather(trained, data)
+    _check_example(example, crowd)
+    with one_blas_thread():
+        return _explain(trained, network, crowd, example, neuron)
+
+
+def open_network(trained: TrainedRun) -> Network:
+    """Return the network of a run.
+
+    Raises ConfigError if it is a user's own model, DivergedError if it is not finite.
+    """
+    spec = model_spec(trained.config.recipe, trained.schema)
+    if spec.config.function is not None:
+        raise ConfigError(
+            f"'{trained.run.url}' trained the model {spec.config.function}, which distbp cannot look into; "
+            "explain needs a run of the built-in network"
+        )
+    flat = np.concatenate([tensor.ravel() for tensor in trained.parameters.values()]).astype(np.float64)
+    if not np.isfinite(flat).all():
+        raise DivergedError(
+            f"the parameters of '{trained.run.url}' after step {trained.step} are not finite, so there is nothing to "
+            "explain; name an earlier one with --step"
+        )
+    sizes = (spec.num_inputs, *spec.config.hidden, spec.num_outputs)
+    return Network(spec.config, spec.is_classification, sizes, flat)
+
+
+def draw_untrained(trained: TrainedRun) -> Network:
+    """Return the network as it was before the first step: drawn in the recipe's dtype from its seed."""
+    model = model_spec(trained.config.recipe, trained.schema).build()
+    flat = np.zeros(model.layout.num_parameters, trained.config.recipe.dtype)
+    model.init(model.layout.views(flat), stream(trained.config.recipe.seed, Purpose.INIT))
+    trained_network = open_network(trained)
+    return Network(
+        trained_network.config, trained_network.is_classification, trained_network.sizes, flat.astype(np.float64)
+    )
+
+
+def gather(trained: TrainedRun, data: str) -> Crowd:
+    """Return the examples of one part of the run's data, or of another source. Raises DataError if there are none."""
+    recipe, schema = trained.config.recipe, trained.schema
+    if data in ("training", "validation"):
+        prepared = prepare(recipe.data, recipe.seed)
+        part = prepared.train if data == "training" else prepared.validation
+        if part is None:
+            raise DataError(f"'{trained.run.url}' was trained without validation data; use --data training or a file")
+        return Crowd(data, schema, recipe.dtype, part)
+    return Crowd(data, schema, recipe.dtype, read_examples(schema, data, recipe.data.target))
+
+
+def view_example(network: Network, crowd: Crowd, index: int) -> ExampleView:
+    """Return what one example does to the network."""
+    x, y = crowd.take(np.array([index]))
+    activations, z, deltas, cost = trace_example(network, x, y)
+    wanted, classes = want(y, network.sizes[-1]), crowd.schema.classes
+    return ExampleView(
+        index=index,
+        row=int(crowd.examples.rows[index]),
+        inputs=crowd.inputs(index),
+        label=crowd.label(index),
+        predicted=None if classes is None else classes[int(activations[-1].argmax())],
+        wanted=wanted,
+        cost=cost,
+        activations=activations,
+        z=z,
+        deltas=deltas,
+        nudges=nudge_layers(network, deltas, activations[-1] - wanted),
+        network=network,
+    )
+
+
+def _explain(
+    trained: TrainedRun, network: Network, crowd: Crowd, index: int, neuron: tuple[int, int] | None
+) -> Explanation:
+    recipe, example = trained.config.recipe, view_example(network, crowd, index)
+    layer, number = _choose_neuron(neuron, example)
+    everyone = crowd.sample(len(network.flat))
+    everyones_batches = list(crowd.chunks(everyone))
+    mean = network.mean_gradient(everyones_batches)
+    pulls = measure_pulls(network, everyone, everyones_batches, mean)
+    batch = _pull_among_themselves(network, crowd, next_batch(crowd, recipe, trained.step))
+    fan = [crowd.take(members) for members in epoch_batches(crowd, recipe, trained.step, MOST_BATCHES)]
+    shown = _choose_for_table(index, batch)
+    rate = learning_rate(recipe, trained.step, steps_per_epoch(recipe, len(crowd)))
+    return Explanation(
+        run=trained.run.url,
+        step=trained.step,
+        digest=trained.digest,
+        recipe=recipe,
+        network=network,
+        crowd=crowd,
+        example=example,
+        neuron=view_neuron(example, crowd.take(np.array([index]))[1], layer, number),
+        pulls=pulls,
+        own=_pull_of_one(network, crowd, index, pulls),
+        batch=batch,
+        fan=fan_batches(network, fan, mean),
+        effect=try_step(network, everyones_batches, batch.gradient, mean, rate),
+        table=tabulate_wishes(
+            network, [crowd.take(shown[i : i + 1]) for i in range(len(shown))], shown, batch.gradient, mean
+        ),
+        spread=spread_costs(pulls.costs),
+        listening=_listen(trained, network, crowd, index),
+    )
+
+
+def _pull_among_themselves(network: Network, crowd: Crowd, members: NDArray[np.int64]) -> Pulls:
+    batches = list(crowd.chunks(members))
+    return measure_pulls(network, members, batches, network.mean_gradient(batches))
+
+
+def _pull_of_one(network: Network, crowd: Crowd, index: int, pulls: Pulls) -> Pulls:
+    alone = measure_pulls(network, np.array([index]), [crowd.take(np.array([index]))], pulls.gradient)
+    return Pulls(
+        alone.indices, alone.costs, alone.lengths, alone.shares / len(pulls.indices), alone.agreements,
+        alone.gradient, alone.length,
+    )  # fmt: skip
+
+
+def _choose_for_table(index: int, batch: Pulls) -> NDArray[np.int64]:
+    """Return the example explained and others of the mini-batch, from the strongest-willed to the median."""
+    order = batch.indices[np.argsort(-batch.lengths, kind="stable")]
+    others = order[order != index]
+    places = np.linspace(0, (len(others) - 1) // 2, min(TABLE_EXAMPLES - 1, len(others))).astype(np.int64)
+    return np.array([index, *others[np.unique(places)]]) if len(others) else np.array([index])
+
+
+def _listen(trained: TrainedRun, network: Network, crowd: Crowd, index: int) -> tuple[Listening, ...]:
+    if crowd.schema.classes is None:
+        return ()
+    number = int(crowd.classes()[index])
+    starts: Sequence[Network] = (network, draw_untrained(trained)) if trained.step > 0 else (network,)
+    return tuple(listen(start, crowd, trained.config.recipe, number) for start in starts)
+
+
+def _choose_neuron(neuron: tuple[int, int] | None, example: ExampleView) -> tuple[int, int]:
+    network = example.network
+    if neuron is None:
+        return network.num_layers, int(example.wanted.argmax()) if example.label is not None else 0
+    layer, number = neuron
+    if not 1 <= layer <= network.num_layers:
+        raise ConfigError(
+            f"there is no layer {layer} with neurons to raise; the network has the layers 1 to {network.num_layers}"
+        )
+    if not 0 <= number < network.sizes[layer]:
+        raise ConfigError(f"layer {layer} has no neuron {number}; it has the neurons 0 to {network.sizes[layer] - 1}")
+    return layer, number
+
+
+def _check_example(example: int, crowd: Crowd) -> None:
+    if not 0 <= example < len(crowd):
+        raise ConfigError(
+            f"there is no example {example} in {crowd.name}, which has {len(crowd):,}; "
+            f"choose one from 0 to {len(crowd) - 1}"
+        )

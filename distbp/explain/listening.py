@@ -1,0 +1,76 @@
+"""Listening to one class only: steps of SGD in which every example is of the same class, really made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distbp.config import Recipe
+from distbp.explain.crowd import Crowd
+from distbp.explain.network import Network
+from distbp.nn.schedules import batch_scale
+from distbp.nn.sgd import sgd
+from distbp.nn.streams import epoch_order
+
+NUM_STEPS = 100
+RECORD_EVERY = 5
+MOST_WATCHED = 2000
+
+
+@dataclass(frozen=True, eq=False)
+class Listening:
+    """What a network becomes that hears of one class only.
+
+    class_number, label: of that class. steps: (T,) after how many the following was recorded, 0 first.
+    called: (T, O) the share of the watched examples, of all classes, that the network calls each class.
+    accuracies, costs: (T,) over the same examples. num_watched: how many they are. num_heard: examples of the class.
+    """
+
+    class_number: int
+    label: str | int | bool
+    steps: NDArray[np.int64]
+    called: NDArray
+    accuracies: NDArray
+    costs: NDArray
+    num_watched: int
+    num_heard: int
+
+
+def listen(network: Network, crowd: Crowd, recipe: Recipe, class_number: int) -> Listening:
+    """Return what NUM_STEPS steps on one class make of the network, by the recipe's own optimizer and batch size.
+
+    The learning rate is the recipe's, without its decay. Raises ValueError if the crowd has no such example.
+    """
+    heard = np.flatnonzero(crowd.classes() == class_number)
+    if len(heard) == 0:
+        raise ValueError(f"no example of {crowd.name} is of class {class_number}")
+    watched = np.linspace(0, len(crowd) - 1, min(len(crowd), MOST_WATCHED)).astype(np.int64)
+    x, y = crowd.take(watched)
+    learner = replace(network, flat=network.flat.copy())
+    rate, velocity = recipe.optimizer.learning_rate * batch_scale(recipe), np.zeros_like(learner.flat)
+    records = [_record(learner, x, y)]
+    for step in range(NUM_STEPS):
+        gradient = learner.mean_gradient([crowd.take(_draw(heard, recipe, step))])
+        sgd(learner.flat, velocity, gradient, rate, recipe.optimizer)
+        if (step + 1) % RECORD_EVERY == 0:
+            records.append(_record(learner, x, y))
+    called, accuracies, costs = (np.array(column) for column in zip(*records, strict=True))
+    label = (crowd.schema.classes or ())[class_number]
+    steps = np.arange(0, NUM_STEPS + 1, RECORD_EVERY)
+    return Listening(class_number, label, steps, called, accuracies, costs, len(watched), len(heard))
+
+
+def _draw(heard: NDArray[np.int64], recipe: Recipe, step: int) -> NDArray[np.int64]:
+    """Return the step's batch (ascending) of the examples in `heard`, shuffled anew in every pass over them."""
+    size = min(recipe.global_batch_size, len(heard))
+    epoch, place = divmod(step, len(heard) // size)
+    return heard[np.sort(epoch_order(recipe.seed, epoch, len(heard))[place * size : (place + 1) * size])]
+
+
+def _record(network: Network, x: NDArray, y: NDArray) -> tuple[NDArray, float, float]:
+    """Return the share called each class (O,), the accuracy and the average cost."""
+    predicted = network.model.predict(network.parameters, x).argmax(axis=1)
+    called = np.bincount(predicted, minlength=network.sizes[-1]) / len(x)
+    return called, float(np.mean(predicted == y)), float(network.losses(x, y).mean())

@@ -1,0 +1,93 @@
+"""How single examples pull on the average gradient of all of them.
+
+With g_i the gradient of example i and G the mean of n of them: the share (g_i . G) / (n |G|^2) adds up to 1 over the
+n examples, and the agreement is the cosine between g_i and G. No g_i is ever formed: of a dense layer it is the outer
+product of delta and the activations before, so that |g_i|^2 = sum_l |delta_l|^2 (1 + |a_(l-1)|^2) (Goodfellow 2015,
+"Efficient per-example gradient computations") and g_i . G = sum_l delta_l . (G_W a_(l-1) + G_b).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distbp.explain.network import Batch, Network
+
+
+@dataclass(frozen=True, eq=False)
+class Pulls:
+    """n examples and the mean of their gradients; arrays (n,) in the order of `indices`.
+
+    gradient: (num_parameters,) the mean G. length: |G|. lengths: |g_i|.
+    shares: each one's part of G along G; they add up to 1 (all 0 where G is 0). agreements: cosines, 0 where g_i is 0.
+    """
+
+    indices: NDArray[np.int64]
+    costs: NDArray
+    lengths: NDArray
+    shares: NDArray
+    agreements: NDArray
+    gradient: NDArray
+    length: float
+
+    @property
+    def cost(self) -> float:
+        """The average cost."""
+        return float(self.costs.mean())
+
+    def hardest(self, limit: int) -> NDArray[np.int64]:
+        """Return the positions in `indices` of those that pull hardest along the average."""
+        order = np.argsort(-self.shares, kind="stable")[:limit]
+        return order[self.shares[order] > 0]
+
+    def opposing(self, limit: int) -> NDArray[np.int64]:
+        """Return the positions in `indices` of those that pull hardest against the average."""
+        order = np.argsort(self.shares, kind="stable")[:limit]
+        return order[self.shares[order] < 0]
+
+    def costliest(self, limit: int) -> NDArray[np.int64]:
+        """Return the positions in `indices` of those with the highest cost."""
+        return np.argsort(-self.costs, kind="stable")[:limit]
+
+
+def measure_pulls(network: Network, indices: NDArray[np.int64], batches: Iterable[Batch], mean: NDArray) -> Pulls:
+    """Return the pulls of the examples in `batches`, called `indices`, on their mean gradient (num_parameters,)."""
+    parts = [_measure(network, x, y, mean) for x, y in batches]
+    costs, squares, dots = (np.concatenate(column) for column in zip(*parts, strict=True))
+    lengths, length = np.sqrt(squares), float(np.linalg.norm(mean))
+    return Pulls(
+        indices=indices,
+        costs=costs,
+        lengths=lengths,
+        shares=_divide(dots, len(indices) * length**2),
+        agreements=_divide(dots, lengths * length),
+        gradient=mean,
+        length=length,
+    )
+
+
+def _measure(network: Network, x: NDArray, y: NDArray, mean: NDArray) -> tuple[NDArray, NDArray, NDArray]:
+    """Return cost, |g|^2 and g . mean of each example, all (B,)."""
+    trace = network.trace(x, y)
+    views = network.model.layout.views(mean)
+    squares, dots = np.zeros(len(x)), np.zeros(len(x))
+    for layer, (a, delta) in enumerate(zip(trace.inputs, trace.deltas, strict=True)):
+        squares += np.einsum("bo,bo->b", delta, delta) * (1 + np.einsum("bi,bi->b", a, a))
+        along = a @ views[f"{layer}.weight"].T + views[f"{layer}.bias"]
+        dots += np.einsum("bo,bo->b", delta, along)
+    return trace.losses, squares, dots
+
+
+def cosine(a: NDArray, b: NDArray) -> float:
+    """Return the cosine of the angle between two vectors, 0 where one of them is 0."""
+    return float(_divide(np.array(a @ b), np.linalg.norm(a) * np.linalg.norm(b)))
+
+
+def _divide(values: NDArray, by: NDArray | float | np.floating) -> NDArray:
+    divisor = np.broadcast_to(np.asarray(by, np.float64), values.shape)
+    quotient = np.zeros(values.shape)
+    np.divide(values, divisor, out=quotient, where=divisor > 0)
+    return quotient
