@@ -197,7 +197,9 @@ class Placement(Settings):
         None, description="Ray cluster to join; null: RAY_ADDRESS if set, else a private one on this machine"
     )
     storage: str = Field("runs", min_length=1, description="where runs are kept: a path or any fsspec URL")
-    checkpoint_every_steps: PositiveInt = Field(100, description="steps between two checkpoints")
+    checkpoint_every_steps: PositiveInt = Field(
+        100, description="steps done again after a crash, at most; a checkpoint is begun every half of them"
+    )
     keep_checkpoints: PositiveInt = Field(3, description="newest checkpoints to keep, besides the best")
     max_failures: Annotated[int, Field(ge=-1)] = Field(100, description="recoveries before giving up; -1: no limit")
     step_timeout_s: PositiveFloat = Field(

@@ -18,19 +18,19 @@ from distbp.run.folder import Folder, join_url, open_folder
 from distbp.run.json_text import decode_object, encode_document
 from distbp.run.lock import HEARTBEAT_S, RunLock, is_driver_alive
 from distbp.run.names import describe_missing_run, list_runs, validate_name
-from distbp.run.records import StepRecord, parse_events, parse_steps
+from distbp.run.outbox import Outbox
+from distbp.run.patience import persist
+from distbp.run.records import EVENTS_FILE, STEPS_FILE, StepRecord, parse_events, parse_steps
 
 CONFIG_FILE = "config.yaml"
 NUMERICS_FILE = "numerics.json"
-STEPS_FILE = "steps.jsonl"
-EVENTS_FILE = "events.jsonl"
 RESULT_FILE = "result.json"
 
 
 class RunDirectory:
     """One run's folder; `create` or `open` it.
 
-    url: <storage>/<name> as the user wrote it. name: the last part. folder: for the other classes of `run`.
+    url: <storage>/<name> as the user wrote it. name: the last part. folder, outbox: for the other classes of `run`.
     """
 
     def __init__(self, folder: Folder) -> None:
@@ -38,6 +38,8 @@ class RunDirectory:
         self.url = folder.url
         self.name = folder.name
         self._lock: RunLock | None = None
+        self.outbox = Outbox(folder, self.check_lock)
+        self._unchanging: dict[str, bytes] = {}  # kept so that they are at hand when storage is not
 
     @classmethod
     def create(cls, storage: str, name: str, config: Config, numerics: Mapping[str, object]) -> RunDirectory:
@@ -51,12 +53,19 @@ class RunDirectory:
         if folder.is_file() or folder.names():
             raise CheckpointError(f"'{folder.url}' already exists; resume it, or choose another name")
 
+        contents = {NUMERICS_FILE: encode_document(numerics), CONFIG_FILE: _to_yaml(config)}
+        return cls._publish(parent, name, contents)
+
+    @classmethod
+    def _publish(cls, parent: Folder, name: str, contents: Mapping[str, bytes]) -> RunDirectory:
         def fill(new: Folder) -> None:
-            new.write(NUMERICS_FILE, encode_document(numerics))
-            new.write(CONFIG_FILE, _to_yaml(config))
+            for file_name in (NUMERICS_FILE, CONFIG_FILE):
+                new.write(file_name, contents[file_name])
 
         parent.publish(name, fill)
-        return cls(folder)
+        run = cls(parent.child(name))
+        run._unchanging = dict(contents)
+        return run
 
     @classmethod
     def open(cls, url: str) -> RunDirectory:
@@ -93,9 +102,18 @@ class RunDirectory:
         """Return the numerics fingerprint the run was started with."""
         return self._decode(NUMERICS_FILE, self._read(NUMERICS_FILE))
 
+    def copy_to(self, storage: str) -> RunDirectory:
+        """Return a new run of the same name, configuration and numerics in another storage; raises StorageError.
+
+        What this object has read or written before is not read again.
+        """
+        contents = {name: self._unchanging.get(name) or self._read(name) for name in (NUMERICS_FILE, CONFIG_FILE)}
+        return self._publish(_open_storage(storage), self.name, contents)
+
     def write_result(self, result: Mapping[str, object]) -> None:
         """Write or replace result.json; numbers that are not finite become strings such as "NaN"."""
-        self.folder.write(RESULT_FILE, encode_document(result))
+        content = encode_document(result)
+        persist(lambda: self.folder.write(RESULT_FILE, content), self.folder.patience_s)
 
     def read_result(self) -> dict[str, Any] | None:
         """Return the result, None if the run has not ended."""
@@ -133,6 +151,7 @@ class RunDirectory:
         content = self.folder.read(name)
         if content is None:
             raise CheckpointError(f"run '{self.url}' has no {name}; was it copied incompletely? copy it again")
+        self._unchanging[name] = content
         return content
 
     def _decode(self, name: str, content: bytes) -> dict[str, Any]:

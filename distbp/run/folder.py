@@ -23,11 +23,15 @@ class Folder(ABC):
     """One folder, which need not exist yet, and the files and folders in it.
 
     url: for messages. flush_interval_s: seconds between two appends that this storage takes lightly.
+    patience_s: how long to try again at the end of a run, when nothing else is left to do, before giving up.
+    prompt_s: how long training may wait for a checkpoint under way before this storage counts as slow.
     Every method raises StorageError for what storage refuses; what does not exist is no error when reading.
     """
 
     url: str
     flush_interval_s: float
+    patience_s: float
+    prompt_s: float
 
     @property
     @abstractmethod

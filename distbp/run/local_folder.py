@@ -19,6 +19,8 @@ class LocalFolder(Folder):
     """A folder on a local filesystem; see Folder."""
 
     flush_interval_s = 1.0
+    patience_s = 10.0
+    prompt_s = 2.0
 
     def __init__(self, path: Path, url: str) -> None:
         self.url = url

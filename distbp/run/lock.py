@@ -36,6 +36,7 @@ class RunLock:
         self._owner = LockOwner.of_this_process()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._is_written = False
         self._is_lost = False
 
     @property
@@ -51,10 +52,6 @@ class RunLock:
             still_there = self._try_to_acquire(tolerated=silent)
             if still_there is not None:
                 raise self._make_error(still_there)
-        self._stop.clear()
-        self._is_lost = False
-        self._thread = threading.Thread(target=self._keep_alive, name="run-lock-heartbeat", daemon=True)
-        self._thread.start()
 
     def check(self) -> None:
         """Raise CheckpointError if another driver took this lock, which needs silence or a removed file."""
@@ -68,9 +65,7 @@ class RunLock:
         """Give the lock back; never removes the lock of another."""
         if self._thread is None:
             return
-        self._stop.set()
-        self._thread.join()
-        self._thread = None
+        self._end_heartbeat()
         with self._folder.exclusively():
             if self._is_ours():
                 self._folder.remove(LOCK_FILE)
@@ -90,12 +85,34 @@ class RunLock:
             silent = self._find_silent_owner()
             if silent is not None and silent != tolerated:
                 return silent
-            self._folder.remove(LOCK_FILE)
-            self._folder.write_new(LOCK_FILE, self._owner.encode())
-            if not self._is_ours():
-                raise self._make_error(LockOwner.decode(self._folder.read(LOCK_FILE)))
-            remove_temporaries(self._folder)
+            self._start_heartbeat()
+            try:
+                self._write_lock()
+            except BaseException:
+                self._end_heartbeat()
+                raise
             return None
+
+    def _write_lock(self) -> None:
+        self._folder.remove(LOCK_FILE)
+        self._folder.write_new(LOCK_FILE, self._owner.encode())
+        if not self._is_ours():
+            raise self._make_error(LockOwner.decode(self._folder.read(LOCK_FILE)))
+        self._is_written = True
+        remove_temporaries(self._folder)
+
+    def _start_heartbeat(self) -> None:
+        """Before the lock is written: to this process a lock without its thread is a dead one."""
+        self._stop.clear()
+        self._is_written = self._is_lost = False
+        self._thread = threading.Thread(target=self._keep_alive, name=self._owner.thread_name, daemon=True)
+        self._thread.start()
+
+    def _end_heartbeat(self) -> None:
+        if self._thread is not None:
+            self._stop.set()
+            self._thread.join()
+            self._thread = None
 
     def _find_silent_owner(self) -> LockOwner | None:
         """Return the owner if it is silent, None if it is dead or there is none; raises CheckpointError if it lives."""
@@ -108,7 +125,8 @@ class RunLock:
     def _keep_alive(self) -> None:
         while not self._stop.wait(self._heartbeat_s) and not self._is_lost:
             with suppress(StorageError), self._folder.exclusively():  # passing trouble: the next beat tries again
-                self._beat()
+                if self._is_written:
+                    self._beat()
 
     def _beat(self) -> None:
         if self._is_ours():

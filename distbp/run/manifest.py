@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
@@ -63,10 +64,17 @@ def make_manifest(checkpoint: Checkpoint, state: StateFile, best: bool) -> Manif
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
-    """Return the content of manifest.json, sealed with a SHA-256 over all else in it."""
-    plain = json.dumps(wrap_non_finite(asdict(manifest)), allow_nan=False)
-    values = json.loads(plain)  # what a reader will see: tuples are lists, keys are text
-    return (json.dumps(values | {SEAL: _seal(values)}, indent=2) + "\n").encode()
+    """Return the content of manifest.json, a line a key, sealed with a SHA-256 over all else in it."""
+    values = json.loads(_to_json({**vars(manifest), "state": vars(manifest.state)}))  # as a reader will see them
+    lines = (f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in {**values, SEAL: _seal(values)}.items())
+    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+
+
+def _to_json(values: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(values, allow_nan=False)
+    except ValueError:  # a number is not finite
+        return json.dumps(wrap_non_finite(values), allow_nan=False)
 
 
 def decode_manifest(content: bytes) -> Manifest:
@@ -94,6 +102,7 @@ def _seal(values: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
+@functools.cache
 def _find_version() -> str:
     try:
         return metadata.version("distbp")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+import threading
 import time
 from dataclasses import asdict, dataclass, fields, replace
 from enum import Enum
@@ -67,14 +68,24 @@ class LockOwner:
     def examine(self, observer: LockOwner) -> Sign:
         """Return what `observer`, another process at another time, can say about this owner.
 
-        On one machine the process itself is the witness; from elsewhere only the heartbeat is.
+        On one machine the process itself is the witness, in one process its heartbeat's thread: a lock stays behind
+        when storage is away. From elsewhere only the heartbeat is.
         """
         is_silent = abs(observer.heartbeat - self.heartbeat) > STALE_AFTER_S
         if (self.host, self.machine) == (observer.host, observer.machine):
-            if not _is_alive(self.pid, self.started):
+            is_held = self._is_held_here() if self.pid == observer.pid else _is_alive(self.pid, self.started)
+            if not is_held:
                 return Sign.DEAD
             return Sign.SILENT if is_silent and self.started is None else Sign.ALIVE
         return Sign.SILENT if is_silent else Sign.ALIVE
+
+    @property
+    def thread_name(self) -> str:
+        """The name of the thread that keeps the lock alive."""
+        return f"run-lock-{self.token}"
+
+    def _is_held_here(self) -> bool:
+        return any(thread.name == self.thread_name for thread in threading.enumerate())
 
     def describe(self, observer: LockOwner) -> str:
         """Return 'process 4711 on host n1 (last sign of life 3 s ago)'."""

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Self
 
 from distbp.errors import CheckpointError
-from distbp.run.json_text import decode_object
+from distbp.run.json_text import decode_object, encode_line
+
+STEPS_FILE = "steps.jsonl"
+EVENTS_FILE = "events.jsonl"
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,12 @@ class StepRecord:
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"it is no step record ({error})") from None
+
+
+def encode_event(kind: str, **fields: object) -> bytes:
+    """Return a line of events.jsonl that happened now: time (ISO 8601, UTC), kind and the fields."""
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    return encode_line({"time": now, "kind": kind, **fields}).encode()
 
 
 def drop_torn_line(content: bytes) -> bytes:

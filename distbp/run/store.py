@@ -23,15 +23,17 @@ class CheckpointStore:
 
     keep: newest checkpoints to keep, besides the newest best one. Opening a store while holding the run's lock
     removes what killed writers left behind.
+    run: whose checkpoints they are.
     skipped: one sentence for each damaged checkpoint the last load_latest or load_best passed over.
     """
 
     def __init__(self, run: RunDirectory, keep: int) -> None:
         if keep < 1:
             raise ValueError(f"keep={keep}; expected at least 1")
-        self._run = run
+        self.run = run
         self._folder = run.folder.child(CHECKPOINTS_DIR)
         self._keep = keep
+        self._manifests: dict[bytes, Manifest] = {}  # decoded before, by content
         self.skipped: list[str] = []
         if run.holds_lock:
             remove_temporaries(self._folder)
@@ -41,7 +43,7 @@ class CheckpointStore:
 
         A step that is saved again replaces its checkpoint, and stays the best one if its parameters are the same.
         """
-        self._run.check_lock()
+        self.run.check_lock()
         name = _name_step(checkpoint.step)
         folder = self._folder.child(name)
         present = self._glance(checkpoint.step)
@@ -61,7 +63,7 @@ class CheckpointStore:
         checkpoint = next(self._load_whole(reversed(self._list_folders())), None)
         if checkpoint is not None and recipe_digest not in (None, checkpoint.recipe_digest):
             raise CheckpointError(
-                f"the checkpoint of step {checkpoint.step} in '{self._run.url}' belongs to recipe "
+                f"the checkpoint of step {checkpoint.step} in '{self.run.url}' belongs to recipe "
                 f"{checkpoint.recipe_digest[:12]}, this recipe is {str(recipe_digest)[:12]}; "
                 "resume with the recipe in the run's config.yaml, or choose another name"
             )
@@ -77,7 +79,7 @@ class CheckpointStore:
         """Return the checkpoint of one step; raises CheckpointError if there is none or it is damaged."""
         if step not in self._list_folders():
             steps = ", ".join(map(str, self.list_steps())) or "none"
-            raise CheckpointError(f"run '{self._run.url}' has no checkpoint of step {step}; it has: {steps}")
+            raise CheckpointError(f"run '{self.run.url}' has no checkpoint of step {step}; it has: {steps}")
         try:
             return self._load(step)
         except DamagedCheckpointError as error:
@@ -97,7 +99,7 @@ class CheckpointStore:
 
     def _load(self, step: int) -> Checkpoint:
         folder = self._open(step)
-        manifest = _read_manifest(folder)
+        manifest = self._read_manifest(folder)
         if manifest.step != step:
             raise DamagedCheckpointError(f"its manifest is that of step {manifest.step}")
         return Checkpoint(
@@ -120,16 +122,26 @@ class CheckpointStore:
 
     def _glance_at_all(self) -> list[tuple[int, Manifest]]:
         glances = ((step, self._glance(step)) for step in self._list_folders())
-        return [(step, manifest) for step, manifest in glances if manifest is not None]
+        found = [(step, manifest) for step, manifest in glances if manifest is not None]
+        self._manifests = {content: m for content, m in self._manifests.items() if any(m is kept for _, kept in found)}
+        return found
 
     def _glance(self, step: int) -> Manifest | None:
         """Return the manifest of a checkpoint that looks whole without reading its tensors, else None."""
         folder = self._open(step)
         try:
-            manifest = _read_manifest(folder)
+            manifest = self._read_manifest(folder)
         except CheckpointError:
             return None
         return manifest if folder.size_bytes(manifest.state.name) == manifest.state.num_bytes else None
+
+    def _read_manifest(self, folder: Folder) -> Manifest:
+        content = folder.read(MANIFEST_FILE)
+        if content is None:
+            raise DamagedCheckpointError(f"it has no {MANIFEST_FILE}")
+        if content not in self._manifests:
+            self._manifests[content] = decode_manifest(content)
+        return self._manifests[content]
 
     def _list_folders(self) -> list[int]:
         matches = (re.fullmatch(r"step-(\d{8,})", name) for name in self._folder.names())
@@ -141,13 +153,6 @@ class CheckpointStore:
 
 def _name_step(step: int) -> str:
     return f"step-{step:08d}"
-
-
-def _read_manifest(folder: Folder) -> Manifest:
-    content = folder.read(MANIFEST_FILE)
-    if content is None:
-        raise DamagedCheckpointError(f"it has no {MANIFEST_FILE}")
-    return decode_manifest(content)
 
 
 def _fill(folder: Folder, checkpoint: Checkpoint, best: bool, state_name: str) -> None:

@@ -44,8 +44,11 @@ def newest_saved(plan: Plan, store: CheckpointStore) -> tuple[TrainState, Positi
     Raises CheckpointError if the checkpoint belongs to another recipe or was trained on other data.
     """
     checkpoint = _newest_usable(plan, store)
-    if checkpoint is None:
-        return plan.initial_state(), Position()
+    return (plan.initial_state(), Position()) if checkpoint is None else unpack(plan, checkpoint)
+
+
+def unpack(plan: Plan, checkpoint: Checkpoint) -> tuple[TrainState, Position]:
+    """Return the state and position in a checkpoint; raises CheckpointError if they do not fit the plan."""
     position = dict(checkpoint.position)
     if position.pop(_FINGERPRINT, None) != plan.fingerprint:
         raise CheckpointError(

@@ -11,15 +11,16 @@ import numpy as np
 
 from distbp.backends import Backend
 from distbp.config import Placement
-from distbp.errors import DivergedError, WorkersLostError
+from distbp.errors import DivergedError, StorageError, WorkersLostError
 from distbp.protocol.messages import Snapshot, StepOrder, StepReport, TrainState
 from distbp.protocol.planning import step_order
 from distbp.protocol.recovery import GroupLostError, decide
 from distbp.run import CheckpointStore, CheckpointWriter, EventLog, StepLog, StepRecord
 from distbp.run.interrupt import StopRequest
 from distbp.run.position import Position
-from distbp.training.packing import make_checkpoint, newest_saved
+from distbp.training.packing import make_checkpoint, newest_saved, unpack
 from distbp.training.plan import Plan
+from distbp.training.rhythm import Rhythm
 
 logger = logging.getLogger("distbp")
 
@@ -66,6 +67,7 @@ class Session:
         self._stop = stop
         self._observe = observe
         self._saved_step = -1
+        self._rhythm = Rhythm(placement.checkpoint_every_steps, journal.writer, journal.store.run.folder.prompt_s)
 
     def run(self, state: TrainState, position: Position) -> Position:
         """Train from `state` to the end and return the final position; every state worth keeping is checkpointed.
@@ -115,9 +117,9 @@ class Session:
             yield step_order(self._plan.recipe, step, len(self._plan.worker.train))
 
     def _next_boundary(self) -> int:
-        step, every = self._position.step, self._placement.checkpoint_every_steps
+        step = self._position.step
         epoch_end = (step // self._plan.steps_per_epoch + 1) * self._plan.steps_per_epoch
-        return min(epoch_end, (step // every + 1) * every)
+        return min(epoch_end, self._rhythm.next_stop(step))
 
     def _is_done(self) -> bool:
         return self._position.step >= self._plan.num_steps or self._position.ran_out_of_patience(
@@ -149,8 +151,7 @@ class Session:
         self._position = self._position.after_epoch(evaluation, self._plan.recipe.early_stopping.min_delta)
 
     def _checkpoint_is_due(self) -> bool:
-        step = self._position.step
-        return step > 0 and (step % self._placement.checkpoint_every_steps == 0 or self._position.is_best)
+        return self._rhythm.is_due(self._position.step) or self._position.is_best
 
     def _checkpoint(self) -> None:
         """Hand a copy of the state to the writer, unless this step is saved already."""
@@ -160,7 +161,6 @@ class Session:
         if not np.isfinite(state.parameters).all():
             raise DivergedError(self._divergence(f"parameters are not finite after step {state.step}"))
         checkpoint = make_checkpoint(self._plan, state, self._position)
-        self._journal.steps.flush()
         self._journal.writer.submit(checkpoint, best=self._position.is_best)
         self._saved_step = state.step
 
@@ -184,20 +184,33 @@ class Session:
                 if report.step > self._position.step:
                     self._advance(report)
             return rescued.state
-        self._journal.writer.wait()
         recoveries, seconds = self._position.recoveries, self._position.seconds
-        state, position = newest_saved(self._plan, self._journal.store)
+        state, position = self._newest_checkpoint()
         self._saved_step = state.step if state.step > 0 else -1
         self._position = replace(position, recoveries=recoveries, seconds=seconds)
         return state
+
+    def _newest_checkpoint(self) -> tuple[TrainState, Position]:
+        """Return what the newest checkpoint holds, which may still wait for storage."""
+        waiting = self._journal.writer.newest_waiting
+        return newest_saved(self._plan, self._journal.store) if waiting is None else unpack(self._plan, waiting)
 
     def _interruption(self, how: str) -> str:
         step, num_steps = self._position.step, self._plan.num_steps
         return f"stopped after step {step} of {num_steps}, {how}; the same command resumes"
 
     def _divergence(self, what: str) -> str:
-        self._journal.writer.wait()
-        steps = self._journal.store.list_steps()
-        kept = f"the checkpoint of step {steps[-1]} is kept" if steps else "there is no checkpoint yet"
         rate = self._plan.recipe.optimizer.learning_rate
-        return f"training diverged: {what}; {kept}; try a learning rate below {rate:g}, warmup_steps or clip_norm"
+        return (
+            f"training diverged: {what}; {self._describe_kept()}; "
+            f"try a learning rate below {rate:g}, warmup_steps or clip_norm"
+        )
+
+    def _describe_kept(self) -> str:
+        """Return which checkpoint there is; storage that fails now must not hide why training ended."""
+        try:
+            self._journal.writer.wait()
+            steps = self._journal.store.list_steps()
+        except StorageError as error:
+            return str(error)
+        return f"the checkpoint of step {steps[-1]} is kept" if steps else "there is no checkpoint yet"

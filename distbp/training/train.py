@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import Any, Literal
@@ -12,11 +12,12 @@ from typing import Any, Literal
 from distbp.backends import make_backend
 from distbp.config import Config, Placement, Recipe
 from distbp.data import prepare
-from distbp.errors import CheckpointError, NumericsError
+from distbp.errors import CheckpointError, InterruptedRunError, NumericsError, StorageError
 from distbp.nn.numerics import fingerprint
 from distbp.run import Checkpoint, CheckpointStore, CheckpointWriter, EventLog, RunDirectory, StepLog, next_name
 from distbp.run.folder import join_url
 from distbp.run.interrupt import stop_on_signals
+from distbp.run.patience import persist
 from distbp.run.position import Position
 from distbp.training.packing import newest_saved
 from distbp.training.plan import Plan, describe_placement, make_plan
@@ -84,10 +85,10 @@ def train(
     return result
 
 
-def _load_final(store: CheckpointStore, step: int) -> Checkpoint:
+def _load_final(run: RunDirectory, store: CheckpointStore, step: int) -> Checkpoint:
     """Return the checkpoint with the final parameters, which may have been damaged since it was written."""
     try:
-        return store.load(step)
+        return persist(lambda: store.load(step), run.folder.patience_s)
     except CheckpointError as error:
         raise CheckpointError(f"{error}; the same command computes it again") from None
 
@@ -113,7 +114,8 @@ def _train_session(run: RunDirectory, config: Config, plan: Plan, observe: Obser
         try:
             position = Session(plan, config.placement, backend, journal, stop, observe).run(state, position)
         except BaseException as error:
-            journal.events.append("ended", error=type(error).__name__, reason=str(error))
+            with suppress(StorageError):  # what storage has to say comes when the journal is closed
+                journal.events.append("ended", error=type(error).__name__, reason=str(error))
             raise
         finally:
             backend.close()
@@ -123,20 +125,32 @@ def _train_session(run: RunDirectory, config: Config, plan: Plan, observe: Obser
 
 @contextmanager
 def _open_journal(run: RunDirectory, store: CheckpointStore, step: int) -> Iterator[Journal]:
-    """Open the logs and the checkpoint writer; what is still being written is complete when the block ends."""
+    """Open the logs and the checkpoint writer; everything is on storage when the block ends, or StorageError raised.
+
+    Where an error of another kind ended the training, that one is raised, and what storage refused is a warning.
+    """
     events = EventLog(run)
 
     def note(checkpoint: Checkpoint) -> None:
         events.append("checkpoint", step=checkpoint.step, digest=checkpoint.digest)
 
-    journal = Journal(StepLog(run, from_step=step), events, store, CheckpointWriter(store, note))
+    journal = Journal(StepLog(run, from_step=step), events, store, CheckpointWriter(store, note, step))
     try:
         yield journal
-    finally:
-        try:
-            journal.steps.close()
-        finally:
-            journal.writer.close()
+    except (StorageError, InterruptedRunError):
+        journal.writer.close()
+        raise
+    except BaseException:
+        _close_quietly(journal)
+        raise
+    journal.writer.close()
+
+
+def _close_quietly(journal: Journal) -> None:
+    try:
+        journal.writer.close()
+    except StorageError as error:
+        logger.warning("%s", error)
 
 
 def _enter_run(config: Config, name: str | None, resume: Resume) -> RunDirectory:
@@ -226,7 +240,7 @@ def _conclude(run: RunDirectory, config: Config, plan: Plan, position: Position)
     """Return the result; the digest is read from the checkpoint that holds the final parameters."""
     keeps_best = config.recipe.early_stopping.patience is not None
     final_step = position.best_step if keeps_best and position.best_step is not None else position.step
-    checkpoint = _load_final(CheckpointStore(run, config.placement.keep_checkpoints), final_step)
+    checkpoint = _load_final(run, CheckpointStore(run, config.placement.keep_checkpoints), final_step)
     train_loss = position.train_loss
     assert train_loss is not None  # a finished run has finished an epoch
     return Result(

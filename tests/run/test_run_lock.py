@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from distbp.errors import CheckpointError
+from distbp.errors import CheckpointError, StorageError
 from distbp.run import RunDirectory
 from distbp.run.lock import LOCK_FILE
-from distbp.run.owner import LockOwner, Sign
+from distbp.run.owner import LockOwner, Sign, _read_start_time
 
 HOLD = """
 import sys
@@ -96,6 +96,17 @@ def test_silent_lock_of_another_host_is_taken_over(run):
         assert read_owner(run).host != "elsewhere"
 
 
+def test_lock_that_storage_did_not_let_go_does_not_lock_its_own_process_out(run, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise StorageError("read-only")
+
+    with monkeypatch.context() as patch, run.lock():
+        patch.setattr(type(run.folder), "remove", refuse)
+    assert run.folder.read(LOCK_FILE) is not None
+    with run.lock(), pytest.raises(CheckpointError, match="in use by process"):
+        RunDirectory.open(run.url).lock().acquire()
+
+
 def test_lock_of_another_host_whose_clock_is_behind_is_respected(run, monkeypatch):
     behind = leave_lock(run, host="elsewhere", heartbeat=time.time() - 1000)
     beats = []
@@ -131,7 +142,9 @@ def test_processes_of_other_machines_and_containers_are_judged_by_heartbeat_only
     dead = replace(me, pid=2**22 + 1)
     assert dead.examine(me) is Sign.DEAD
     assert replace(dead, machine="another boot").examine(me) is Sign.ALIVE
-    assert replace(me, heartbeat=me.heartbeat - 1000).examine(me) is Sign.ALIVE
+    parent = replace(me, pid=os.getppid(), started=_read_start_time(os.getppid()))
+    assert replace(parent, heartbeat=me.heartbeat - 1000).examine(me) is Sign.ALIVE
+    assert me.examine(replace(me, token="another")) is Sign.DEAD  # no thread of this process keeps it
     assert replace(me, host="elsewhere", heartbeat=me.heartbeat - 61).examine(me) is Sign.SILENT
 
 
