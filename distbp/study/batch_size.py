@@ -1,0 +1,154 @@
+"""The batch-size study: which trials there are and how they depend on each other.
+
+`batch_size_findings` says what follows from them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from distbp.config import Recipe
+from distbp.nn.numerics import fingerprint
+from distbp.study.batch_size_findings import (
+    BatchSizeFindings,
+    GoalFinding,
+    Search,
+    TriedCandidate,
+    find_for_goal,
+)
+from distbp.study.curves import choose_batch_sizes, choose_goals
+from distbp.study.lab import Chain, Job, Lab, single
+from distbp.study.scaling_rules import study_scaling_rules
+from distbp.study.search import propose
+from distbp.study.timing import EpochCount, LoopTime, StepTime, count_epoch, time_loop, time_step
+from distbp.study.trial import Trial, TrialResult, plan_for, run_trial, with_batch
+from distbp.study.walk import Walk, WalkResult, choose_steps, take_walk
+
+NUM_READINGS = 12
+NUM_DRAWS = 24
+CAP_FACTOR = 2.0
+"""A trial that does not reach its goal may last this many times its share of the whole time; most are far shorter."""
+
+
+@dataclass(frozen=True)
+class BatchSizeSettings:
+    """What the user may choose. minutes: that the search may take if no trial ends early. None: derived."""
+
+    minutes: float
+    num_trials: int
+    batch_sizes: tuple[int, ...] | None = None
+    goals: tuple[float, ...] | None = None
+
+
+def study_batch_size(recipe: Recipe, settings: BatchSizeSettings, lab: Lab) -> BatchSizeFindings:
+    """Carry out the study and return what was found."""
+    plan = plan_for(recipe)
+    num_examples = len(plan.worker.train)
+    sizes = settings.batch_sizes or choose_batch_sizes(num_examples)
+    goals = settings.goals or _derive_goals(recipe, lab)
+    loops, epoch, hundredth, times = _measure(recipe, num_examples, sizes, lab)
+    chains = [_search(recipe, time, goals, settings, _cap_s(settings, lab, len(sizes))) for time in times]
+    searches = lab.run("searching learning rates", chains, [settings.num_trials] * len(sizes))
+    found = tuple(find_for_goal(goal, searches) for goal in goals)
+    walk = _take_walk(recipe, searches, found[-1], num_examples, lab)
+    return BatchSizeFindings(
+        source=recipe.data.source,
+        network=plan.describe().split(" on ")[0],
+        num_parameters=plan.layout.num_parameters,
+        num_examples=num_examples,
+        num_validation=0 if plan.worker.validation is None else len(plan.worker.validation),
+        measures_error=plan.worker.model.is_classification,
+        num_trials=sum(len(search.trials) for search in searches),
+        goals=found,
+        searches=tuple(searches),
+        loops=tuple(loops),
+        epoch=epoch,
+        hundredth=hundredth,
+        full=times[-1],
+        readings=walk.readings,
+        walk_batch_size=_walk_size(found[-1], searches),
+        rules=tuple(study_scaling_rules(recipe, lab)),
+        cores=os.cpu_count() or 1,
+        processor=_describe_arithmetic(),
+    )
+
+
+def _derive_goals(recipe: Recipe, lab: Lab) -> tuple[float, ...]:
+    """Return goals between the error at the start and the best that the recipe as it is reaches."""
+    plan = plan_for(recipe)
+    pilot = Job("pilot", run_trial, Trial(recipe, plan.num_steps), TrialResult)
+    curve = lab.run("pilot run", [single(pilot)], [1])[0].curve
+    return choose_goals(curve[0].error, min(point.error for point in curve))
+
+
+def _measure(
+    recipe: Recipe, num_examples: int, sizes: Sequence[int], lab: Lab
+) -> tuple[list[LoopTime], EpochCount, StepTime, list[StepTime]]:
+    """Time everything that is timed, one after the other in this process."""
+    hundredth = with_batch(recipe, -(-num_examples // 100), 0.1, 0.0)
+    loops = [
+        Job(f"loop/{size}", time_loop, with_batch(recipe, size, 0.1, 0.0), LoopTime)
+        for size in (10, 100)
+        if size <= num_examples
+    ]
+    steps = [_time_job(with_batch(recipe, size, 1e-3, 0.9)) for size in sizes]
+    epoch = Job("epoch", count_epoch, hundredth, EpochCount)
+    return (
+        lab.measure("timing a matrix against a loop", loops),
+        lab.measure("counting an epoch", [epoch])[0],
+        lab.measure("timing steps", [_time_job(with_batch(recipe, hundredth.global_batch_size, 1e-3, 0.9))])[0],
+        lab.measure("timing steps", steps),
+    )
+
+
+def _time_job(recipe: Recipe) -> Job[StepTime]:
+    return Job(f"step/{recipe.global_batch_size}", time_step, recipe, StepTime)
+
+
+def _cap_s(settings: BatchSizeSettings, lab: Lab, num_sizes: int) -> float:
+    return CAP_FACTOR * 60 * settings.minutes * lab.num_processes / (num_sizes * settings.num_trials)
+
+
+def _search(
+    recipe: Recipe, time: StepTime, goals: Sequence[float], settings: BatchSizeSettings, cap_s: float
+) -> Chain[Search]:
+    """Try rates and momenta at one batch size; once a goal is reached, a trial ends when it can no longer be the best."""
+    search = Search(time.batch_size, time.step_s, ())
+    for index in range(settings.num_trials):
+        candidate = propose(recipe.seed, index, search.best(goals[-1]))
+        found = search.fastest(goals[-1])
+        max_steps = max(1, int(cap_s / time.step_s)) if found is None else found[0]
+        tried = with_batch(recipe, time.batch_size, candidate.learning_rate, candidate.momentum)
+        result = yield Job(
+            f"search/{time.batch_size}/{index}", run_trial, Trial(tried, max_steps, tuple(goals)), TrialResult
+        )
+        search = Search(time.batch_size, time.step_s, (*search.trials, TriedCandidate(candidate, result)))
+    return search
+
+
+def _take_walk(
+    recipe: Recipe, searches: Sequence[Search], goal: GoalFinding, num_examples: int, lab: Lab
+) -> WalkResult:
+    """Read gradients along the fastest mini-batch run to the hardest goal."""
+    size = _walk_size(goal, searches)
+    search = next(search for search in searches if search.batch_size == size)
+    candidate = search.best(goal.goal)
+    if candidate is None:
+        return WalkResult(())
+    found = search.fastest(goal.goal)
+    steps = choose_steps(2 * (found[0] if found else max(2, search.most_steps())), NUM_READINGS)
+    sizes = tuple(4**power for power in range(num_examples.bit_length()) if 4**power < num_examples / 2)
+    walk = Walk(with_batch(recipe, size, candidate.learning_rate, candidate.momentum), steps, sizes, NUM_DRAWS)
+    return lab.run("walking along the gradient", [single(Job("walk", take_walk, walk, WalkResult))], [1])[0]
+
+
+def _walk_size(goal: GoalFinding, searches: Sequence[Search]) -> int:
+    return goal.best.batch_size if goal.best else searches[len(searches) // 2].batch_size
+
+
+def _describe_arithmetic() -> str:
+    values = fingerprint()
+    kernels = ", ".join(f"{blas['internal_api']} {blas['architecture']}" for blas in values["blas"])
+    return f"NumPy {values['numpy']} with {kernels or 'an unknown BLAS'}"

@@ -1,0 +1,74 @@
+"""Processes that carry out calls, and are gone when the study is, in whatever way it ends."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from distbp.nn.numerics import pin_blas
+
+
+class Pool(Protocol):
+    """Where the calls of a study run."""
+
+    size: int
+
+    def submit(self, call: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        """Begin call(*arguments) and return its future."""
+        ...
+
+    def __enter__(self) -> Self:
+        """Return self."""
+        ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End all processes; calls under way are abandoned."""
+        ...
+
+
+class ProcessPool:
+    """Local processes, one for each core, with BLAS on one thread each."""
+
+    def __init__(self, size: int):
+        self.size = size
+        self._others = set(multiprocessing.active_children())
+        context = multiprocessing.get_context("spawn")
+        self._executor = ProcessPoolExecutor(size, mp_context=context, initializer=_prepare_process)
+
+    def submit(self, call: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        """Begin call(*arguments) in one of the processes."""
+        return self._executor.submit(call, *arguments)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        ours = [process for process in multiprocessing.active_children() if process not in self._others]
+        for process in ours:
+            process.terminate()
+        for process in ours:
+            process.join()
+
+
+def _prepare_process() -> None:
+    """Leave Ctrl-C to the parent, and end at once when the parent is gone, even by kill -9."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    pin_blas()
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # this runs in a child
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: Any) -> None:
+    parent.join()
+    os._exit(1)
