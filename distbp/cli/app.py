@@ -12,6 +12,7 @@ import typer
 
 from distbp.cli.config_command import config
 from distbp.cli.failures import explain
+from distbp.cli.study_commands import study
 from distbp.cli.terminal import Terminal
 from distbp.cli.train_command import train
 from distbp.cli.use_commands import evaluate, predict, verify
@@ -23,6 +24,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(study, name="study")
 for command in (train, evaluate, predict, verify, config):
     app.command()(command)
 

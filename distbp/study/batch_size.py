@@ -8,8 +8,10 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from distbp.config import Recipe
+from distbp.errors import ConfigError
 from distbp.nn.numerics import fingerprint
 from distbp.study.batch_size_findings import (
     BatchSizeFindings,
@@ -47,6 +49,7 @@ def study_batch_size(recipe: Recipe, settings: BatchSizeSettings, lab: Lab) -> B
     plan = plan_for(recipe)
     num_examples = len(plan.worker.train)
     sizes = settings.batch_sizes or choose_batch_sizes(num_examples)
+    sizes = (*sizes, num_examples) if sizes[-1] < num_examples else sizes
     goals = settings.goals or _derive_goals(recipe, lab)
     loops, epoch, hundredth, times = _measure(recipe, num_examples, sizes, lab)
     chains = [_search(recipe, time, goals, settings, _cap_s(settings, lab, len(sizes))) for time in times]
@@ -73,6 +76,34 @@ def study_batch_size(recipe: Recipe, settings: BatchSizeSettings, lab: Lab) -> B
         cores=os.cpu_count() or 1,
         processor=_describe_arithmetic(),
     )
+
+
+def check_settings(recipe: Recipe, settings: BatchSizeSettings) -> None:
+    """Raise ConfigError for settings that do not fit the data, before anything is measured."""
+    plan = plan_for(recipe)
+    if plan.worker.validation is None:
+        raise ConfigError("a study needs validation data; set data.validation, for example 0.2")
+    num_examples = len(plan.worker.train)
+    largest = max(settings.batch_sizes or (1,))
+    if largest > num_examples:
+        raise ConfigError(
+            f"--batch-sizes: {largest} is larger than the {num_examples} training examples in "
+            f"'{recipe.data.source}'; use at most {num_examples}"
+        )
+    if plan.worker.model.is_classification and max(settings.goals or (0.5,)) >= 1:
+        raise ConfigError(
+            f"--goals: {max(settings.goals or ()):g} is no error; use fractions below 1, such as 0.1,0.05"
+        )
+
+
+def identify(recipe: Recipe, settings: BatchSizeSettings) -> dict[str, Any]:
+    """Return what must be the same when a stopped study goes on; more trials or minutes may be asked for later."""
+    return {
+        "study": "batch-size",
+        "recipe": recipe.model_dump(mode="json"),
+        "batch_sizes": settings.batch_sizes,
+        "goals": settings.goals,
+    }
 
 
 def _derive_goals(recipe: Recipe, lab: Lab) -> tuple[float, ...]:
@@ -114,7 +145,7 @@ def _cap_s(settings: BatchSizeSettings, lab: Lab, num_sizes: int) -> float:
 def _search(
     recipe: Recipe, time: StepTime, goals: Sequence[float], settings: BatchSizeSettings, cap_s: float
 ) -> Chain[Search]:
-    """Try rates and momenta at one batch size; once a goal is reached, a trial ends when it can no longer be the best."""
+    """Try rates and momenta at one batch size; a trial ends when it can no longer be the best that reached the goal."""
     search = Search(time.batch_size, time.step_s, ())
     for index in range(settings.num_trials):
         candidate = propose(recipe.seed, index, search.best(goals[-1]))

@@ -17,7 +17,7 @@ from distbp.study.timing import EpochCount, LoopTime, StepTime
 from distbp.study.trial import TrialResult
 
 SMALL_END = 4
-"""How many of the smallest batch sizes the slope of the small end is taken over; as many of the largest for the other."""
+"""How many batch sizes the slope at the small end is taken over, and as many at the large end."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class Search:
         found = self.fastest(goal)
         if found is not None:
             return found[1]
-        ends = [t for t in self.trials if t.result.ended != "diverged"]
-        return min(ends, key=lambda t: min(p.error for p in t.result.curve), default=None).candidate if ends else None
+        lowest = [(min(point.error for point in tried.result.curve), tried.candidate) for tried in self.trials]
+        return min(lowest, key=lambda pair: pair[0])[1] if lowest else None
 
 
 @dataclass(frozen=True)
@@ -151,3 +151,27 @@ def _find_for_size(goal: float, search: Search) -> SizeFinding:
         seconds=steps * search.step_s,
         candidate=candidate,
     )
+
+
+def judge_rules(rules: Sequence[RuleFinding]) -> str:
+    """Return in a few sentences how the scaling rules compare with the order of Goyal et al."""
+    small, *large = rules
+    found = sorted(large, key=lambda rule: rule.mean)
+    order = ", ".join(f"{rule.name} {100 * rule.mean:.3g}" for rule in found)
+    says = f"From best to worst (percent): {order}; the small batch {100 * small.mean:.3g}. "
+    if [rule.name for rule in found] == [rule.name for rule in large]:
+        return says + "That is the order of Goyal et al."
+    return f"{says}That is not quite the order of Goyal et al.: {_judge_worst(found[-1])}, and {_judge_warmup(large)}."
+
+
+def _judge_worst(worst: RuleFinding) -> str:
+    return "not scaling is the worst, as theirs" if worst.name == "unscaled" else f"'{worst.name}' is the worst"
+
+
+def _judge_warmup(large: Sequence[RuleFinding]) -> str:
+    warm, cold = large[0], large[1]
+    gap = 100 * (cold.mean - warm.mean)
+    spread = 100 * max(max(rule.errors) - min(rule.errors) for rule in (warm, cold))
+    if abs(gap) <= spread:
+        return f"with and without warmup differ by {abs(gap):.2g} points where single runs differ by {spread:.2g}"
+    return f"warmup {'helps' if gap > 0 else 'hurts'} by {abs(gap):.2g} points"

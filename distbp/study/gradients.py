@@ -23,7 +23,7 @@ SMALL, BIG = 8, 64
 
 @dataclass(frozen=True)
 class Cosines:
-    """Angles between batches of `batch_size` and the full gradient: the mean cosine and its 10th and 90th percentile."""
+    """Batches of `batch_size` against the full gradient: the mean cosine, its 10th and 90th percentile."""
 
     batch_size: int
     mean: float

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from pydantic import TypeAdapter
@@ -40,7 +41,8 @@ Chain = Generator[Job[Any], Any, T]
 
 def single(job: Job[T]) -> Chain[T]:
     """Return the chain of one job, which returns its result."""
-    return (yield job)
+    result: T = yield job
+    return result
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,11 @@ class Lab:
         self._pool = pool
         self._stop = stop
         self._observe = observe
+
+    @property
+    def folder(self) -> Path:
+        """Where the study writes."""
+        return self._store.folder
 
     @property
     def num_processes(self) -> int:
@@ -116,7 +123,8 @@ class Lab:
             result, seconds = future.result()
         except BrokenExecutor:
             raise DistbpError(
-                f"a process of the study died in '{job.key}', perhaps for lack of memory; the same command goes on from there"
+                f"a process of the study died in '{job.key}', perhaps for lack of memory; "
+                f"the same command goes on from there"
             ) from None
         self._store.add(job.key, _adapter(job).dump_python(result, mode="json"), seconds)
         track.note(result, seconds)

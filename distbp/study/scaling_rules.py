@@ -1,4 +1,4 @@
-"""How the learning rate should follow a batch 32 times as large: the rules of Goyal et al. 2017, table 2, side by side."""
+"""How the learning rate should follow a batch 32 times as large: the rules of Goyal et al. 2017, table 2."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def study_scaling_rules(recipe: Recipe, lab: Lab) -> list[RuleFinding]:
     recipes = _recipes(recipe, base, tuned, num_examples)
     rules = [
         Job(
-            f"rule/{name}/{seed}",
+            f"rule/{name}/{rule.optimizer.learning_rate}/{seed}",
             run_trial,
             Trial(rule, _num_steps(recipe, rule.global_batch_size, num_examples), seed=seed),
             TrialResult,

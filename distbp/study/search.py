@@ -46,7 +46,7 @@ def propose(seed: int, index: int, best: Candidate | None) -> Candidate:
 
 
 def _between(low: float, high: float, part: float) -> float:
-    return low * (high / low) ** part
+    return float(low * (high / low) ** part)
 
 
 def _candidate(effective_rate: float, remainder: float) -> Candidate:

@@ -74,7 +74,9 @@ class Store:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise ConfigError(f"another process is working in '{self.folder}'; wait for it or choose another --out") from None
+            raise ConfigError(
+                f"another process is working in '{self.folder}'; wait for it, or choose another --out"
+            ) from None
 
     def _check_identity(self, identity: Mapping[str, Any]) -> None:
         path = self.folder / IDENTITY_FILE

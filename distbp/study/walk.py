@@ -32,11 +32,9 @@ def take_walk(walk: Walk) -> WalkResult:
     plan = plan_for(walk.recipe)
     without_dropout = walk.recipe.model_copy(update={"model": walk.recipe.model.model_copy(update={"dropout": 0.0})})
     meter = GradientMeter(plan_for(without_dropout).worker)
-    readings = []
+    readings: list[GradientReading] = []
     with start_one_worker(plan) as backend:
-        reports = backend.run(
-            step_order(walk.recipe, step, meter.num_examples) for step in range(walk.steps[-1])
-        )
+        reports = backend.run(step_order(walk.recipe, step, meter.num_examples) for step in range(walk.steps[-1]))
         done = 0
         for step in walk.steps:
             while done < step:
@@ -46,9 +44,7 @@ def take_walk(walk: Walk) -> WalkResult:
                 done = report.step
             parameters, error = backend.snapshot().state.parameters, error_of(backend.evaluate())
             readings.append(
-                read_gradients(
-                    meter, parameters, step, error, walk.batch_sizes, walk.num_draws, walk.recipe.seed
-                )
+                read_gradients(meter, parameters, step, error, walk.batch_sizes, walk.num_draws, walk.recipe.seed)
             )
     return WalkResult(tuple(readings))
 

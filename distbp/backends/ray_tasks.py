@@ -1,0 +1,44 @@
+"""Calls as Ray tasks, one for each CPU of a cluster: for work that needs no group of workers, such as trials."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, Self
+
+import ray
+
+from distbp.backends.ray_cluster import RayCluster
+from distbp.nn.numerics import one_blas_thread
+
+
+class RayTasks:
+    """Runs calls on a cluster, or on a private one that goes with this object."""
+
+    def __init__(self, address: str | None, num_cpus: int):
+        """Connect. num_cpus: of a private cluster, where there is no other."""
+        self._cluster = RayCluster(address, num_cpus)
+        self.size = max(1, int(ray.cluster_resources().get("CPU", 1)))
+        self._task = ray.remote(num_cpus=1, max_retries=3)(_call)
+        self._references: dict[Future[Any], Any] = {}
+
+    def submit(self, call: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        """Begin call(*arguments) on the cluster."""
+        reference = self._task.remote(call, *arguments)
+        future: Future[Any] = reference.future()
+        self._references[future] = reference
+        future.add_done_callback(lambda done: self._references.pop(done, None))
+        return future
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for reference in list(self._references.values()):
+            ray.cancel(reference, force=True)
+        self._cluster.close()
+
+
+def _call(call: Callable[..., Any], *arguments: Any) -> Any:
+    with one_blas_thread():
+        return call(*arguments)

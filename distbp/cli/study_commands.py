@@ -1,0 +1,93 @@
+"""`distbp study batch-size`, `study workers` and `study order`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer import Option
+
+from distbp.cli.options import AsJson, ConfigFile, Debug, Overrides
+from distbp.cli.terminal import Terminal, open_terminal
+
+if TYPE_CHECKING:
+    from distbp.study.lab import Lab
+
+study = typer.Typer(rich_markup_mode="rich")
+
+OUT_HELP = "Folder for report, plots and numbers. A study that was stopped goes on there"
+Minutes = Annotated[float, Option(metavar="M", help="About how long the search may take at most", min=0.05)]
+NumTrials = Annotated[int, Option("--trials", metavar="N", help="Learning rates tried at each batch size", min=1)]
+BatchSizes = Annotated[
+    str | None, Option(metavar="1,8,64", show_default=False, help="Without: powers of two up to all examples")
+]
+Goals = Annotated[
+    str | None,
+    Option(
+        metavar="0.1,0.05", show_default=False, help="Validation errors to reach. Without: derived from a pilot run"
+    ),
+]
+
+
+@study.callback(invoke_without_command=True)
+def _study(context: typer.Context) -> None:
+    """Measure how batch size, workers or the order of the examples change training, and write a report."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@study.command("batch-size")
+def batch_size(
+    context: typer.Context,
+    config_file: ConfigFile = None,
+    overrides: Overrides = None,
+    out: Annotated[str, Option(metavar="DIR", help=OUT_HELP)] = "studies/batch-size",
+    minutes: Minutes = 2,
+    num_trials: NumTrials = 24,
+    batch_sizes: BatchSizes = None,
+    goals: Goals = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Show how mini-batches cut computation time: steps, examples and seconds to a goal for every batch size."""
+    with open_terminal(as_json, debug) as terminal:
+        from distbp.cli.tables import format_pairs
+        from distbp.config import load_config
+        from distbp.study.batch_size import BatchSizeSettings, check_settings, identify, study_batch_size
+        from distbp.study.report.batch_size_report import describe, summarize, write_batch_size_report
+        from distbp.study.settings import parse_numbers, parse_whole_numbers
+
+        config = load_config(config_file, overrides or [])
+        settings = BatchSizeSettings(
+            minutes,
+            num_trials,
+            batch_sizes=None if batch_sizes is None else parse_whole_numbers("--batch-sizes", batch_sizes),
+            goals=None if goals is None else parse_numbers("--goals", goals)[::-1],
+        )
+        check_settings(config.recipe, settings)
+        with _open(context, terminal, out, identify(config.recipe, settings), config.placement) as lab:
+            findings = study_batch_size(config.recipe, settings, lab)
+            page = write_batch_size_report(findings, lab.folder)
+        terminal.show(format_pairs({**describe(findings), "report": str(page)}))
+        terminal.document({**summarize(findings), "out": out, "report": str(page)})
+
+
+@contextmanager
+def _open(
+    context: typer.Context, terminal: Terminal, out: str, identity: dict[str, Any], placement: Any
+) -> Iterator[Lab]:
+    """Yield the lab in the folder `out`; a signal's sentence ends in the command that goes on."""
+    from pathlib import Path
+
+    from distbp.cli.advice import format_resume_command
+    from distbp.cli.study_progress import show_study_progress
+    from distbp.errors import InterruptedRunError
+    from distbp.study.session import open_lab
+
+    try:
+        with show_study_progress(terminal.notes) as observe, open_lab(Path(out), identity, placement, observe) as lab:
+            yield lab
+    except InterruptedRunError as stop:
+        raise type(stop)(f"{stop}: {format_resume_command(context.obj)}") from None

@@ -1,0 +1,40 @@
+"""Numbers as people read them. Pure."""
+
+from __future__ import annotations
+
+import math
+
+
+def number(value: float | None) -> str:
+    """Return 12,345 or 43 for what is 10 or more, and three digits, such as 3.14 or 0.0271, for what is less."""
+    if value is None or not math.isfinite(value):
+        return "-"
+    if isinstance(value, int) or value == 0 or abs(value) >= 9.995:
+        return f"{value:,.0f}"
+    digits = 2 - math.floor(math.log10(abs(value)))
+    return f"{value:.{digits}f}"
+
+
+def duration(seconds: float | None) -> str:
+    """Return 12 µs, 3.4 ms, 1.25 s, 12.1 min or 3.1 h."""
+    if seconds is None or not math.isfinite(seconds):
+        return "-"
+    for size, unit in ((7200, 3600), (120, 60)):
+        if seconds >= size:
+            return f"{seconds / unit:.3g} {'h' if unit == 3600 else 'min'}"
+    for factor, unit_name in ((1, "s"), (1e3, "ms")):
+        if seconds * factor >= 0.9995:
+            return f"{seconds * factor:.3g} {unit_name}"
+    return f"{seconds * 1e6:.3g} µs"
+
+
+def percent(part: float | None) -> str:
+    """Return 3.1 % for 0.031."""
+    return "-" if part is None or not math.isfinite(part) else f"{100 * part:.3g} %"
+
+
+def times(factor: float | None) -> str:
+    """Return 5.7 or 120: two digits are all that a ratio of measured seconds is worth."""
+    if factor is None or not math.isfinite(factor):
+        return "-"
+    return f"{float(f'{factor:.2g}'):,g}"
