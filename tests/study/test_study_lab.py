@@ -1,0 +1,196 @@
+"""Trials are stored at once, never repeated, and leave nothing running, however a study ends."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from distbp.errors import ConfigError, DistbpError, InterruptedRunError, StorageError
+from distbp.run.interrupt import StopRequest
+from distbp.study.lab import Chain, Job, Lab, LabProgress, single
+from distbp.study.pool import ProcessPool
+from distbp.study.store import RESULTS_FILE, Store
+
+DEADLINE_S = 60
+
+
+@dataclass(frozen=True)
+class Doubled:
+    value: int
+    pid: int
+
+
+def double(value: int) -> Doubled:
+    return Doubled(2 * value, os.getpid())
+
+
+def die(_: int) -> Doubled:
+    os._exit(9)
+
+
+def refuse(value: int) -> Doubled:
+    raise ConfigError(f"{value} is refused")
+
+
+def doubling(name: str, value: int, count: int) -> Chain[list[int]]:
+    """A chain in which each job depends on the one before."""
+    found = []
+    for number in range(count):
+        result = yield Job(f"{name}/{number}", double, value, Doubled)
+        value = result.value
+        found.append(value)
+    return found
+
+
+@pytest.fixture(scope="module")
+def pool():
+    with ProcessPool(2) as pool:
+        yield pool
+
+
+@pytest.fixture
+def make_lab(tmp_path, pool):
+    """Opens the lab again and again in the same folder; `seen` collects its progress."""
+    with suppress(FileNotFoundError):
+        (tmp_path / RESULTS_FILE).unlink()
+    stores = []
+
+    def make(stop: StopRequest | None = None, seen: list[LabProgress] | None = None) -> Lab:
+        for store in stores:
+            store.__exit__(None, None, None)
+        stores.append(Store(tmp_path, {"study": "test"}))
+        return Lab(stores[-1], pool, StopRequest() if stop is None else stop, (seen if seen is not None else []).append)
+
+    yield make
+    for store in stores:
+        store.__exit__(None, None, None)
+
+
+def lines(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / RESULTS_FILE).read_text().splitlines()]
+
+
+def test_chains_run_beside_each_other_each_in_order(make_lab, tmp_path):
+    seen: list[LabProgress] = []
+    found = make_lab(seen=seen).run("doubling", [doubling("a", 1, 3), doubling("b", 10, 2)], [3, 2])
+    assert found == [[2, 4, 8], [20, 40]]
+    assert {line["result"]["pid"] for line in lines(tmp_path)}.isdisjoint({os.getpid()})
+    assert (seen[-1].total, seen[0].done) == (5, 0)
+
+
+def test_what_is_stored_is_not_run_again(make_lab, tmp_path):
+    make_lab().run("doubling", [doubling("a", 1, 2)], [2])
+    before = lines(tmp_path)
+    assert make_lab().run("doubling", [doubling("a", 1, 4)], [4]) == [[2, 4, 8, 16]]
+    assert lines(tmp_path)[:2] == before
+    assert [line["key"] for line in lines(tmp_path)] == ["a/0", "a/1", "a/2", "a/3"]
+
+
+def test_measurements_happen_here_and_once(make_lab):
+    job = Job("here", double, 4, Doubled)
+    first = make_lab().measure("measuring", [job])
+    assert first == make_lab().measure("measuring", [job]) == [Doubled(8, os.getpid())]
+
+
+def test_a_torn_line_is_measured_again(make_lab, tmp_path):
+    make_lab().run("doubling", [doubling("a", 1, 2)], [2])
+    whole = (tmp_path / RESULTS_FILE).read_bytes()
+    (tmp_path / RESULTS_FILE).write_bytes(whole[:-7])
+    assert make_lab().run("doubling", [doubling("a", 1, 2)], [2]) == [[2, 4]]
+    assert [line["key"] for line in lines(tmp_path)] == ["a/0", "a/1"]
+
+
+def test_a_damaged_line_is_named(make_lab, tmp_path):
+    make_lab().run("doubling", [doubling("a", 1, 2)], [2])
+    content = (tmp_path / RESULTS_FILE).read_text().splitlines()
+    (tmp_path / RESULTS_FILE).write_text("\n".join(["{broken", *content]) + "\n")
+    with pytest.raises(StorageError, match=r"line 1 of '.*trials.jsonl' is damaged"):
+        make_lab()
+
+
+def test_a_signal_stops_with_what_is_finished_kept(make_lab, tmp_path):
+    stop = StopRequest()
+    lab = make_lab(stop)
+    lab.run("doubling", [doubling("a", 1, 1)], [1])
+    stop.receive(signal.SIGINT, None)
+    with pytest.raises(InterruptedRunError, match="stopped with 1 results kept in"):
+        lab.run("doubling", [doubling("b", 1, 1)], [1])
+    assert [line["key"] for line in lines(tmp_path)] == ["a/0"]
+
+
+def test_another_study_in_the_folder_is_refused(tmp_path):
+    with Store(tmp_path, {"seed": 1}):
+        pass
+    with pytest.raises(ConfigError, match="holds a study with other settings"):
+        Store(tmp_path, {"seed": 2})
+
+
+def test_two_processes_do_not_share_a_folder(tmp_path):
+    with Store(tmp_path, {}), pytest.raises(ConfigError, match="another process is working in"):
+        Store(tmp_path, {})
+
+
+def test_a_users_mistake_in_a_trial_arrives_as_itself(make_lab):
+    with pytest.raises(ConfigError, match="5 is refused"):
+        make_lab().run("refusing", [single(Job("refused", refuse, 5, Doubled))], [1])
+
+
+def test_a_process_that_dies_is_named_by_its_trial(tmp_path):
+    with Store(tmp_path, {}) as store, ProcessPool(1) as pool:
+        lab = Lab(store, pool, StopRequest(), [].append)
+        with pytest.raises(DistbpError, match=r"a process of the study died in 'dies'.*the same command goes on"):
+            lab.run("dying", [single(Job("dies", die, 0, Doubled))], [1])
+
+
+def test_closing_a_pool_ends_its_processes():
+    before = set(multiprocessing.active_children())
+    with ProcessPool(2) as pool:
+        futures = [pool.submit(time.sleep, 1000), pool.submit(time.sleep, 1000)]
+        while not all(future.running() for future in futures):
+            time.sleep(0.01)
+    assert set(multiprocessing.active_children()) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_stopped_study_goes_on_and_leaves_no_process(tmp_path, number):
+    argv = [sys.executable, "-m", "distbp", "study", "batch-size", "--out", "out", "--minutes", "0.05", "--trials", "3"]
+    argv += ["--batch-sizes", "16,256", "--goals", "0.3", "--set", "epochs=1", "--set", "model.hidden=[8]"]
+    process = subprocess.Popen(argv, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    results = tmp_path / "out" / RESULTS_FILE
+    deadline = time.monotonic() + DEADLINE_S
+    while time.monotonic() < deadline and not (results.exists() and "search/" in results.read_text()):
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=DEADLINE_S)
+    kept = results.read_text().splitlines()
+    assert any('"search/' in line for line in kept)
+    if number != signal.SIGKILL:
+        assert process.returncode == 128 + number
+        assert "the same command goes on: distbp study batch-size --out out" in errors
+    while time.monotonic() < deadline and is_group_alive(process.pid):
+        time.sleep(0.02)
+    assert not is_group_alive(process.pid)
+    done = subprocess.run([*argv, "--json"], cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE_S)
+    assert done.returncode == 0, done.stderr
+    assert results.read_text().splitlines()[: len(kept) - 1] == kept[:-1]
+    assert json.loads(done.stdout)["report"] == "out/report.html"
+
+
+def is_group_alive(group: int) -> bool:
+    """Whether any process of the study is left, zombies that nobody has waited for aside."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError, IndexError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            if int(fields[2]) == group and fields[0] != "Z":
+                return True
+    return False
