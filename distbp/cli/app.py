@@ -12,10 +12,12 @@ import typer
 
 from distbp.cli.config_command import config
 from distbp.cli.failures import explain
+from distbp.cli.service_commands import list_jobs, logs, result, status, stop, submit
 from distbp.cli.study_commands import study
 from distbp.cli.terminal import Terminal
 from distbp.cli.train_command import train
 from distbp.cli.use_commands import evaluate, predict, verify
+from distbp.installation import VERSION
 
 BROKEN_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
 
@@ -27,6 +29,9 @@ app = typer.Typer(
 app.add_typer(study, name="study")
 for command in (train, evaluate, predict, verify, config):
     app.command()(command)
+for job_command in (submit, status, logs, stop, result):
+    app.command()(job_command)
+app.command("list")(list_jobs)
 
 
 def run(argv: Sequence[str]) -> int:
@@ -54,9 +59,7 @@ def _main(
 ) -> None:
     """Train neural networks by data-parallel SGD: the same recipe gives the same bytes, wherever it runs."""
     if version:
-        from importlib.metadata import version as installed
-
-        typer.echo(f"distbp {installed('distbp')}")
+        typer.echo(f"distbp {VERSION}")
         raise typer.Exit
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())

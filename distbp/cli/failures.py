@@ -16,6 +16,7 @@ from typing import Any
 from typer import TyperException
 
 from distbp.errors import ConfigError, DistbpError
+from distbp.installation import describe_missing
 
 PACKAGE_DIR = Path(__file__).resolve().parent.parent
 
@@ -55,6 +56,8 @@ def explain(error: BaseException) -> Failure:
 def _explain_unexpected(error: BaseException) -> str:
     what = f"{type(error).__name__}: {_one_line(str(error))}".rstrip(": ")
     place = _find_users_code(error.__traceback__)
+    if isinstance(error, ModuleNotFoundError) and place is None:
+        return describe_missing(error)
     if place is not None:
         return f"{what}, raised in {place}; correct it there, or run again with --debug to see the traceback"
     return f"{what}; this is a defect of distbp, run again with --debug to see where"

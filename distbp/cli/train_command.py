@@ -52,17 +52,21 @@ def train(
         from distbp.cli.tables import format_result
         from distbp.config import load_config
         from distbp.errors import InterruptedRunError
+        from distbp.installation import describe_version
         from distbp.training import train as train_run
 
         placement = {"backend": backend, "workers": workers, "storage": storage}
         config = load_config(config_file, [*(overrides or []), *_override_placement(placement)])
+        if config.placement.backend == "ray":  # on a cluster it need not be the version that is installed there
+            terminal.note(describe_version())
         try:
             with show_progress(terminal.notes) as observe:
                 result = train_run(config.recipe, config.placement, name=name, resume=resume, observe=observe)
         except InterruptedRunError as stop:
             raise type(stop)(f"{stop}: {format_resume_command(context.obj)}") from None
         terminal.show(format_result(result))
-        terminal.show(format_next_steps(result, config.recipe.data.source, context.obj))
+        if not as_json:
+            terminal.show(format_next_steps(result, config.recipe.data.source, context.obj))
         terminal.document(asdict(result))
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import metadata
 from typing import Any
 
 from distbp.errors import CheckpointError
+from distbp.installation import VERSION
 from distbp.run.checkpoint import Checkpoint
 from distbp.run.json_text import decode_object, unwrap_non_finite, wrap_non_finite
 
@@ -59,7 +58,7 @@ def make_manifest(checkpoint: Checkpoint, state: StateFile, best: bool) -> Manif
         best=best,
         state=state,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        distbp_version=_find_version(),
+        distbp_version=VERSION,
     )
 
 
@@ -100,11 +99,3 @@ def decode_manifest(content: bytes) -> Manifest:
 def _seal(values: Mapping[str, Any]) -> str:
     canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-@functools.cache
-def _find_version() -> str:
-    try:
-        return metadata.version("distbp")
-    except metadata.PackageNotFoundError:
-        return "unknown"

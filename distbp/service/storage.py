@@ -1,0 +1,37 @@
+"""What runs a storage holds and how far each is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from distbp.errors import StorageError
+from distbp.run import RunDirectory
+from distbp.run.folder import join_url
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """One run. state: SUCCEEDED with a result, RUNNING while a driver holds its lock, else STOPPED or DAMAGED."""
+
+    run: str
+    state: str
+    steps: int
+    validation_accuracy: float | None
+    digest: str | None
+    note: str | None = None
+
+
+def list_stored_runs(storage: str) -> list[StoredRun]:
+    """Return the runs in a path or URL, by name; a damaged one is listed as that. Raises StorageError."""
+    return [_look_at(join_url(storage, name)) for name in RunDirectory.list_names(storage)]
+
+
+def _look_at(url: str) -> StoredRun:
+    try:
+        run = RunDirectory.open(url)
+        result = run.read_result()
+        if result is not None:
+            return StoredRun(url, "SUCCEEDED", result["steps"], result.get("validation_accuracy"), result["digest"])
+        return StoredRun(url, "RUNNING" if run.is_locked() else "STOPPED", len(run.read_steps()), None, None)
+    except (StorageError, KeyError) as error:
+        return StoredRun(url, "DAMAGED", 0, None, None, note=str(error))
