@@ -45,15 +45,14 @@ class CrossEntropy:
 
     def losses_and_delta(self, z: NDArray, y: NDArray) -> tuple[NDArray, NDArray]:
         """Return the losses and a - onehot(y)."""
-        at_class = _first_indices(z) + y
-        flat = z.reshape(-1)
+        at_class = np.arange(len(z)), y
         z -= np.maximum.reduce(z, axis=1, keepdims=True)
-        wanted = flat[at_class]
+        wanted = z[at_class]
         np.exp(z, out=z)
         total = np.add.reduce(z, axis=1, keepdims=True)
         losses = np.log(total[:, 0]) - wanted
         z /= total
-        flat[at_class] -= 1
+        z[at_class] -= 1
         return losses, z
 
 
@@ -88,14 +87,9 @@ class SquaredError:
         return losses, delta
 
 
-def _first_indices(z: NDArray) -> NDArray[np.int64]:
-    """Return the flat index of each row's first element, (B,)."""
-    return np.arange(0, z.size, z.shape[1])
-
-
 def _subtract_wanted(a: NDArray, y: NDArray) -> NDArray:
     if y.ndim == 1:
-        a.reshape(-1)[_first_indices(a) + y] -= 1
+        a[np.arange(len(a)), y] -= 1
     else:
         a -= y
     return a

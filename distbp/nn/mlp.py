@@ -161,10 +161,10 @@ class _LayerScratch:
 
     def __init__(self, num_examples: int, size: int, dtype: np.dtype, keeps_z: bool, drops: bool):
         shape = (num_examples, size)
-        self.z = np.empty(shape, dtype)
-        self.a = np.empty(shape, dtype) if keeps_z else self.z
-        self.dropped = np.empty(shape, dtype) if drops else self.a
-        self.delta = np.empty(shape, dtype)
+        self.z = np.empty(shape, dtype, order="F")
+        self.a = np.empty(shape, dtype, order="F") if keeps_z else self.z
+        self.dropped = np.empty(shape, dtype, order="F") if drops else self.a
+        self.delta = np.empty(shape, dtype, order="F")
 
 
 def build_mlp(config: ModelConfig, num_inputs: int, num_outputs: int, is_classification: bool, dtype: DTypeLike) -> MLP:
