@@ -236,6 +236,11 @@ class Placement(Settings):
         return self.workers if isinstance(self.workers, int) else self.workers[0]
 
     @property
+    def min_workers_left(self) -> int:
+        """The fewest workers to go on with after a failure: any number, unless a range says otherwise."""
+        return 1 if isinstance(self.workers, int) else self.workers[0]
+
+    @property
     def max_workers(self) -> int:
         """The most workers to use."""
         return self.workers if isinstance(self.workers, int) else self.workers[1]

@@ -1,9 +1,9 @@
 """The one seam between the algorithm and where it runs: `base` says what a backend is, `local` and `ray` are two."""
 
-from distbp.backends.base import Backend
+from distbp.backends.base import Backend, Shortage
 from distbp.config import Placement
 
-__all__ = ["Backend", "make_backend"]
+__all__ = ["Backend", "Shortage", "make_backend"]
 
 
 def make_backend(placement: Placement) -> Backend:

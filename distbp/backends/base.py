@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -13,23 +13,56 @@ from distbp.protocol.messages import Evaluation, ServerTask, Snapshot, StepOrder
 from distbp.protocol.planning import EVALUATION_CHUNK, num_microbatches
 
 
+@dataclass(frozen=True)
+class Note:
+    """Something that happened to a group: `kind` is "joined", "lost", "refused" or "shards", `text` is for people."""
+
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Shortage:
+    """There are `num_workers`, fewer than the `minimum` that was asked for. hint: what may be the reason."""
+
+    num_workers: int
+    minimum: int
+    hint: str
+
+
 class Backend(Protocol):
     """A group of workers and a parameter server.
 
     Every method may raise GroupLostError; after it, only `rescue`, `start` and `close` are allowed.
     """
 
-    num_workers: int
+    @property
+    def num_workers(self) -> int:
+        """How many workers the group has."""
+        ...
 
-    def start(self, worker: WorkerTask, server: ServerTask, state: TrainState) -> None:
-        """Build the group around `state`. Raises ClusterError or NumericsError if that cannot be."""
+    @property
+    def can_grow(self) -> bool:
+        """Whether a new `start` would give a group with more workers."""
+        ...
+
+    def start(self, worker: WorkerTask, server: ServerTask, state: TrainState, minimum: int = 1) -> Shortage | None:
+        """Build a group of all workers there are around `state`; those of the group before stay where they live.
+
+        Returns what is lacking when fewer than `minimum` are there within about a second; then ask again.
+        Raises ClusterError or NumericsError if there can be no group.
+        """
         ...
 
     def run(self, orders: Iterator[StepOrder]) -> Iterator[StepReport]:
         """Carry out consecutive steps and yield their reports in order.
 
-        Orders may be drawn ahead of the reports; every order drawn is reported.
+        Orders may be drawn ahead of the reports; every order drawn is reported. Ends early when it can grow.
         """
+        ...
+
+    def take_notes(self) -> list[Note]:
+        """Return what has happened to the group since the last call."""
         ...
 
     def evaluate(self) -> Evaluation:

@@ -12,15 +12,17 @@ import os
 import pickle
 import socket
 import struct
+import time
 from contextlib import suppress
 from multiprocessing import AuthenticationError
-from multiprocessing.connection import Client, Connection, Listener
+from multiprocessing.connection import answer_challenge, deliver_challenge
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 _LENGTH = struct.Struct("<Q")
+BACKLOG = 128
 
 CAN_SHARE = hasattr(os, "memfd_create") and hasattr(socket, "send_fds")
 """Whether processes of one node can share memory here; elsewhere they send copies."""
@@ -50,13 +52,11 @@ class Link:
     Every call may raise OSError (also TimeoutError) or EOFError when the other end is gone or silent.
     """
 
-    def __init__(self, connection: Connection, timeout_s: float):
-        self._socket = socket.socket(fileno=os.dup(connection.fileno()))
-        connection.close()
-        self._socket.setblocking(True)
+    def __init__(self, connected: socket.socket, timeout_s: float):
+        self._socket = connected
+        self._socket.settimeout(timeout_s)
         if self._socket.family != socket.AF_UNIX:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._socket.settimeout(timeout_s)
 
     def send(self, message: Any) -> None:
         """Send one small object."""
@@ -70,6 +70,21 @@ class Link:
         data = bytearray(_LENGTH.unpack(header)[0])
         self._fill(memoryview(data))
         return pickle.loads(data)
+
+    def send_bytes(self, data: bytes) -> None:
+        """Send a short message as it is; this and `recv_bytes` are what multiprocessing's authentication speaks."""
+        self._socket.sendall(_LENGTH.pack(len(data)) + data)
+
+    def recv_bytes(self, max_length: int) -> bytes:
+        """Wait for what `send_bytes` sent. Raises OSError if it is longer than `max_length`."""
+        header = bytearray(_LENGTH.size)
+        self._fill(memoryview(header))
+        (length,) = _LENGTH.unpack(header)
+        if length > max_length:
+            raise OSError(f"a message of {length} bytes, expected at most {max_length}")
+        data = bytearray(length)
+        self._fill(memoryview(data))
+        return bytes(data)
 
     def send_array(self, array: NDArray) -> None:
         """Send the bytes of a contiguous array; the receiver knows its size."""
@@ -90,10 +105,14 @@ class Link:
             raise EOFError("the other end closed the connection")
         return SharedMemory(_LENGTH.unpack(data)[0], dtype, descriptors[0])
 
-    def close(self) -> None:
-        """Close this end; the other end sees it at once, and so do threads of this one that wait on it."""
+    def cut(self) -> None:
+        """End the connection: the other end and every thread that waits on this one see it at once."""
         with suppress(OSError):  # the other end was faster
             self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """End the connection and give its descriptor back, which no other thread may be using."""
+        self.cut()
         self._socket.close()
 
     def _fill(self, buffer: memoryview) -> None:
@@ -108,19 +127,37 @@ class Switchboard:
     """Where other members call: a Unix socket without a file for those of this node, TCP for all others."""
 
     def __init__(self, ip: str, secret: bytes):
-        self._listeners = {"tcp": Listener((ip, 0), authkey=secret, backlog=128)}
+        self._secret = secret
+        family = socket.AF_INET6 if ":" in ip else socket.AF_INET
+        self._listeners = {"tcp": socket.create_server((ip, 0), family=family, backlog=BACKLOG)}
+        self.addresses: dict[str, Any] = {"tcp": self._listeners["tcp"].getsockname()[:2]}
         if CAN_SHARE:
-            name = f"\0distbp-{os.getpid()}-{os.urandom(8).hex()}"
-            self._listeners["unix"] = Listener(name, "AF_UNIX", authkey=secret, backlog=128)
-        self.addresses = {kind: listener.address for kind, listener in self._listeners.items()}
+            self.addresses["unix"] = f"\0distbp-{os.getpid()}-{os.urandom(8).hex()}"
+            self._listeners["unix"] = socket.socket(socket.AF_UNIX)
+            self._listeners["unix"].bind(self.addresses["unix"])
+            self._listeners["unix"].listen(BACKLOG)
 
     def accept(self, kind: str, timeout_s: float) -> Link:
-        """Wait for a member to call by "unix" or "tcp"; callers without the secret are turned away."""
+        """Wait for a member to call by "unix" or "tcp"; callers without the secret are turned away.
+
+        Raises TimeoutError when nobody calls in time, OSError after `cut`.
+        """
+        deadline = time.monotonic() + timeout_s
         while True:
+            self._listeners[kind].settimeout(max(0.001, deadline - time.monotonic()))
+            link = Link(self._listeners[kind].accept()[0], timeout_s)
             try:
-                return Link(self._listeners[kind].accept(), timeout_s)
-            except (AuthenticationError, EOFError, ConnectionError):
-                continue
+                deliver_challenge(link, self._secret)  # type: ignore[arg-type]  # a Link speaks what it needs
+                answer_challenge(link, self._secret)  # type: ignore[arg-type]
+                return link
+            except (AuthenticationError, AssertionError, EOFError, OSError):
+                link.close()
+
+    def cut(self) -> None:
+        """Let a thread that waits for a call see that none will come."""
+        for listener in self._listeners.values():
+            with suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Take no more calls."""
@@ -129,8 +166,24 @@ class Switchboard:
 
 
 def call(address: Any, secret: bytes, timeout_s: float) -> Link:
-    """Connect to another member's switchboard."""
-    return Link(Client(address, authkey=secret), timeout_s)
+    """Connect to another member's switchboard.
+
+    Raises OSError if nobody answers, AuthenticationError if the secret is not the other's.
+    """
+    if isinstance(address, str):
+        connected = socket.socket(socket.AF_UNIX)
+        connected.settimeout(timeout_s)
+        connected.connect(address)
+    else:
+        connected = socket.create_connection(tuple(address), timeout=timeout_s)
+    link = Link(connected, timeout_s)
+    try:
+        answer_challenge(link, secret)  # type: ignore[arg-type]
+        deliver_challenge(link, secret)  # type: ignore[arg-type]
+    except BaseException:
+        link.close()
+        raise
+    return link
 
 
 def _bytes_of(array: NDArray) -> memoryview:

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from numpy.typing import NDArray
 
-from distbp.backends.base import join_reports, join_snapshots, num_evaluation_chunks, summarize
+from distbp.backends.base import Note, join_reports, join_snapshots, num_evaluation_chunks, summarize
 from distbp.backends.crew import Crew
 from distbp.nn.numerics import one_blas_thread
 from distbp.protocol.messages import (
@@ -41,10 +41,17 @@ class LocalBackend:
     def __init__(self, num_workers: int, num_threads: int | None = None):
         """num_threads: how many the workers share; None chooses one for each worker, or one for all."""
         self.num_workers = num_workers
+        self.can_grow = False
         self._num_threads = num_threads
         self._stack = ExitStack()
 
-    def start(self, worker: WorkerTask, server: ServerTask, state: TrainState) -> None:
+    def start(
+        self,
+        worker: WorkerTask,
+        server: ServerTask,
+        state: TrainState,
+        minimum: int = 1,  # noqa: ARG002 - there are always enough threads
+    ) -> None:
         """Build workers and servers; BLAS stays pinned to one thread until `close`."""
         self._stack.enter_context(one_blas_thread())
         self._task = worker
@@ -87,6 +94,10 @@ class LocalBackend:
         found = join_snapshots([server.snapshot() for server in self._servers])
         assert found is not None  # all slices are committed before the next call
         return found
+
+    def take_notes(self) -> list[Note]:
+        """Return nothing: nothing happens to threads."""
+        return []
 
     def rescue(self) -> Snapshot | None:
         """Return None: threads are not lost without their process."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import AuthenticationError
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,6 +22,7 @@ from distbp.backends.roster import Roster
 from distbp.errors import DistbpError
 from distbp.nn.model import Sums
 from distbp.protocol.messages import (
+    Effort,
     Partial,
     ServerTask,
     Shard,
@@ -33,7 +35,7 @@ from distbp.protocol.messages import (
     slice_result,
     slice_state,
 )
-from distbp.protocol.planning import num_microbatches, shards
+from distbp.protocol.planning import num_microbatches, paced_shards
 from distbp.protocol.server import ParameterServer
 from distbp.protocol.worker import Worker
 
@@ -41,7 +43,11 @@ T = TypeVar("T")
 
 
 class PeerLostError(Exception):
-    """Another member is gone or silent."""
+    """Another member is gone, or this one has been told to leave the group."""
+
+
+class PeerSilentError(PeerLostError):
+    """Another member has not said what was due for longer than the roster's time-out."""
 
 
 class Member:
@@ -57,41 +63,44 @@ class Member:
         self._server_task = server
         self._peers: dict[int, _Peer] = {}
         self._posted: list[Future[None]] = []
+        self._memory: SharedMemory | None = None
+        self._server: ParameterServer | None = None
         self._inboxes = ThreadPoolExecutor(len(roster.members), "distbp-inbox")
         self._lost: PeerLostError | None = None
         self._has_diverged = False
+        self._effort = Effort(0, 0.0)
 
     def connect(self, switchboard: Switchboard, state: TrainState) -> None:
-        """Link up with the other members and share memory with those of this node."""
-        for rank in self._roster.links(self._rank):
-            if rank < self._rank:
-                self._add_peer(rank, self._call(rank))
-        for kind in ("unix", "tcp"):
-            for _ in [
-                rank for rank in self._roster.links(self._rank) if rank > self._rank and self._kind(rank) == kind
-            ]:
-                link = switchboard.accept(kind, self._roster.timeout_s)
-                self._add_peer(link.receive(), link)
-        switchboard.close()
-        self._share_parameters(state)
-        self._share_arenas(state.parameters.dtype)
+        """Link up with the other members and share memory with those of this node.
+
+        Raises PeerLostError naming who did not link up.
+        """
+        try:
+            self._guard(None, lambda: self._link_up(switchboard))
+        finally:
+            switchboard.close()
+        self._guard(None, lambda: self._share(state))
         self._server = self._make_server(state)
 
-    def run(self, orders: list[StepOrder]) -> list[StepReport]:
+    def run(self, orders: list[StepOrder], paces: tuple[float, ...] = ()) -> tuple[list[StepReport], Effort]:
         """Carry out consecutive steps; returns the reports of this member's server, none if it has no server.
 
-        A step that the servers did not commit is the last one, for every member: training has diverged.
+        paces: by which every member plans the shards (see `paced_shards`); none for even ones. Also returns what this
+        worker computed. A step that the servers did not commit is the last one, for every member: training diverged.
 
         Raises PeerLostError as soon as another member is gone, or silent for longer than the roster's time-out.
         """
+        if self._lost is not None:
+            raise self._lost
+        self._effort = Effort(0, 0.0)
         reports = []
         for order in orders:
             if self._has_diverged:  # in this chunk of orders or the one before
                 break
-            report = self._step(order)
+            report = self._step(order, paces or self._roster.even_paces)
             if report is not None:
                 reports.append(report)
-        return reports
+        return reports, self._effort
 
     def evaluate(self, shard: Shard) -> list[Sums]:
         """Return the sums over the evaluation chunks in `shard`."""
@@ -101,15 +110,12 @@ class Member:
         """Return a copy of the server's slice of the state; None without a server."""
         return None if self._server is None else self._server.snapshot()
 
-    def _step(self, order: StepOrder) -> StepReport | None:
+    def _step(self, order: StepOrder, paces: tuple[float, ...]) -> StepReport | None:
         count = num_microbatches(order.stop - order.start, self._task.microbatch_size)
-        work = {
-            rank: shard
-            for rank, shard in enumerate(shards(count, len(self._roster.members)))
-            if shard.stop > shard.start
-        }
+        work = {rank: shard for rank, shard in enumerate(paced_shards(count, paces)) if shard.stop > shard.start}
         own = self._worker.compute(self._parameters, order, work[self._rank]) if self._rank in work else None
         if own is not None:
+            self._note_effort(work[self._rank], own)
             self._hand_in(own)
         report = None
         if self._server is not None:
@@ -122,6 +128,10 @@ class Member:
         self._await_parameters()
         self._finish_posts()
         return report
+
+    def _note_effort(self, shard: Shard, result: ShardResult) -> None:
+        so_far = self._effort
+        self._effort = Effort(so_far.num_microbatches + shard.stop - shard.start, so_far.compute_s + result.compute_s)
 
     # Workers to servers
 
@@ -193,6 +203,23 @@ class Member:
 
     # Setting up
 
+    def _link_up(self, switchboard: Switchboard) -> None:
+        """Call the members of lower rank, then be called by those of higher rank."""
+        for rank in self._roster.links(self._rank):
+            if rank < self._rank:
+                self._add_peer(rank, self._call(rank))
+        for kind in ("unix", "tcp"):
+            for _ in [rank for rank in self._roster.links(self._rank) if self._is_called_by(rank, kind)]:
+                link = switchboard.accept(kind, self._roster.timeout_s)
+                self._add_peer(link.receive(), link)
+
+    def _is_called_by(self, rank: int, kind: str) -> bool:
+        return rank > self._rank and self._kind(rank) == kind
+
+    def _share(self, state: TrainState) -> None:
+        self._share_parameters(state)
+        self._share_arenas(state.parameters.dtype)
+
     def _kind(self, rank: int) -> str:
         return "unix" if self._is_near(rank) else "tcp"
 
@@ -216,13 +243,13 @@ class Member:
         """Make this node's parameters if this is its leader, else map the leader's."""
         leader = self._roster.leader(self._rank)
         if leader != self._rank:
-            self._memory = self._peers[leader].link.receive_memory(state.parameters.dtype)
+            memory = self._peers[leader].link.receive_memory(state.parameters.dtype)
         else:
-            self._memory = SharedMemory(len(state.parameters), state.parameters.dtype)
-            self._memory.array[...] = state.parameters
+            memory = SharedMemory(len(state.parameters), state.parameters.dtype)
+            memory.array[...] = state.parameters
             for rank in self._roster.near(self._rank):
-                self._peers[rank].link.send_memory(self._memory)
-        self._parameters = self._memory.array
+                self._peers[rank].link.send_memory(memory)
+        self._memory, self._parameters = memory, memory.array
 
     def _share_arenas(self, dtype: np.dtype) -> None:
         """Let the servers of this node read this worker's gradients where they lie."""
@@ -277,22 +304,37 @@ class Member:
         """
         try:
             return action()
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, AuthenticationError) as error:
             self._lost = self._lost or self._explain(rank, error)
-            self.close()
+            self.cut()
             raise self._lost from None
 
     def _explain(self, rank: int | None, error: Exception) -> PeerLostError:
-        who = "a member" if rank is None else self._roster.name(rank)
+        who = self._name_missing() if rank is None else self._roster.name(rank)
         if isinstance(error, TimeoutError):
-            return PeerLostError(f"{who} was silent for {self._roster.timeout_s:g} s")
+            return PeerSilentError(f"{who} was silent for {self._roster.timeout_s:g} s")
         return PeerLostError(f"{who} is gone: {error}")
 
+    def _name_missing(self) -> str:
+        """Return who has not linked up yet, of those that this member talks to."""
+        missing = [rank for rank in self._roster.links(self._rank) if rank not in self._peers]
+        return " and ".join(self._roster.name(rank) for rank in missing) or "a member"
+
+    def cut(self) -> None:
+        """Leave the group: every line ends, what waits on one raises PeerLostError. Any thread may call this."""
+        self._lost = self._lost or PeerLostError("this member has left its group")
+        for peer in list(self._peers.values()):
+            peer.link.cut()
+
     def close(self) -> None:
-        """Cut every line."""
+        """Leave the group and give back lines, threads and shared memory. The server still has its state."""
+        self.cut()
         for peer in self._peers.values():
             peer.close()
         self._inboxes.shutdown(wait=False)
+        self._arena.memory.close()
+        if self._memory is not None:
+            self._memory.close()
 
 
 class _Arena:
@@ -359,8 +401,10 @@ class _Peer:
         return self._scratch[:count]
 
     def close(self) -> None:
-        """Cut the line."""
+        """Give back the line and what belongs to it."""
         self.link.close()
+        if self.arena is not None:
+            self.arena.memory.close()
         if self.outbox is not None:
             self.outbox.shutdown(wait=False)
 

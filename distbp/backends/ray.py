@@ -10,7 +10,7 @@ import os
 import re
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Literal
@@ -18,46 +18,46 @@ from typing import Any, Literal
 import numpy as np
 import ray
 from numpy.typing import NDArray
-from ray.exceptions import (
-    GetTimeoutError,
-    NodeDiedError,
-    ObjectLostError,
-    RayActorError,
-    RaySystemError,
-    RayTaskError,
-    WorkerCrashedError,
-)
+from ray.exceptions import GetTimeoutError, RayTaskError
 
-from distbp.backends.base import join_reports, join_snapshots, num_evaluation_chunks, summarize
+from distbp.backends.base import Note, Shortage, join_reports, join_snapshots, num_evaluation_chunks, summarize
 from distbp.backends.member import PeerLostError
-from distbp.backends.ray_actors import MappedFile, MemberActor
+from distbp.backends.ray_actors import CONTROL, MappedFile, MemberActor
 from distbp.backends.ray_cluster import RayCluster
 from distbp.backends.ray_placement import POLL_S, Room
-from distbp.backends.roster import Membership, Roster, spread
-from distbp.errors import ClusterError, DistbpError, NumericsError
-from distbp.nn.numerics import probe
+from distbp.backends.ray_pool import GONE, Joined, Pool, first_line
+from distbp.backends.roster import Roster, spread
+from distbp.errors import DistbpError
 from distbp.protocol.examples import Examples
-from distbp.protocol.messages import Evaluation, ServerTask, Snapshot, StepOrder, StepReport, TrainState, WorkerTask
-from distbp.protocol.planning import choose_slices, shards
+from distbp.protocol.messages import (
+    Effort,
+    Evaluation,
+    ServerTask,
+    Snapshot,
+    StepOrder,
+    StepReport,
+    TrainState,
+    WorkerTask,
+)
+from distbp.protocol.pacing import Pacing
+from distbp.protocol.planning import choose_slices, num_microbatches, paced_shards
 from distbp.protocol.recovery import GroupLostError
 
 START_TIMEOUT_S = 120.0
 RESCUE_TIMEOUT_S = 30.0
+PATIENCE_S = 5.0
+"""Seconds of waiting after which every member is asked whether it still lives."""
 CHUNK_S = 0.2
 """Seconds of steps that one order to the actors covers: a call costs a millisecond, a signal should not wait long."""
 MAX_CHUNK = 256
 
-_LOST = (RayActorError, WorkerCrashedError, NodeDiedError, ObjectLostError, RaySystemError)
-
-Actor = Any  # ray's own types do not follow classes that are wrapped late
-
 
 @dataclass(frozen=True)
 class _Flight:
-    """Steps under way: one reference for each actor, to the reports of its server."""
+    """Steps under way: one reference for each member, to its reports and its effort."""
 
     orders: list[StepOrder]
-    reports: list[Any]
+    results: list[Any]
 
 
 class RayBackend:
@@ -71,167 +71,242 @@ class RayBackend:
         address: str | None,
         step_timeout_s: float,
     ):
-        self.num_workers = num_workers
+        """num_workers: the most that a group may have."""
+        self._max_workers = num_workers
+        self._num_threads = num_threads
         self._num_servers = num_servers
         self._step_timeout_s = step_timeout_s
         self._cluster = RayCluster(address, num_cpus=num_workers * num_threads)
         self._room = Room(num_threads)
-        self._actors: list[Actor] = []
+        self._pool: Pool | None = None
+        self._group: list[Joined] = []
         self._roster: Roster | None = None
-        self._arrays: list[Any] | None = None
+        self._pacing = Pacing.of_equals(0)
         self._chunk_size = 1
 
-    def start(self, worker: WorkerTask, server: ServerTask, state: TrainState) -> None:
-        """Build the group of actors around `state`."""
-        self._end_group()
-        self._task = worker
+    @property
+    def num_workers(self) -> int:
+        """How many workers the group has."""
+        return len(self._group)
+
+    @property
+    def can_grow(self) -> bool:
+        """Whether workers have started that are not in the group."""
+        return self._pool is not None and len(self._pool.joined) > len(self._group)
+
+    def take_notes(self) -> list[Note]:
+        """Return what has happened to the group since the last call."""
+        return [] if self._pool is None else self._pool.take_notes()
+
+    def start(self, worker: WorkerTask, server: ServerTask, state: TrainState, minimum: int = 1) -> Shortage | None:
+        """Build a group of all actors there are, old and new, around `state`."""
+        if self._pool is None:
+            self._task = worker
+            self._pool = Pool(_maker(worker, self._room), self._max_workers)
+        self._group, self._roster = [], None
+        self._make_room(minimum)
+        if not self._pool.gather(minimum, POLL_S):
+            return Shortage(len(self._pool.joined), minimum, self._describe_cluster())
+        self._form(server, state)
+        return None
+
+    def _make_room(self, minimum: int) -> None:
+        """Hold room for as many actors as the run cannot do without; further ones come and go as there is place.
+
+        While enough of them live, room that lost a node is kept: Ray makes it whole again when it can.
+        """
+        assert self._pool is not None
+        if self._pool.has_enough(minimum) or self._room.is_whole:
+            return
+        self._pool.close()
+        self._room.hold(minimum)
+
+    def _form(self, server: ServerTask, state: TrainState) -> None:
+        """Link up all actors that have joined, spread over the nodes."""
+        assert self._pool is not None
+        order = spread([member.who.node for member in self._pool.joined])
+        self._group = [self._pool.joined[index] for index in order]
+        self._pacing = Pacing.of_equals(len(self._group))
         self._chunk_size = 1
-        if self._arrays is None:
-            self._arrays = _share(worker.train) + (_share(worker.validation) if worker.validation else [])
-        self._room.hold(self.num_workers)
-        make = ray.remote(max_restarts=0)(MemberActor)
-        bare = _without_arrays(worker)
-        places = [self._room.options(index) for index in range(self.num_workers)]
-        self._actors = [make.options(**place).remote(bare, *self._arrays) for place in places]
         secret = os.urandom(32)
-        members = self._join(secret)
-        order = spread([member.node for member in members])
-        self._actors = [self._actors[index] for index in order]
-        slices = choose_slices(self._num_servers, len(state.parameters), self.num_workers)
-        self._roster = Roster(tuple(members[index] for index in order), slices, secret, self._step_timeout_s)
+        timeout_s = min(self._step_timeout_s, START_TIMEOUT_S)
+        listening = self._ask(self._group, [m.actor.listen.remote(secret) for m in self._group], timeout_s)
+        members = [replace(m.who, addresses=found) for m, found in zip(self._group, listening, strict=True)]
+        slices = choose_slices(self._num_servers, len(state.parameters), len(self._group))
+        self._roster = Roster(tuple(members), slices, secret, self._step_timeout_s)
         shared = ray.put(state)
-        connecting = [a.connect.remote(rank, self._roster, server, shared) for rank, a in enumerate(self._actors)]
-        self._get(connecting, START_TIMEOUT_S)
+        calls = [m.actor.connect.remote(rank, self._roster, server, shared) for rank, m in enumerate(self._group)]
+        self._ask(self._group, calls, START_TIMEOUT_S, is_busy=True)  # while `state` travels they answer nothing
 
-    def _join(self, secret: bytes) -> list[Membership]:
-        """Wait for every actor and refuse those whose arithmetic differs from this process's."""
-        joining = [actor.join.remote(secret) for actor in self._actors]
-        self._await_start(joining)
-        members: list[Membership] = self._get(joining, START_TIMEOUT_S)
-        for member in members:
-            if member.probe != probe():
-                raise NumericsError(
-                    f"node '{member.host}' computes other floating-point results (probe {member.probe[:12]}) than "
-                    f"this one (probe {probe()[:12]}); set the same OPENBLAS_CORETYPE, for example Haswell, and "
-                    f"the same NumPy on every node"
-                )
-        return members
-
-    def _await_start(self, joining: list[Any]) -> None:
-        """Wait for every actor; GroupLostError if a node is lost meanwhile, for then they would wait for a place."""
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while late := ray.wait(joining, num_returns=len(joining), timeout=POLL_S)[1]:
-            if not self._room.is_whole:
-                raise GroupLostError("lost a node while the actors were starting")
-            if time.monotonic() > deadline:
-                raise ClusterError(
-                    f"only {len(joining) - len(late)} of {len(joining)} actors started within {START_TIMEOUT_S:.0f} s; "
-                    "look into Ray's logs on the nodes (/tmp/ray/session_latest/logs) for why"
-                )
+    def _describe_cluster(self) -> str:
+        """Return what the cluster has to offer."""
+        there, free = (found.get("CPU", 0) for found in (ray.cluster_resources(), ray.available_resources()))
+        each = f"{self._num_threads} CPU{'s' if self._num_threads > 1 else ''}"
+        return f"each takes {each}, and {free:g} of the cluster's {there:g} are free"
 
     def run(self, orders: Iterator[StepOrder]) -> Iterator[StepReport]:
         """Carry out the steps; two chunks of them are under way at a time, so that no actor waits for the driver."""
         flights: deque[_Flight] = deque()
         while True:
-            chunk = list(islice(orders, self._chunk_size))
+            chunk = [] if self._has_newcomers() else list(islice(orders, self._chunk_size))
             if chunk:
-                flights.append(_Flight(chunk, [actor.run.remote(chunk) for actor in self._actors]))
+                paces = self._pacing.planned
+                flights.append(_Flight(chunk, [member.actor.run.remote(chunk, paces) for member in self._group]))
             if not flights:
                 return
             if not chunk or len(flights) == 2:
                 yield from self._land(flights.popleft())
 
+    def _has_newcomers(self) -> bool:
+        assert self._pool is not None  # the group has been started
+        self._pool.admit()
+        return self.can_grow
+
     def _land(self, flight: _Flight) -> list[StepReport]:
         """Wait for a chunk; while the servers' slices are one step apart in time, their reports become one."""
         began = time.perf_counter()
-        by_member = self._get(flight.reports, 2 * self._step_timeout_s + CHUNK_S)  # peers notice silence after one
+        timeout_s = 2 * self._step_timeout_s + CHUNK_S  # the members themselves notice silence after one
+        found = self._ask(self._group, flight.results, timeout_s)
         self._adapt(len(flight.orders), time.perf_counter() - began)
-        return [join_reports(reports) for reports in zip(*(found for found in by_member if found), strict=True)]
+        self._pace(flight.orders, [effort for _, effort in found])
+        by_server = [reports for reports, _ in found if reports]
+        return [join_reports(reports) for reports in zip(*by_server, strict=True)]
 
     def _adapt(self, num_steps: int, seconds: float) -> None:
         """Choose the next chunk's length from how long this one was waited for."""
         wanted = int(num_steps * CHUNK_S / max(seconds, 1e-4))
         self._chunk_size = max(1, min(wanted, 2 * self._chunk_size, MAX_CHUNK))
 
+    def _pace(self, orders: list[StepOrder], efforts: list[Effort]) -> None:
+        """Give slow workers less to do; what nobody has tried yet is tried on one step first."""
+        before = self._pacing
+        count = max(num_microbatches(order.stop - order.start, self._task.microbatch_size) for order in orders)
+        self._pacing = before.after(efforts).replanned(count)
+        if self._pacing.planned == before.planned or self._roster is None or self._pool is None:
+            return
+        self._chunk_size = 1
+        sizes = [shard.stop - shard.start for shard in paced_shards(count, self._pacing.planned)]
+        slowest = max(range(len(sizes)), key=self._pacing.planned.__getitem__)
+        ratio = self._pacing.planned[slowest] / min(self._pacing.planned)
+        self._pool.note(
+            "shards",
+            f"{self._roster.name(slowest)} takes {ratio:.1f} times as long as the fastest; "
+            f"microbatches of workers 0 to {len(sizes) - 1} are now {', '.join(map(str, sizes))}",
+        )
+
     def evaluate(self) -> Evaluation:
         """Evaluate on the workers, each on its run of chunks."""
-        parts = shards(num_evaluation_chunks(self._task), self.num_workers)
-        work = [(actor, shard) for actor, shard in zip(self._actors, parts, strict=True) if shard.stop > shard.start]
-        found = self._get([actor.evaluate.remote(shard) for actor, shard in work], self._step_timeout_s)
+        parts = paced_shards(num_evaluation_chunks(self._task), self._pacing.planned)
+        work = [(member, shard) for member, shard in zip(self._group, parts, strict=True) if shard.stop > shard.start]
+        calls = [member.actor.evaluate.remote(shard) for member, shard in work]
+        found = self._ask([member for member, _ in work], calls, self._step_timeout_s)
         return summarize([sums for part in found for sums in part], self._task.model.is_classification)
 
     def snapshot(self) -> Snapshot:
         """Return a copy of the servers' state."""
-        found = join_snapshots(self._get(self._ask_servers(), self._step_timeout_s))
+        found = join_snapshots(self._ask(self._servers(), self._ask_servers(), self._step_timeout_s))
         if found is None:
             raise GroupLostError("the servers stand at different steps")
         return found
 
     def rescue(self) -> Snapshot | None:
         """Return the servers' state if all of them still answer and stand at the same step."""
-        if self._roster is None:
+        if self._roster is None or self._pool is None:
+            return None
+        if any(member not in self._pool.joined for member in self._servers()):
             return None
         try:
-            return join_snapshots(ray.get(self._ask_servers(), timeout=RESCUE_TIMEOUT_S))
-        except (*_LOST, RayTaskError, GetTimeoutError):
+            found = ray.get(self._ask_servers(), timeout=RESCUE_TIMEOUT_S)
+        except (*GONE, RayTaskError, GetTimeoutError):
             return None
+        return join_snapshots(found) if all(found) else None
+
+    def _servers(self) -> list[Joined]:
+        assert self._roster is not None  # the group has been started
+        return self._group[: self._roster.num_servers]
 
     def _ask_servers(self) -> list[Any]:
-        assert self._roster is not None  # the group has been started
-        return [actor.snapshot.remote() for actor in self._actors[: self._roster.num_servers]]
+        return [member.actor.snapshot.remote() for member in self._servers()]
 
     def close(self) -> None:
         """End the actors, and the cluster if it is private."""
-        if ray.is_initialized():
-            self._end_group()
+        if self._pool is not None and ray.is_initialized():
+            self._pool.close()
             self._room.release()
-        self._arrays = None
+        self._pool = None
         self._cluster.close()
 
-    def _end_group(self) -> None:
-        for actor in self._actors:
-            ray.kill(actor)
-        self._actors, self._roster = [], None
+    def _ask(self, members: Sequence[Joined], references: list[Any], timeout_s: float, is_busy: bool = False) -> Any:
+        """Return what `references`, a call to each of `members`, stand for. is_busy: they cannot answer meanwhile.
 
-    def _get(self, references: list[Any], timeout_s: float) -> Any:
-        """Return what `references` stand for; Ray's exceptions become ours here and nowhere else."""
-        try:
-            return ray.get(references, timeout=timeout_s)
-        except GetTimeoutError:
-            _, late = ray.wait(references, num_returns=len(references), timeout=0)
-            names = [self._name(rank) for rank, reference in enumerate(references) if reference in late]
-            raise GroupLostError(f"no answer within {timeout_s:g} s from {' and '.join(names)}") from None
-        except _LOST as error:
-            raise GroupLostError(self._name_lost(error)) from error
-        except RayTaskError as error:
-            raise self._translate(error) from error
+        Ray's exceptions become ours here and nowhere else. After a while of waiting the members are asked whether
+        they live: one that hangs is found long before a step may be called late.
+        """
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                return ray.get(references, timeout=min(PATIENCE_S, max(0.0, deadline - time.monotonic())))
+            except GetTimeoutError:
+                if not is_busy:
+                    self._find_silent()
+                if time.monotonic() >= deadline:
+                    raise self._name_late(members, references, timeout_s) from None
+            except GONE as error:
+                raise self._dissolve(error) from error
+            except RayTaskError as error:
+                raise self._translate(error) from error
+
+    def _find_silent(self) -> None:
+        """Raise GroupLostError if a member does not answer."""
+        assert self._pool is not None
+        silent = self._pool.call_roll("ping", self._group, self._name)
+        if silent:
+            raise self._dissolve(TimeoutError(" and ".join(silent)))
+
+    def _name_late(self, members: Sequence[Joined], references: list[Any], timeout_s: float) -> GroupLostError:
+        """Drop the members that have taken too long."""
+        assert self._pool is not None
+        ready, _ = ray.wait(references, num_returns=len(references), timeout=0)
+        late = [member for member, reference in zip(members, references, strict=True) if reference not in ready]
+        for member in late:
+            self._pool.dismiss(member)
+        return self._dissolve(
+            TimeoutError(f"no answer within {timeout_s:g} s from {' and '.join(map(self._name, late))}")
+        )
 
     def _translate(self, error: RayTaskError) -> Exception:
         cause = error.cause
-        if isinstance(cause, (PeerLostError, *_LOST)):
-            return GroupLostError(self._name_lost(cause))
+        if isinstance(cause, (PeerLostError, *GONE)):
+            return self._dissolve(cause)
         if isinstance(cause, DistbpError):
             return cause
         return DistbpError(f"an actor failed{_place(error)}: {type(cause).__name__}: {cause}")
 
-    def _name_lost(self, error: Exception) -> str:
-        """Return who died: every actor that no longer answers, by role and place."""
-        time.sleep(0.05)  # two that were killed together are both reported
-        pings = [actor.__ray_ready__.remote() for actor in self._actors]
-        answered, _ = ray.wait(pings, num_returns=len(pings), timeout=1.0)  # the others are busy or hung, not dead
-        lost = [self._name(rank) for rank, ping in enumerate(pings) if ping in answered and _has_failed(ping)]
-        return f"lost {' and '.join(lost)}" if lost else _first_line(error)
+    def _dissolve(self, error: Exception) -> GroupLostError:
+        """Let the members leave the group, drop those that are dead or hang, and return who they are.
 
-    def _name(self, rank: int) -> str:
-        return self._roster.name(rank) if self._roster is not None else f"worker {rank}"
+        Where nobody is, the error itself says what it was: a line that broke, a member that came too late.
+        """
+        assert self._pool is not None
+        there = [member for member in self._group if member in self._pool.joined]
+        lost = self._pool.call_roll("cut", there, self._name)
+        if isinstance(error, TimeoutError):
+            lost = [str(error), *lost]
+        return GroupLostError(" and ".join(lost) or first_line(error), len(self._pool.joined))
+
+    def _name(self, member: Joined) -> str:
+        rank = self._group.index(member)
+        if self._roster is not None:
+            return self._roster.name(rank)
+        return f"worker {rank} (node {member.who.host}, pid {member.who.pid})"
 
 
-def _has_failed(answered: Any) -> bool:
-    try:
-        ray.get(answered)
-    except Exception:
-        return True
-    return False
+def _maker(task: WorkerTask, room: Room) -> Callable[[int], Any]:
+    """Return what makes the actor for a slot; the task's arrays are put into the object store once."""
+    arrays = _share(task.train) + (_share(task.validation) if task.validation else [])
+    bare = _without_arrays(task)
+    wrapped = ray.remote(max_restarts=0, concurrency_groups={CONTROL: 1})(MemberActor)
+    return lambda slot: wrapped.options(**room.options(slot)).remote(bare, *arrays)
 
 
 def _share(examples: Examples) -> list[Any]:
@@ -251,10 +326,6 @@ def _without_arrays(task: WorkerTask) -> WorkerTask:
     train = replace(task.train, x=empty, y=empty, rows=empty)
     validation = None if task.validation is None else replace(task.validation, x=empty, y=empty, rows=empty)
     return replace(task, train=train, validation=validation)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _place(error: RayTaskError) -> str:

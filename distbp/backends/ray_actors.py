@@ -12,11 +12,15 @@ from numpy.typing import NDArray
 
 from distbp.backends.links import CAN_SHARE, Switchboard
 from distbp.backends.member import Member
+from distbp.backends.processes import read_start_time
 from distbp.backends.roster import Membership, Roster
 from distbp.nn.model import Sums
 from distbp.nn.numerics import pin_blas, probe
 from distbp.protocol.examples import Examples
-from distbp.protocol.messages import ServerTask, Shard, Snapshot, StepOrder, StepReport, TrainState, WorkerTask
+from distbp.protocol.messages import Effort, ServerTask, Shard, Snapshot, StepOrder, StepReport, TrainState, WorkerTask
+
+CONTROL = "control"
+"""The concurrency group of `ping` and `cut`: a thread of its own."""
 
 
 @dataclass(frozen=True)
@@ -39,37 +43,59 @@ class MemberActor:
         self._task = replace(task, train=_attach(task.train, arrays[:3]))
         if task.validation is not None:
             self._task = replace(self._task, validation=_attach(task.validation, arrays[3:]))
+        self._switchboard: Switchboard | None = None
+        self._member: Member | None = None
 
-    def join(self, secret: bytes) -> Membership:
-        """Say who this is and listen for the other members, on the address that Ray uses."""
+    def introduce(self) -> Membership:
+        """Say who this is."""
         pin_blas()
-        context = ray.get_runtime_context()
-        self._switchboard = Switchboard(ray.util.get_node_ip_address(), secret)
-        node = context.get_node_id()
+        node = ray.get_runtime_context().get_node_id()
+        pid = os.getpid()
         return Membership(
-            node=node if CAN_SHARE else f"{node}/{os.getpid()}",
+            node=node if CAN_SHARE else f"{node}/{pid}",
             host=os.uname().nodename,
-            pid=os.getpid(),
+            pid=pid,
             probe=probe(),
-            addresses=self._switchboard.addresses,
+            started=read_start_time(pid),
         )
+
+    def listen(self, secret: bytes) -> dict[str, Any]:
+        """Leave the group of before and listen for the members of a new one, on the address that Ray uses."""
+        if self._member is not None:
+            self._member.close()
+        self._member = None
+        self._switchboard = Switchboard(ray.util.get_node_ip_address(), secret)
+        return self._switchboard.addresses
 
     def connect(self, rank: int, roster: Roster, server: ServerTask, state: TrainState) -> None:
         """Build the roles and link up with the other members; errors in the user's model are raised here."""
+        assert self._switchboard is not None  # `listen` comes first
         self._member = Member(rank, roster, self._task, server, state)
         self._member.connect(self._switchboard, state)
 
-    def run(self, orders: list[StepOrder]) -> list[StepReport]:
+    def ping(self) -> None:
+        """Do nothing, which a process that hangs cannot do. Called beside whatever else runs."""
+
+    def cut(self) -> None:
+        """Leave the group, so that what waits for other members ends. Called beside whatever else runs."""
+        if self._switchboard is not None:
+            self._switchboard.cut()
+        if self._member is not None:
+            self._member.cut()
+
+    def run(self, orders: list[StepOrder], paces: tuple[float, ...]) -> tuple[list[StepReport], Effort]:
         """Carry out consecutive steps."""
-        return self._member.run(orders)
+        assert self._member is not None  # `connect` comes first
+        return self._member.run(orders, paces)
 
     def evaluate(self, shard: Shard) -> list[Sums]:
         """Return the sums over the evaluation chunks in `shard`."""
+        assert self._member is not None
         return self._member.evaluate(shard)
 
     def snapshot(self) -> Snapshot | None:
-        """Return a copy of this server's slice of the state."""
-        return self._member.snapshot()
+        """Return a copy of this server's slice of the state; None when it is in no group."""
+        return None if self._member is None else self._member.snapshot()
 
 
 def _attach(examples: Examples, arrays: tuple[Any, ...]) -> Examples:

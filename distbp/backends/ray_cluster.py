@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import socket
 import subprocess
 import tempfile
+from collections.abc import Mapping
 
 import ray
 from ray._private import ray_constants
+from ray._private.ray_logging import stdout_deduplicator
 
 from distbp.errors import ClusterError
 
@@ -20,6 +23,7 @@ _PRIVATE_ENVIRONMENT = {
     "RAY_worker_niceness": "0",  # Ray's default of 15 yields to every other process
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # silences a warning about accelerators
 }
+_QUIET_ENVIRONMENT = {"RAY_IGNORE_UNHANDLED_ERRORS": "1"}  # of a lost group nobody wants more than the first error
 MAX_TEMP_LENGTH = 24
 """Unix sockets' paths have at most 107 bytes, and Ray adds up to 64 below a folder whose own name has 19."""
 
@@ -39,6 +43,8 @@ class RayCluster:
         self._enabled_before = ray_constants.ENABLE_RAY_CLUSTER
         if not self._is_ours:
             return
+        self._set_variables(_QUIET_ENVIRONMENT)
+        stdout_deduplicator.skip_re = re.compile("")  # Ray writes of dead workers to stdout, which is the command's
         address = address or os.environ.get("RAY_ADDRESS")
         if address is None or address == "local":
             self._start_private(num_cpus)
@@ -49,6 +55,7 @@ class RayCluster:
         """Disconnect if this object connected, and end a private cluster with all its files."""
         if self._is_ours:
             ray.shutdown()
+            stdout_deduplicator.skip_re = None
             self._is_ours = False
         ray_constants.ENABLE_RAY_CLUSTER = self._enabled_before
         for key in self._set:
@@ -60,9 +67,14 @@ class RayCluster:
             self._reaper.wait()
             self._reaper = None
 
+    def _set_variables(self, variables: Mapping[str, str]) -> None:
+        """Set environment variables that are not set, until `close`."""
+        added = {key: value for key, value in variables.items() if key not in os.environ}
+        os.environ.update(added)
+        self._set |= added
+
     def _start_private(self, num_cpus: int) -> None:
-        self._set = {key: value for key, value in _PRIVATE_ENVIRONMENT.items() if key not in os.environ}
-        os.environ.update(self._set)
+        self._set_variables(_PRIVATE_ENVIRONMENT)
         # Ray binds to loopback alone only where it supports no clusters; it reads the variable above while it
         # is imported, which has happened by now.
         ray_constants.ENABLE_RAY_CLUSTER = False

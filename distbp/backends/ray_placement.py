@@ -55,7 +55,9 @@ class Room:
         self._wait_in_line(self._group)
 
     def options(self, index: int) -> dict[str, Any]:
-        """Return what places actor number `index` in this room."""
+        """Return what places actor number `index` in this room, or where there is a place if the room ends before."""
+        if index >= self._num_actors:
+            return {"num_cpus": self._cpus}
         strategy = PlacementGroupSchedulingStrategy(self._group, placement_group_bundle_index=index)
         return {"num_cpus": self._cpus, "scheduling_strategy": strategy}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any
 
@@ -12,15 +12,16 @@ from typing import Any
 class Membership:
     """Who joined: where it runs, what its arithmetic's probe gives, and where other members reach it.
 
-    node: members of the same node share memory. host: what people call the machine.
-    addresses: by kind, "tcp" and where possible "unix".
+    node: members of the same node share memory. host: what people call the machine. started: the kernel's start
+    time of the process. addresses: by kind, "tcp" and where possible "unix"; other ones for each group.
     """
 
     node: str
     host: str
     pid: int
     probe: str
-    addresses: dict[str, Any]
+    started: int | None = None
+    addresses: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,11 @@ class Roster:
     def num_servers(self) -> int:
         """How many members have the server's role as well."""
         return len(self.slices)
+
+    @property
+    def even_paces(self) -> tuple[float, ...]:
+        """Paces of members of which none is faster than another."""
+        return (1.0,) * len(self.members)
 
     def name(self, rank: int) -> str:
         """Return what to call a member in a message."""

@@ -18,16 +18,15 @@ def format_result(result: Result) -> Text:
     """Return what a run ended with."""
     early = ", stopped early" if result.stopped_early else ""
     kept = f", kept those of step {result.final_step:,}" if result.final_step != result.steps else ""
-    recoveries = {"recovered": f"{result.recoveries} times"} if result.recoveries else {}
     return format_pairs(
         {
             "accuracy": _format_accuracy(result.validation_accuracy, "validation"),
             "loss": _format_losses(result.train_loss, result.validation_loss),
             "steps": f"{result.steps:,} in {_count(result.epochs, 'epoch')}{early}{kept}",
-            "seconds": f"{result.seconds:.2f}",
+            "seconds": _format_seconds(result),
             "examples/s": f"{result.examples_per_second:,.0f}",
             "parameters": f"{result.num_parameters:,}",
-            **recoveries,
+            "recovered": _format_recoveries(result),
             "digest": result.digest,
             "run": result.run,
         }
@@ -85,6 +84,22 @@ def format_pairs(pairs: Mapping[str, str | None]) -> Text:
     width = max(map(len, shown)) + 2
     lines = [Text.assemble((name.ljust(width), "bold"), value) for name, value in shown.items()]
     return Text("\n").join(lines)
+
+
+def _format_seconds(result: Result) -> str:
+    parts = {
+        "work": result.work_s,
+        "waiting": result.waiting_s,
+        "recomputing": result.recomputing_s,
+        "checkpoints": result.checkpointing_s,
+    }
+    return f"{result.seconds:.2f} ({', '.join(f'{name} {s:.2f}' for name, s in parts.items() if s >= 0.005)})"
+
+
+def _format_recoveries(result: Result) -> str | None:
+    if not result.recoveries:
+        return None
+    return f"{_count(result.recoveries, 'time')} (longest {result.longest_recovery_s:.2f} s)"
 
 
 def _format_accuracy(accuracy: float | None, part: str | None) -> str | None:

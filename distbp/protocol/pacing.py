@@ -13,6 +13,8 @@ FRESHNESS = 0.3
 """Weight of the newest measurement. One that is 10 times slower shows at once, one of 20 % has to last."""
 FORGIVENESS = 0.9
 """Factor on the pace of a worker that computes nothing, so that it gets another chance."""
+SHORTEST_S = 0.01
+"""Seconds of computing below which a measurement says more about the operating system than about the worker."""
 GAIN = 0.85
 """New shards are worth it when they shorten a step's computing below this share of what it is."""
 
@@ -47,7 +49,9 @@ class Pacing:
 def _update(seen: float | None, effort: Effort) -> float | None:
     if effort.num_microbatches == 0:
         return None if seen is None else seen * FORGIVENESS
-    newest = max(effort.compute_s / effort.num_microbatches, 1e-9)
+    if effort.compute_s < SHORTEST_S:
+        return seen
+    newest = effort.compute_s / effort.num_microbatches
     return newest if seen is None else (1 - FRESHNESS) * seen + FRESHNESS * newest
 
 

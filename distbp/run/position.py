@@ -17,7 +17,9 @@ class Position:
     """The driver's bookkeeping after `step` steps.
 
     epoch_loss, epoch_examples: sums over the steps of the epoch under way. train_loss: mean over the last whole
-    epoch. best_*: of the epoch with the lowest validation loss. seconds, examples: over all sessions of the run.
+    epoch. best_*: of the epoch with the lowest validation loss. Over all sessions of the run: examples, recoveries,
+    and seconds spent on steps, on waiting for workers (starts and recoveries), on steps that a lost state made
+    necessary again, and on checkpoints while training waited for them.
     """
 
     step: int = 0
@@ -31,9 +33,13 @@ class Position:
     best_loss: float | None = None
     best_accuracy: float | None = None
     epochs_since_best: int = 0
-    seconds: float = 0.0
     examples: int = 0
     recoveries: int = 0
+    longest_recovery_s: float = 0.0
+    work_s: float = 0.0
+    waiting_s: float = 0.0
+    recomputing_s: float = 0.0
+    checkpointing_s: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
@@ -49,15 +55,24 @@ class Position:
             raise CheckpointError("the checkpoint's position is not one that this version of distbp wrote")
         return cls(**values)
 
-    def after_step(self, report: StepReport, seconds: float = 0.0) -> Self:
-        """Return the position one step on, `seconds` after the run began."""
+    @property
+    def seconds(self) -> float:
+        """Seconds that the run has taken."""
+        return self.work_s + self.waiting_s + self.recomputing_s + self.checkpointing_s
+
+    @property
+    def goodput(self) -> float:
+        """Share of the time that went into steps which count."""
+        return self.work_s / self.seconds if self.seconds > 0 else 1.0
+
+    def after_step(self, report: StepReport) -> Self:
+        """Return the position one step on."""
         return replace(
             self,
             step=report.step,
             epoch_loss=self.epoch_loss + report.loss * report.num_examples,
             epoch_examples=self.epoch_examples + report.num_examples,
             examples=self.examples + report.num_examples,
-            seconds=seconds,
         )
 
     def after_epoch(self, evaluation: Evaluation | None, min_delta: float) -> Self:

@@ -11,16 +11,18 @@ import numpy as np
 
 from distbp.backends import Backend
 from distbp.config import Placement
-from distbp.errors import DivergedError, StorageError, WorkersLostError
+from distbp.errors import ClusterError, DivergedError, InterruptedRunError, StorageError, WorkersLostError
 from distbp.protocol.messages import Snapshot, StepOrder, StepReport, TrainState
 from distbp.protocol.planning import step_order
-from distbp.protocol.recovery import GroupLostError, decide
+from distbp.protocol.recovery import Failure, GroupLostError, History, Limits, decide
 from distbp.run import CheckpointStore, CheckpointWriter, EventLog, StepLog, StepRecord
 from distbp.run.interrupt import StopRequest
 from distbp.run.position import Position
+from distbp.training.ledger import Ledger
 from distbp.training.packing import make_checkpoint, newest_saved, unpack
 from distbp.training.plan import Plan
 from distbp.training.rhythm import Rhythm
+from distbp.training.vigil import Vigil
 
 logger = logging.getLogger("distbp")
 
@@ -68,35 +70,57 @@ class Session:
         self._observe = observe
         self._saved_step = -1
         self._rhythm = Rhythm(placement.checkpoint_every_steps, journal.writer, journal.store.run.folder.prompt_s)
+        self._lost_at: float | None = None
+        self._last_step_at = time.perf_counter()
+        self._num_failures = 0
+        self._num_without_step = 0
 
     def run(self, state: TrainState, position: Position) -> Position:
         """Train from `state` to the end and return the final position; every state worth keeping is checkpointed.
 
-        Raises InterruptedRunError after a signal, DivergedError, WorkersLostError, StorageError.
+        Raises InterruptedRunError after a signal, DivergedError, WorkersLostError, StorageError, ClusterError.
         """
         self._saved_step = state.step if state.step > 0 else -1
-        self._began = time.perf_counter()
-        self._seconds_before = position.seconds
         self._position = position
-        failed_at = -1
-        pending: TrainState | None = state
+        self._ledger = Ledger(position)
+        self._furthest = state.step
+        self._pending: TrainState | None = state
         while True:
             try:
-                if pending is not None:
-                    with self._stop.at_once(self._interruption("before its workers were ready")):
-                        self._backend.start(self._plan.worker, self._plan.server, pending)
-                    pending = None
+                if self._pending is not None:
+                    self._start(self._pending)
                 self._train()
-                return self._position
+                return self._ledger.stamp(self._position)
             except GroupLostError as lost:
-                self._note_loss(lost, failed_at)
-                if pending is None:  # else the group was lost while starting from it
-                    pending = self._newest_state(self._backend.rescue())
-                failed_at = pending.step
-                self._journal.events.append("recovering", step=failed_at)
+                self._ledger.charge("waiting_s")
+                self._note_loss(lost)
+                if self._pending is None:  # else the group was lost while starting from it
+                    self._pending = self._newest_state(self._backend.rescue())
+
+    def _start(self, state: TrainState) -> None:
+        """Have a group built around `state`, waiting until there are enough workers."""
+        self._pending = state
+        try:
+            with self._stop.at_once(self._interruption("before its workers were ready")):
+                self._await_group(state)
+        except InterruptedRunError:
+            self._save(state)
+            raise
+        self._take_notes()
+        self._journal.events.append("formed", step=state.step, workers=self._backend.num_workers)
+        self._ledger.charge("waiting_s")
+        self._pending = None
+
+    def _await_group(self, state: TrainState) -> None:
+        has_failed = self._num_failures > 0
+        minimum = self._placement.min_workers_left if has_failed else self._placement.min_workers
+        vigil = Vigil(WorkersLostError if has_failed else ClusterError)
+        while (shortage := self._backend.start(self._plan.worker, self._plan.server, state, minimum)) is not None:
+            self._take_notes()
+            vigil.keep(shortage)
 
     def _train(self) -> None:
-        """Go from boundary to boundary: epoch ends, checkpoints, the end."""
+        """Go from boundary to boundary: epoch ends, checkpoints, new workers, the end."""
         while True:
             if self._position.step >= (self._position.epochs_evaluated + 1) * self._plan.steps_per_epoch:
                 self._close_epoch()
@@ -107,8 +131,11 @@ class Session:
                 return
             if self._stop:
                 raise self._stop.error(self._interruption("checkpointed"))
+            if self._backend.can_grow:
+                self._start(self._backend.snapshot().state)
             for report in self._backend.run(self._orders(self._next_boundary())):
                 self._advance(report)
+            self._take_notes()
 
     def _orders(self, boundary: int) -> Iterator[StepOrder]:
         for step in range(self._position.step, boundary):
@@ -127,10 +154,18 @@ class Session:
         )
 
     def _advance(self, report: StepReport) -> None:
+        """Take the report of a step that the group has just done."""
+        self._ledger.charge("recomputing_s" if report.step <= self._furthest else "work_s")
+        self._record(report)
+        self._note_recovery()
+        if self._observe is not None:
+            self._observe(Progress(self._position, report, self._plan.num_steps, self._plan.recipe.epochs))
+
+    def _record(self, report: StepReport) -> None:
         if not report.committed:
             raise DivergedError(self._divergence(f"the loss of step {report.step} is {report.loss}"))
-        seconds = self._seconds_before + time.perf_counter() - self._began
-        self._position = self._position.after_step(report, seconds)
+        self._position = self._position.after_step(report)
+        self._furthest = max(self._furthest, report.step)
         self._journal.steps.append(
             StepRecord(
                 step=report.step,
@@ -143,12 +178,12 @@ class Session:
                 checksum=report.checksum,
             )
         )
-        if self._observe is not None:
-            self._observe(Progress(self._position, report, self._plan.num_steps, self._plan.recipe.epochs))
 
     def _close_epoch(self) -> None:
         evaluation = self._backend.evaluate() if self._plan.worker.validation is not None else None
         self._position = self._position.after_epoch(evaluation, self._plan.recipe.early_stopping.min_delta)
+        self._ledger.charge("work_s")
+        self._note_recovery()
 
     def _checkpoint_is_due(self) -> bool:
         return self._rhythm.is_due(self._position.step) or self._position.is_best
@@ -157,37 +192,75 @@ class Session:
         """Hand a copy of the state to the writer, unless this step is saved already."""
         if self._saved_step == self._position.step:
             return
-        state = self._backend.snapshot().state
+        self._save(self._backend.snapshot().state)
+        self._ledger.charge("checkpointing_s")
+        self._note_recovery()
+
+    def _save(self, state: TrainState) -> None:
+        if state.step in (0, self._saved_step):
+            return
         if not np.isfinite(state.parameters).all():
             raise DivergedError(self._divergence(f"parameters are not finite after step {state.step}"))
-        checkpoint = make_checkpoint(self._plan, state, self._position)
+        checkpoint = make_checkpoint(self._plan, state, self._ledger.stamp(self._position))
         self._journal.writer.submit(checkpoint, best=self._position.is_best)
         self._saved_step = state.step
 
-    def _note_loss(self, lost: GroupLostError, failed_at: int) -> None:
+    def _note_loss(self, lost: GroupLostError) -> None:
         """Count the failure and wait as long as `decide` says; raises WorkersLostError where it gives up."""
+        self._take_notes()
+        step = self._position.step
+        if self._lost_at is None:
+            self._lost_at = self._last_step_at
+        self._num_failures += 1
+        self._num_without_step += 1
         self._position = replace(self._position, recoveries=self._position.recoveries + 1)
-        decision = decide(self._position.recoveries, self._position.step - failed_at, self._placement.max_failures)
-        self._journal.events.append("lost", step=self._position.step, reason=lost.reason, action=decision.action)
+        limit = self._placement.max_failures
+        decision = decide(
+            Failure(lost.num_left),
+            History(self._num_failures, self._num_without_step),
+            Limits(None if limit == -1 else limit, self._placement.min_workers_left),
+        )
+        self._journal.events.append("lost", step=step, reason=lost.reason, left=lost.num_left, action=decision.action)
         if decision.action == "give_up":
-            raise WorkersLostError(
-                f"{lost.reason}; that is more than max_failures={self._placement.max_failures}; "
-                f"the same command resumes the run"
-            )
-        logger.warning("%s; recovering at step %d", lost.reason, self._position.step)
+            raise WorkersLostError(f"{lost.reason}; {decision.why}; the same command resumes the run")
+        workers = f"{lost.num_left} worker{'' if lost.num_left == 1 else 's'}"
+        how = f"going on with {workers}" if decision.action == "shrink" else "waiting for new workers"
+        logger.warning("%s; %s at step %d", lost.reason, how, step)
         time.sleep(decision.backoff_s)
+
+    def _note_recovery(self) -> None:
+        """The group works: if it was lost, say since when."""
+        self._last_step_at = self._ledger.last_charge
+        if self._lost_at is None:
+            return
+        seconds, self._lost_at, self._num_without_step = self._last_step_at - self._lost_at, None, 0
+        longest = max(seconds, self._position.longest_recovery_s)
+        self._position = replace(self._position, longest_recovery_s=longest)
+        step, workers = self._position.step, self._backend.num_workers
+        self._journal.events.append("recovered", step=step, seconds=round(seconds, 3), workers=workers)
+        logger.info("recovered in %.2f s at step %d with %d worker%s", seconds, step, workers, "s" * (workers > 1))
+
+    def _take_notes(self) -> None:
+        for note in self._backend.take_notes():
+            self._journal.events.append(note.kind, step=self._position.step, text=note.text)
+            if note.kind != "joined":
+                logger.warning("%s", note.text)
 
     def _newest_state(self, rescued: Snapshot | None) -> TrainState:
         """Return the state to go on from, and move the position there."""
         if rescued is not None:
             for report in rescued.reports:
                 if report.step > self._position.step:
-                    self._advance(report)
+                    self._record(report)
+            self._journal.events.append("recovering", step=rescued.state.step, state="server", redone=0)
             return rescued.state
-        recoveries, seconds = self._position.recoveries, self._position.seconds
         state, position = self._newest_checkpoint()
+        self._journal.events.append(
+            "recovering", step=state.step, state="checkpoint", redone=self._furthest - state.step
+        )
         self._saved_step = state.step if state.step > 0 else -1
-        self._position = replace(position, recoveries=recoveries, seconds=seconds)
+        now = self._position
+        self._position = replace(position, recoveries=now.recoveries, longest_recovery_s=now.longest_recovery_s)
         return state
 
     def _newest_checkpoint(self) -> tuple[TrainState, Position]:

@@ -33,7 +33,8 @@ class Result:
     """What a run ended with; `result.json` and `train --json` carry exactly these fields.
 
     digest: SHA-256 of the final parameters, those after `final_step` steps; with early stopping the best ones,
-    otherwise the last. seconds, examples_per_second: over all sessions of the run.
+    otherwise the last. Over all sessions of the run: seconds and what they went to (steps that count, waiting for
+    workers, steps done again, checkpoints), goodput = work_s / seconds, and failures recovered from.
     """
 
     run: str
@@ -51,6 +52,12 @@ class Result:
     seconds: float
     examples_per_second: float
     recoveries: int
+    longest_recovery_s: float
+    work_s: float
+    waiting_s: float
+    recomputing_s: float
+    checkpointing_s: float
+    goodput: float
 
 
 def train(
@@ -259,4 +266,10 @@ def _conclude(run: RunDirectory, config: Config, plan: Plan, position: Position)
         seconds=round(position.seconds, 3),
         examples_per_second=round(position.examples / max(position.seconds, 1e-9), 1),
         recoveries=position.recoveries,
+        longest_recovery_s=round(position.longest_recovery_s, 3),
+        work_s=round(position.work_s, 3),
+        waiting_s=round(position.waiting_s, 3),
+        recomputing_s=round(position.recomputing_s, 3),
+        checkpointing_s=round(position.checkpointing_s, 3),
+        goodput=round(position.goodput, 4),
     )

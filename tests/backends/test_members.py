@@ -55,7 +55,7 @@ def make_roster(nodes, num_servers, num_parameters, timeout_s=20.0):
     secret = b"only for this test"
     boards = [Switchboard("127.0.0.1", secret) for _ in nodes]
     members = [
-        Membership(node, node, i, "", board.addresses)
+        Membership(node, node, i, "", addresses=board.addresses)
         for i, (node, board) in enumerate(zip(nodes, boards, strict=True))
     ]
     return Roster(tuple(members), server_slices(num_parameters, num_servers), secret, timeout_s), boards
@@ -98,7 +98,7 @@ def expected(problem):
 def test_result_does_not_depend_on_nodes_and_servers(problem, expected, nodes, num_servers):
     with ThreadPoolExecutor(len(nodes)) as pool:
         members = start(pool, problem, nodes, num_servers)
-        reports = list(pool.map(lambda member: member.run(problem[3]), members))
+        reports = [found for found, _ in pool.map(lambda member: member.run(problem[3]), members)]
         snapshots = [member.snapshot() for member in members[:num_servers]]
         for member in members:
             member.close()
@@ -115,8 +115,8 @@ def test_divergence_in_the_middle_of_a_chunk_is_reported_and_ends_every_member(p
     orders = [orders[0], replace(orders[1], learning_rate=1e30), *orders[2:]]
     with ThreadPoolExecutor(len(nodes)) as pool:
         members = start(pool, (worker, server, state, orders), nodes, num_servers)
-        first = list(pool.map(lambda member: member.run(orders), members))
-        second = list(pool.map(lambda member: member.run(orders), members))
+        first = [found for found, _ in pool.map(lambda member: member.run(orders), members)]
+        second = [found for found, _ in pool.map(lambda member: member.run(orders), members)]
         for member in members:
             member.close()
     assert [[report.committed for report in reports] for reports in first[:num_servers]] == [

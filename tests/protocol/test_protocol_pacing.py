@@ -76,5 +76,10 @@ def test_a_worker_of_which_nothing_is_known_counts_as_the_slowest():
     assert pacing.planned == (1.0, 3.0, 3.0)
 
 
+def test_a_moment_of_computing_says_nothing():
+    pacing = Pacing.of_equals(2)
+    assert pacing.after([Effort(1, 1e-4), Effort(1, 1e-3)]) == pacing
+
+
 def test_nothing_known_changes_nothing():
     assert Pacing.of_equals(3).replanned(8) == Pacing.of_equals(3)

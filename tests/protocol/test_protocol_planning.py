@@ -1,4 +1,4 @@
-"""Which examples a step takes, which microbatches each worker takes, and what follows a failure."""
+"""Which examples a step takes, and which microbatches each worker takes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from distbp.config import Recipe
 from distbp.nn.digests import BLOCK
 from distbp.protocol.messages import Shard
 from distbp.protocol.planning import num_microbatches, server_slices, shards, split, step_order, steps_per_epoch
-from distbp.protocol.recovery import decide
 
 
 @settings(deadline=None, max_examples=50)
@@ -55,26 +54,3 @@ def test_server_slices_are_whole_blocks_and_together_the_vector(num_parameters, 
 @pytest.mark.parametrize(("size", "count"), [(1, 100), (7, 15), (50, 2), (99, 2), (100, 1)])
 def test_a_batch_of_100_in_microbatches(size, count):
     assert num_microbatches(100, size) == count
-
-
-def test_failures_within_the_limit_are_recovered():
-    assert [decide(n, 5, max_failures=2).action for n in (1, 2, 3)] == ["rebuild", "rebuild", "give_up"]
-
-
-def test_without_a_limit_no_failure_is_too_many():
-    assert decide(10**6, 1, max_failures=-1).action == "rebuild"
-
-
-def test_with_a_limit_of_zero_the_first_failure_ends_the_run():
-    assert decide(1, 5, max_failures=0).action == "give_up"
-
-
-def test_a_group_that_made_a_step_is_rebuilt_at_once():
-    assert decide(7, 1, 100).backoff_s == 0
-
-
-def test_failures_without_a_step_between_them_wait_longer_but_not_forever():
-    waits = [decide(n, 0, -1).backoff_s for n in (1, 2, 3, 1000)]
-    assert waits == sorted(waits)
-    assert waits[0] > 0
-    assert waits[-1] == 30

@@ -44,9 +44,9 @@ def pids(monkeypatch) -> Callable[[], list[int]]:
     backends: list[RayBackend] = []
     start = RayBackend.start
 
-    def watch(backend: RayBackend, *group) -> None:
+    def watch(backend: RayBackend, *group) -> object:
         backends.append(backend)
-        start(backend, *group)
+        return start(backend, *group)
 
     monkeypatch.setattr(RayBackend, "start", watch)
     return lambda: [member.pid for member in backends[-1]._roster.members]

@@ -1,0 +1,40 @@
+"""Where a run's time goes: every moment of a session is charged to exactly one account."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Literal
+
+from distbp.run.position import Position
+
+Account = Literal["work_s", "waiting_s", "recomputing_s", "checkpointing_s"]
+
+
+class Ledger:
+    """Charges the seconds since the last charge; begins with what the sessions before have spent."""
+
+    def __init__(self, before: Position):
+        self._spent: dict[Account, float] = {
+            "work_s": before.work_s,
+            "waiting_s": before.waiting_s,
+            "recomputing_s": before.recomputing_s,
+            "checkpointing_s": before.checkpointing_s,
+        }
+        self.last_charge = time.perf_counter()
+
+    def charge(self, account: Account) -> None:
+        """Charge what has passed since the last charge."""
+        now = time.perf_counter()
+        self._spent[account] += now - self.last_charge
+        self.last_charge = now
+
+    def stamp(self, position: Position) -> Position:
+        """Return the position with the accounts as they stand."""
+        return replace(
+            position,
+            work_s=self._spent["work_s"],
+            waiting_s=self._spent["waiting_s"],
+            recomputing_s=self._spent["recomputing_s"],
+            checkpointing_s=self._spent["checkpointing_s"],
+        )
