@@ -198,7 +198,7 @@ class Placement(Settings):
     )
     storage: str = Field("runs", min_length=1, description="where runs are kept: a path or any fsspec URL")
     checkpoint_every_steps: PositiveInt = Field(
-        100, description="steps done again after a crash, at most; a checkpoint is begun every half of them"
+        100, description="steps done again after a crash, at most; checkpoints begin after 3/4 of them"
     )
     keep_checkpoints: PositiveInt = Field(3, description="newest checkpoints to keep, besides the best")
     max_failures: Annotated[int, Field(ge=-1)] = Field(100, description="recoveries before giving up; -1: no limit")

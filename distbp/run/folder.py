@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import fsspec.core
 from fsspec.implementations.local import LocalFileSystem
@@ -17,6 +18,11 @@ from fsspec.implementations.local import LocalFileSystem
 from distbp.run.storage_errors import translate_storage_errors
 
 TEMPORARY_PREFIX = ".tmp-"
+
+_OPTIONS: dict[str, dict[str, Any]] = {
+    # s3fs tries again itself; with botocore's own attempts inside each of its, a refused connection takes 40 s
+    "s3": {"config_kwargs": {"retries": {"max_attempts": 1}}},
+}
 
 
 class Folder(ABC):
@@ -105,7 +111,7 @@ def open_folder(url: str) -> Folder:
     from distbp.run.remote_folder import RemoteFolder
 
     with translate_storage_errors("open", url):
-        filesystem, path = fsspec.core.url_to_fs(url)
+        filesystem, path = fsspec.core.url_to_fs(url, **_OPTIONS.get(url.partition("://")[0], {}))
     if isinstance(filesystem, LocalFileSystem):
         return LocalFolder(Path(path), url)
     return RemoteFolder(filesystem, path, url)

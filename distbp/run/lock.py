@@ -82,19 +82,21 @@ class RunLock:
         """Take the lock and return None, or return its silent owner; `tolerated`: a silent one to take it from."""
         with self._folder.exclusively():
             self._owner = self._owner.refresh()
-            silent = self._find_silent_owner()
+            content = self._folder.read(LOCK_FILE)
+            silent = self._find_silent_owner(content)
             if silent is not None and silent != tolerated:
                 return silent
             self._start_heartbeat()
             try:
-                self._write_lock()
+                self._write_lock(replaces=content is not None)
             except BaseException:
                 self._end_heartbeat()
                 raise
             return None
 
-    def _write_lock(self) -> None:
-        self._folder.remove(LOCK_FILE)
+    def _write_lock(self, replaces: bool) -> None:
+        if replaces:  # else another driver's may have appeared meanwhile, where folders have no locks
+            self._folder.remove(LOCK_FILE)
         self._folder.write_new(LOCK_FILE, self._owner.encode())
         if not self._is_ours():
             raise self._make_error(LockOwner.decode(self._folder.read(LOCK_FILE)))
@@ -114,9 +116,9 @@ class RunLock:
             self._thread.join()
             self._thread = None
 
-    def _find_silent_owner(self) -> LockOwner | None:
+    def _find_silent_owner(self, content: bytes | None) -> LockOwner | None:
         """Return the owner if it is silent, None if it is dead or there is none; raises CheckpointError if it lives."""
-        owner = LockOwner.decode(self._folder.read(LOCK_FILE))
+        owner = LockOwner.decode(content)
         sign = Sign.DEAD if owner is None else owner.examine(observer=self._owner)
         if sign is Sign.ALIVE:
             raise self._make_error(owner)

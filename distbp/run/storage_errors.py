@@ -48,11 +48,11 @@ def translate_storage_errors(action: str, url: str) -> Iterator[None]:
     except DistbpError:
         raise
     except Exception as error:
-        reason, advice = _explain(error, url)
+        reason, advice = _explain(error, action, url)
         raise StorageError(f"cannot {action} '{url}': {reason}; {advice}") from error
 
 
-def _explain(error: Exception, url: str) -> tuple[str, str]:
+def _explain(error: Exception, action: str, url: str) -> tuple[str, str]:
     """Return why it failed and what to do about it."""
     protocol = url.partition("://")[0]
     if isinstance(error, ImportError):
@@ -61,7 +61,10 @@ def _explain(error: Exception, url: str) -> tuple[str, str]:
         return f"{protocol}:// is no known kind of storage", "use a path, or a URL such as s3://bucket/folder"
     if "credential" in type(error).__name__.lower() or "credential" in str(error).lower():
         return f"{protocol}:// found no valid credentials", "set them up as its own tools expect them"
-    known = _KNOWN.get(_find_errno(error))
+    number = _find_errno(error)
+    if number == errno.ENOENT and action == "write" and protocol != url:
+        return "what it goes into does not exist", "create the bucket, or check the path"
+    known = _KNOWN.get(number)
     if known is not None:
         return known
     return _describe(error), "check the storage and the connection to it"

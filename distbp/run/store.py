@@ -123,7 +123,8 @@ class CheckpointStore:
     def _glance_at_all(self) -> list[tuple[int, Manifest]]:
         glances = ((step, self._glance(step)) for step in self._list_folders())
         found = [(step, manifest) for step, manifest in glances if manifest is not None]
-        self._manifests = {content: m for content, m in self._manifests.items() if any(m is kept for _, kept in found)}
+        present = {id(manifest) for _, manifest in found}
+        self._manifests = {content: m for content, m in self._manifests.items() if id(m) in present}
         return found
 
     def _glance(self, step: int) -> Manifest | None:

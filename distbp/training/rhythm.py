@@ -12,15 +12,15 @@ logger = logging.getLogger("distbp")
 class Rhythm:
     """Keeps the promise of `checkpoint_every_steps`: after a crash at most so many steps are done again.
 
-    Checkpoints are written beside the training. So one is begun every half of that number, and training only
-    stops for one that is still under way when the other half is done too. Where storage refuses or is slow the
-    promise cannot be kept; then training goes on, with a warning.
+    Checkpoints are written beside the training. So one is begun already after three quarters of that number, and
+    training only waits for one that is still under way when the last quarter is done too. Where storage refuses or
+    is slow the promise cannot be kept; then training goes on, with a warning.
     """
 
     def __init__(self, checkpoint_every_steps: int, writer: CheckpointWriter, prompt_s: float):
         """prompt_s: how long to wait for a checkpoint before storage counts as slow."""
         self._every = checkpoint_every_steps
-        self._interval = (checkpoint_every_steps + 1) // 2
+        self._interval = max(1, checkpoint_every_steps - max(1, checkpoint_every_steps // 4))
         self._writer = writer
         self._prompt_s = prompt_s
         self._is_slow = False

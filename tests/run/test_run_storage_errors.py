@@ -48,7 +48,7 @@ def test_unknown_protocol_is_told():
 
 
 def test_missing_package_is_told_with_the_extra_to_install(monkeypatch):
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise ImportError("Install s3fs to access S3")
 
     monkeypatch.setattr("fsspec.core.url_to_fs", fail)
