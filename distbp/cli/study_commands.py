@@ -74,6 +74,43 @@ def batch_size(
         terminal.document({**summarize(findings), "out": out, "report": str(page)})
 
 
+@study.command("workers")
+def workers(
+    context: typer.Context,
+    config_file: ConfigFile = None,
+    overrides: Overrides = None,
+    out: Annotated[str, Option(metavar="DIR", help=OUT_HELP)] = "studies/workers",
+    counts: Annotated[str, Option("--workers", metavar="1,2,4", help="Numbers of workers to measure")] = "1,2,3,4",
+    batch_size_study: Annotated[
+        str | None,
+        Option(
+            metavar="DIR", show_default=False, help="Folder of a batch-size study to build on. Without: a short search"
+        ),
+    ] = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Show what more workers bring: step times in parts, a cost model checked where it was not fitted, predictions."""
+    with open_terminal(as_json, debug) as terminal:
+        from pathlib import Path
+
+        from distbp.cli.tables import format_pairs
+        from distbp.config import load_config
+        from distbp.study.report.workers_report import describe, summarize, write_workers_report
+        from distbp.study.settings import parse_whole_numbers
+        from distbp.study.workers import WorkersSettings, check_settings, identify, study_workers
+
+        config = load_config(config_file, overrides or [])
+        origin = None if batch_size_study is None else Path(batch_size_study)
+        settings = WorkersSettings(parse_whole_numbers("--workers", counts), origin)
+        check_settings(config.recipe, settings)
+        with _open(context, terminal, out, identify(config.recipe, settings), config.placement) as lab:
+            findings = study_workers(config.recipe, config.placement, settings, lab)
+            page = write_workers_report(findings, lab.folder)
+        terminal.show(format_pairs({**describe(findings), "report": str(page)}))
+        terminal.document({**summarize(findings), "out": out, "report": str(page)})
+
+
 @contextmanager
 def _open(
     context: typer.Context, terminal: Terminal, out: str, identity: dict[str, Any], placement: Any

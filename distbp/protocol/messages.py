@@ -92,7 +92,8 @@ class StepReport:
 
     loss: mean over the batch, before the update. checksum: of the parameters after it, 16 hex digits.
     committed: False when the loss was not finite, and the parameters stayed as they were.
-    Seconds: compute_s of the slowest worker; commit_s of the server; wait_s the rest since the last commit.
+    Seconds: compute_s of the slowest worker; commit_s of the server; wait_s the rest since the last commit;
+    mean_compute_s: compute_s as a mean over the workers that took part.
     """
 
     step: int
@@ -104,6 +105,7 @@ class StepReport:
     compute_s: float
     wait_s: float
     commit_s: float
+    mean_compute_s: float = 0.0
 
 
 @dataclass(frozen=True)

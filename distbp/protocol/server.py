@@ -69,7 +69,7 @@ class ParameterServer:
             squares = exchange(squares)
         committed = math.isfinite(sums.loss)
         checksum = self._apply(sums, squares, order.learning_rate) if committed else 0
-        return self._close_step(order, sums, committed, checksum, max(r.compute_s for r in results), began)
+        return self._close_step(order, sums, committed, checksum, [r.compute_s for r in results], began)
 
     def snapshot(self) -> Snapshot:
         """Return a copy of the state and the newest reports."""
@@ -113,9 +113,10 @@ class ParameterServer:
         return gradient
 
     def _close_step(
-        self, order: StepOrder, sums: _Sums, committed: bool, checksum: int, compute_s: float, began: float
+        self, order: StepOrder, sums: _Sums, committed: bool, checksum: int, computed_s: Sequence[float], began: float
     ) -> StepReport:
         now = time.perf_counter()
+        compute_s = max(computed_s)
         report = StepReport(
             step=order.step + 1,
             epoch=order.epoch,
@@ -126,6 +127,7 @@ class ParameterServer:
             compute_s=compute_s,
             wait_s=max(0.0, began - self._last_commit - compute_s),
             commit_s=now - began,
+            mean_compute_s=sum(computed_s) / len(computed_s),
         )
         self._last_commit = now
         if committed:

@@ -74,7 +74,7 @@ def study_batch_size(recipe: Recipe, settings: BatchSizeSettings, lab: Lab) -> B
         walk_batch_size=_walk_size(found[-1], searches),
         rules=tuple(study_scaling_rules(recipe, lab)),
         cores=os.cpu_count() or 1,
-        processor=_describe_arithmetic(),
+        processor=describe_arithmetic(),
     )
 
 
@@ -104,6 +104,19 @@ def identify(recipe: Recipe, settings: BatchSizeSettings) -> dict[str, Any]:
         "batch_sizes": settings.batch_sizes,
         "goals": settings.goals,
     }
+
+
+def search_sizes(recipe: Recipe, batch_sizes: Sequence[int], num_trials: int, minutes: float, lab: Lab) -> GoalFinding:
+    """Return what a short search says about one goal, the middle one of those that are derived."""
+    num_examples = len(plan_for(recipe).worker.train)
+    sizes = [size for size in batch_sizes if size <= num_examples]
+    goals = _derive_goals(recipe, lab)
+    goal = goals[len(goals) // 2]
+    settings = BatchSizeSettings(minutes, num_trials)
+    times = lab.measure("timing steps", [_time_job(with_batch(recipe, size, 1e-3, 0.9)) for size in sizes])
+    cap_s = _cap_s(settings, lab, len(sizes))
+    chains = [_search(recipe, time, (goal,), settings, cap_s) for time in times]
+    return find_for_goal(goal, lab.run("searching learning rates", chains, [num_trials] * len(sizes)))
 
 
 def _derive_goals(recipe: Recipe, lab: Lab) -> tuple[float, ...]:
@@ -179,7 +192,8 @@ def _walk_size(goal: GoalFinding, searches: Sequence[Search]) -> int:
     return goal.best.batch_size if goal.best else searches[len(searches) // 2].batch_size
 
 
-def _describe_arithmetic() -> str:
+def describe_arithmetic() -> str:
+    """Return which NumPy and BLAS compute here."""
     values = fingerprint()
     kernels = ", ".join(f"{blas['internal_api']} {blas['architecture']}" for blas in values["blas"])
     return f"NumPy {values['numpy']} with {kernels or 'an unknown BLAS'}"

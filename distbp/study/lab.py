@@ -77,6 +77,10 @@ class Lab:
         """How many jobs run at a time."""
         return self._pool.size
 
+    def knows(self, job: Job[Any]) -> bool:
+        """Return whether the job's result is stored already."""
+        return job.key in self._store
+
     def measure(self, stage: str, jobs: Sequence[Job[T]]) -> list[T]:
         """Return the results of jobs carried out here one after the other, while nothing else of ours runs."""
         for number, job in enumerate(jobs):

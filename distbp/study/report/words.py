@@ -19,6 +19,8 @@ def duration(seconds: float | None) -> str:
     """Return 12 µs, 3.4 ms, 1.25 s, 12.1 min or 3.1 h."""
     if seconds is None or not math.isfinite(seconds):
         return "-"
+    if seconds == 0:
+        return "0"
     for size, unit in ((7200, 3600), (120, 60)):
         if seconds >= size:
             return f"{seconds / unit:.3g} {'h' if unit == 3600 else 'min'}"
