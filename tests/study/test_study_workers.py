@@ -17,13 +17,17 @@ pytestmark = pytest.mark.ray
 TINY = ["--workers", "1,2", "--set", "epochs=2", "--set", "model.hidden=[8]"]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("workers")
+def run_study(folder: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("distbp.study.workers.SECONDS", 0.02)
         patch.setattr("distbp.study.workers.LEARNING_TRIALS", 4)
         assert main(["study", "workers", *TINY, "--out", str(folder)]) == 0
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("workers")
+    run_study(folder)
     return folder
 
 
@@ -57,7 +61,7 @@ def test_predictions_are_marked_as_such(folder):
 
 def test_the_same_command_again_measures_nothing(folder):
     before = (folder / "trials.jsonl").read_bytes()
-    assert main(["study", "workers", *TINY, "--out", str(folder)]) == 0
+    run_study(folder)
     assert (folder / "trials.jsonl").read_bytes() == before
 
 

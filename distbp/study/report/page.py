@@ -22,7 +22,9 @@ def write_page(path: Path, template: str, values: Mapping[str, Any], plots: list
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=words.number, duration=words.duration, percent=words.percent, times=words.times)
+    environment.filters.update(
+        number=words.number, count=words.count, duration=words.duration, percent=words.percent, times=words.times
+    )
     figures = {plot.name: _figure(plot) for plot in plots}
     text = environment.get_template(template).render({**values, "figures": figures})
     aside = path.with_suffix(".tmp")

@@ -15,6 +15,11 @@ def number(value: float | None) -> str:
     return f"{value:.{digits}f}"
 
 
+def count(value: int, noun: str) -> str:
+    """Return 1 worker or 1,200 workers."""
+    return f"{value:,} {noun}{'' if value == 1 else 's'}"
+
+
 def duration(seconds: float | None) -> str:
     """Return 12 µs, 3.4 ms, 1.25 s, 12.1 min or 3.1 h."""
     if seconds is None or not math.isfinite(seconds):

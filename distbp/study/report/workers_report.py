@@ -11,7 +11,7 @@ from distbp.study.predictions import BANDWIDTHS, LATENCY_S, find_knee
 from distbp.study.report.drawing import write_plots
 from distbp.study.report.page import write_page
 from distbp.study.report.tables import Sheet, write_sheets, write_summary
-from distbp.study.report.words import duration, percent, times
+from distbp.study.report.words import count, duration, percent, times
 from distbp.study.report.workers_plots import name_rate, name_servers, plot_workers, server_choices
 from distbp.study.workers_findings import WorkersFindings
 
@@ -58,13 +58,13 @@ def describe(findings: WorkersFindings) -> dict[str, str | None]:
     chosen = [p for p in findings.targets if p.bits_per_s == BANDWIDTHS[1] and p.server_choice == choice]
     knee = find_knee(chosen) if chosen else None
     return {
-        "best on Ray": f"{best.setting.workers} workers: {times(first.parts.step_s / best.parts.step_s)} times as fast "
+        "best on Ray": f"{count(best.setting.workers, 'worker')}: {times(first.parts.step_s / best.parts.step_s)} times as fast "
         f"as 1 (batch {findings.strong_batch_size:,}, {findings.cores} cores)",
         "cost model": f"off by {percent(findings.median_error)} (median), {percent(findings.largest_error)} (largest) "
         f"where it was not fitted",
         "prediction": None
         if knee is None
-        else f"at 10 Gbit/s the knee is at {knee.workers:,} workers: {duration(knee.seconds)} to the goal",
+        else f"at 10 Gbit/s the knee is at {count(knee.workers, 'worker')}: {duration(knee.seconds)} to the goal",
     }
 
 
