@@ -111,6 +111,33 @@ def workers(
         terminal.document({**summarize(findings), "out": out, "report": str(page)})
 
 
+@study.command("order")
+def order(
+    context: typer.Context,
+    config_file: ConfigFile = None,
+    overrides: Overrides = None,
+    out: Annotated[str, Option(metavar="DIR", help=OUT_HELP)] = "studies/order",
+    runs: Annotated[int, Option(metavar="N", help="Runs of each kind, besides the reference")] = 8,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Show whether the order of the examples matters, against other initial weights and one flipped bit."""
+    with open_terminal(as_json, debug) as terminal:
+        from distbp.cli.tables import format_pairs
+        from distbp.config import load_config
+        from distbp.study.order import OrderSettings, check_settings, identify, study_order
+        from distbp.study.report.order_report import describe, summarize, write_order_report
+
+        config = load_config(config_file, overrides or [])
+        settings = OrderSettings(runs)
+        check_settings(config.recipe, settings)
+        with _open(context, terminal, out, identify(config.recipe, settings), config.placement) as lab:
+            findings = study_order(config.recipe, settings, lab)
+            page = write_order_report(findings, lab.folder)
+        terminal.show(format_pairs({**describe(findings), "report": str(page)}))
+        terminal.document({**summarize(findings), "out": out, "report": str(page)})
+
+
 @contextmanager
 def _open(
     context: typer.Context, terminal: Terminal, out: str, identity: dict[str, Any], placement: Any

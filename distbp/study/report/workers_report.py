@@ -54,12 +54,13 @@ def describe(findings: WorkersFindings) -> dict[str, str | None]:
     """Return the few lines that a terminal shows."""
     strong = findings.strong(findings.ray)
     first, best = strong[0], min(strong, key=lambda m: m.parts.step_s)
+    faster = times(first.parts.step_s / best.parts.step_s)
     choice = server_choices(findings)[-1] if findings.targets else None
     chosen = [p for p in findings.targets if p.bits_per_s == BANDWIDTHS[1] and p.server_choice == choice]
     knee = find_knee(chosen) if chosen else None
     return {
-        "best on Ray": f"{count(best.setting.workers, 'worker')}: {times(first.parts.step_s / best.parts.step_s)} times as fast "
-        f"as 1 (batch {findings.strong_batch_size:,}, {findings.cores} cores)",
+        "best on Ray": f"{count(best.setting.workers, 'worker')}: {faster} times as fast as 1 "
+        f"(batch {findings.strong_batch_size:,}, {findings.cores} cores)",
         "cost model": f"off by {percent(findings.median_error)} (median), {percent(findings.largest_error)} (largest) "
         f"where it was not fitted",
         "prediction": None
