@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from distbp.cli.config_command import config
+from distbp.cli.explain_command import explain_command
 from distbp.cli.failures import explain
 from distbp.cli.service_commands import list_jobs, logs, result, status, stop, submit
 from distbp.cli.study_commands import study
@@ -32,6 +33,7 @@ for command in (train, evaluate, predict, verify, config):
 for job_command in (submit, status, logs, stop, result):
     app.command()(job_command)
 app.command("list")(list_jobs)
+app.command("explain")(explain_command)
 
 
 def run(argv: Sequence[str]) -> int:

@@ -5,6 +5,6 @@ from distbp.nn; what is added here are the identities of the lesson, small steps
 """
 
 from distbp.explain.example import ExampleView
-from distbp.explain.explanation import Explanation, explain_run
+from distbp.explain.explanation import Explanation, explain_run, parse_neuron
 
-__all__ = ["ExampleView", "Explanation", "explain_run"]
+__all__ = ["ExampleView", "Explanation", "explain_run", "parse_neuron"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +16,8 @@ from distbp.protocol.examples import Examples
 from distbp.protocol.planning import step_order
 
 CHUNK = 1024
-MOST_EXAMPLES = 60_000
-MOST_WORK = 2e10  # parameters times examples: seconds, not minutes
+MOST_EXAMPLES = 20_000
+MOST_WORK = 1e10  # parameters times examples: seconds, not minutes
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +52,18 @@ class Crowd:
             return None
         return self.schema.classes[int(self.examples.y[self.examples.rows[index]])]
 
+    def name_output(self, number: int) -> str:
+        """Return what an output stands for: a class, a target column, or just its number."""
+        names = self.schema.classes or self.schema.target_names
+        return str(number if names is None else names[number])
+
+    def name_input(self, number: int) -> str:
+        """Return what an input stands for: a column, or its place in the input."""
+        if self.schema.feature_names is not None:
+            return self.schema.feature_names[number]
+        place = np.unravel_index(number, self.schema.input_shape)
+        return ",".join(str(int(index)) for index in place)
+
     def classes(self) -> NDArray[np.int64]:
         """Return the class numbers (n,) of all examples."""
         return self.examples.y[self.examples.rows]
@@ -66,9 +77,6 @@ class Crowd:
 
     def _ready(self) -> Examples:
         return self.examples.ready(self.dtype)
-
-
-Part = Literal["training", "validation"]
 
 
 def next_batch(crowd: Crowd, recipe: Recipe, step: int) -> NDArray[np.int64]:

@@ -108,6 +108,14 @@ def explain_run(
         return _explain(trained, network, crowd, example, neuron)
 
 
+def parse_neuron(text: str) -> tuple[int, int]:
+    """Return what `explain_run` takes as `neuron` from its text, such as 2:17. Raises ConfigError for anything else."""
+    layer, _, number = text.partition(":")
+    if not all(part.isascii() and part.isdigit() for part in (layer, number)):
+        raise ConfigError(f"neuron={text!r} is none; expected LAYER:J such as 1:17, layers from 1 and neurons from 0")
+    return int(layer), int(number)
+
+
 def open_network(trained: TrainedRun) -> Network:
     """Return the network of a run.
 

@@ -1,0 +1,253 @@
+"""What the page holds: of large layers the neurons that matter most, of the examples a few to choose from.
+
+Arrays of one value for each input are packed as little-endian float32 in base64, pictures as bytes; everything else is
+rounded to seven digits. The page's script draws what is here and multiplies factors of products; it computes no
+derivative.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distbp.explain.document import list_pulls, to_plain
+from distbp.explain.example import ExampleView
+from distbp.explain.explanation import Explanation
+from distbp.explain.ways import NeuronView, Way
+
+MOST_NEURONS = 16
+MOST_OUTPUTS = 20
+MOST_PIXELS = 4096
+MOST_LEVERS = 6
+MOST_LISTED = 6
+MOST_BARS = 256
+
+
+def make_contents(explanation: Explanation) -> dict[str, Any]:
+    """Return everything the page shows as JSON values."""
+    examples = [explanation.view(index) for index in _choose_examples(explanation)]
+    drawn = choose_neurons(explanation, examples)
+    pulls = explanation.pulls
+    listed = {
+        "hardest": list_pulls(explanation, pulls, pulls.hardest(MOST_LISTED)),
+        "opposing": list_pulls(explanation, pulls, pulls.opposing(MOST_LISTED)),
+        "costliest": list_pulls(explanation, pulls, pulls.costliest(MOST_LISTED)),
+    }
+    seen = {pull["index"] for pulls in listed.values() for pull in pulls} | {example.index for example in examples}
+    contents = {
+        "title": f"Backpropagation in {explanation.run}",
+        **_describe_run(explanation),
+        "picture": _picture_shape(explanation),
+        "layers": [_describe_layer(explanation, layer, drawn[layer]) for layer in range(len(drawn))],
+        "weights": [_pack(weights) for weights in _drawn_weights(explanation, drawn)],
+        "examples": [_describe_example(explanation, example, drawn) for example in examples],
+        "neuron": _first_neuron(explanation, drawn),
+        "pictures": {str(index): _pack_picture(explanation.crowd.inputs(index)) for index in sorted(seen)},
+        **listed,
+        "average": _describe_average(explanation),
+        "listening": to_plain(explanation.listening),
+        "costs": to_plain(explanation.spread),
+    }
+    rounded: dict[str, Any] = _round(contents)
+    return rounded
+
+
+def choose_neurons(explanation: Explanation, examples: list[ExampleView]) -> list[NDArray[np.int64]]:
+    """Return which neurons of each layer are drawn, ascending: all, or those with the largest |nudge times activation|.
+
+    Each example counts the same. Of a picture all pixels are drawn.
+    """
+    network = explanation.network
+    drawn = []
+    for layer, size in enumerate(network.sizes):
+        is_last = layer == network.num_layers
+        most = MOST_OUTPUTS if is_last else MOST_NEURONS
+        if layer == 0 and _picture_shape(explanation) is not None:
+            most = size
+        scores = sum(_importance(example, layer, is_last) for example in examples)
+        drawn.append(np.sort(np.argsort(-np.asarray(scores), kind="stable")[:most]))
+    if explanation.neuron.neuron not in drawn[explanation.neuron.layer]:
+        others = drawn[explanation.neuron.layer][:-1]
+        drawn[explanation.neuron.layer] = np.sort(np.append(others, explanation.neuron.neuron))
+    return drawn
+
+
+def _importance(example: ExampleView, layer: int, is_last: bool) -> NDArray:
+    """Return (n_layer,) how much each neuron matters to one example, adding up to 1."""
+    scores: NDArray = np.abs(example.nudges[layer]) * (1 if is_last else np.abs(example.activations[layer]))
+    scores /= max(float(scores.sum()), 1e-300)
+    return scores
+
+
+def _choose_examples(explanation: Explanation) -> list[int]:
+    """Return the one explained, those of the table, and the most remarkable of all."""
+    pulls = explanation.pulls
+    places = [*pulls.hardest(2), *pulls.opposing(2), *pulls.costliest(2)]
+    chosen = [*explanation.table.examples.tolist(), *(int(pulls.indices[place]) for place in places)]
+    return list(dict.fromkeys(chosen))
+
+
+def _describe_run(explanation: Explanation) -> dict[str, Any]:
+    network, crowd = explanation.network, explanation.crowd
+    return {
+        "run": explanation.run,
+        "step": explanation.step,
+        "digest": explanation.digest,
+        "sizes": list(network.sizes),
+        "numParameters": len(network.flat),
+        "activation": network.config.activation,
+        "loss": network.config.loss,
+        "dropout": network.config.dropout,
+        "isClassification": network.is_classification,
+        "data": crowd.name,
+        "numExamples": len(crowd),
+        "numAveraged": len(explanation.pulls.indices),
+        "isSample": explanation.is_sample,
+        "averageCost": explanation.pulls.cost,
+        "gradientLength": explanation.pulls.length,
+        "decay": explanation.recipe.optimizer.weight_decay,
+        "momentum": explanation.recipe.optimizer.momentum,
+    }
+
+
+def _describe_layer(explanation: Explanation, layer: int, drawn: NDArray[np.int64]) -> dict[str, Any]:
+    """Return the layer's size and the numbers and names of the neurons that are drawn."""
+    crowd = explanation.crowd
+    values: dict[str, Any] = {"size": explanation.network.sizes[layer], "drawn": drawn.tolist()}
+    if layer == 0:
+        values["names"] = None if _picture_shape(explanation) else [crowd.name_input(int(k)) for k in drawn]
+    elif layer == explanation.network.num_layers:
+        values["names"] = [crowd.name_output(int(j)) for j in drawn]
+    else:
+        values["names"] = [str(j) for j in drawn]
+    return values
+
+
+def _drawn_weights(explanation: Explanation, drawn: list[NDArray[np.int64]]) -> list[NDArray]:
+    """Return for each layer 1 .. L the weights between drawn neurons, (drawn here, drawn before)."""
+    network = explanation.network
+    return [network.weight(layer)[np.ix_(drawn[layer], drawn[layer - 1])] for layer in range(1, len(drawn))]
+
+
+def _describe_example(explanation: Explanation, example: ExampleView, drawn: list[NDArray[np.int64]]) -> dict[str, Any]:
+    pull = explanation.pull(example.index)
+    return {
+        "index": example.index,
+        "row": example.row,
+        "label": to_plain(example.label),
+        "predicted": to_plain(example.predicted),
+        "cost": example.cost,
+        "wanted": example.wanted[drawn[-1]].tolist(),
+        "quantile": float(np.mean(explanation.pulls.costs < example.cost)),
+        "share": float(pull.shares[0]),
+        "agreement": float(pull.agreements[0]),
+        "gradientLength": float(pull.lengths[0]),
+        "layers": [_describe_passage(example, layer, drawn[layer]) for layer in range(len(drawn))],
+        "others": [None, *(_others(example, layer, drawn) for layer in range(1, len(drawn)))],
+        "ways": [
+            [],
+            *(
+                [_describe_neuron(explanation.view_neuron(example, layer, int(j), MOST_LEVERS)) for j in drawn[layer]]
+                for layer in range(1, len(drawn))
+            ),
+        ],
+    }
+
+
+def _describe_passage(example: ExampleView, layer: int, drawn: NDArray[np.int64]) -> dict[str, Any]:
+    """Return what the drawn neurons of a layer do and are asked for; packed where there is one for each pixel."""
+    columns = {
+        "a": example.activations[layer][drawn],
+        "nudge": example.nudges[layer][drawn],
+        "delta": example.deltas[layer][drawn],
+    }
+    return {name: _pack(values) if len(drawn) > 64 else values.tolist() for name, values in columns.items()}
+
+
+def _others(example: ExampleView, layer: int, drawn: list[NDArray[np.int64]]) -> str | list[float]:
+    """Return the wishes, added up, that neurons of `layer` which are not drawn have for the drawn ones before it."""
+    hidden = np.setdiff1d(np.arange(len(example.deltas[layer])), drawn[layer])
+    wishes = -example.deltas[layer][hidden] @ example.network.weight(layer)[np.ix_(hidden, drawn[layer - 1])]
+    return _pack(wishes) if len(wishes) > 64 else wishes.tolist()
+
+
+def _describe_neuron(view: NeuronView) -> dict[str, Any]:
+    return {
+        "z": view.z,
+        "slope": view.slope,
+        "ways": [_describe_way(way) for way in view.ways],
+    }
+
+
+def _describe_way(way: Way) -> dict[str, Any]:
+    """Return a way; a lever is [number, value, slope], an effect [activation predicted, measured, cost ..., ...]."""
+    columns = ("activation_predicted", "activation_measured", "cost_predicted", "cost_measured")
+    singles = np.stack([getattr(way.single, column) for column in columns], axis=1)
+    return {
+        "kind": way.kind,
+        "length": way.slope_length,
+        "levers": [[int(k), float(v), float(s)] for k, v, s in zip(way.levers, way.values, way.slopes, strict=True)],
+        "single": singles.tolist(),
+        "together": [float(getattr(way.together, column)[0]) for column in columns],
+    }
+
+
+def _describe_average(explanation: Explanation) -> dict[str, Any]:
+    batch, table = explanation.batch, explanation.table
+    order = np.argsort(-batch.shares, kind="stable")
+    if len(order) > MOST_BARS:
+        order = order[np.linspace(0, len(order) - 1, MOST_BARS).astype(np.int64)]
+    return {
+        "batchSize": len(batch.indices),
+        "batchCost": batch.cost,
+        "batchLength": batch.length,
+        "batch": list_pulls(explanation, batch, order),
+        "fan": to_plain(explanation.fan),
+        "effect": to_plain(explanation.effect),
+        "table": {
+            "names": [[name.layer, name.before, name.neuron] for name in table.names],
+            "examples": table.examples.tolist(),
+            "wishes": table.wishes.tolist(),
+            "batch": table.batch_average.tolist(),
+            "all": table.all_average.tolist(),
+        },
+    }
+
+
+def _first_neuron(explanation: Explanation, drawn: list[NDArray[np.int64]]) -> list[int]:
+    """Return the layer and the place among its drawn neurons of the neuron to begin with."""
+    layer = explanation.neuron.layer
+    return [layer, int(np.flatnonzero(drawn[layer] == explanation.neuron.neuron)[0])]
+
+
+def _picture_shape(explanation: Explanation) -> list[int] | None:
+    """Return [rows, columns, channels] if the examples are pictures that can be shown pixel by pixel."""
+    shape = explanation.crowd.schema.input_shape
+    is_grey = len(shape) == 2 and min(shape) > 1
+    is_color = len(shape) == 3 and shape[2] in (1, 3)
+    if not (is_grey or is_color) or int(np.prod(shape[:2])) > MOST_PIXELS:
+        return None
+    return [shape[0], shape[1], shape[2] if is_color else 1]
+
+
+def _pack_picture(inputs: NDArray) -> str:
+    """Return an example's own values as bytes, 0 for its smallest to 255 for its largest."""
+    values = inputs.astype(np.float64).ravel()
+    low, high = values.min(), values.max()
+    levels = (values - low) * (255 / (high - low)) if high > low else values * 0
+    return base64.b64encode(np.rint(levels).astype(np.uint8).tobytes()).decode()
+
+
+def _pack(values: NDArray) -> str:
+    return base64.b64encode(np.ascontiguousarray(values, "<f4").tobytes()).decode()
+
+
+def _round(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.7g}")
+    if isinstance(value, dict):
+        return {key: _round(inner) for key, inner in value.items()}
+    return [_round(inner) for inner in value] if isinstance(value, list) else value
