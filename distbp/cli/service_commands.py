@@ -11,7 +11,7 @@ from typer import Argument, Option
 
 from distbp.cli.options import AsJson, ConfigFile, Debug, Overrides
 from distbp.cli.terminal import Terminal, open_terminal
-from distbp.cli.train_command import Name, Resume, Storage, Workers
+from distbp.cli.train_command import Name, Resume, Storage, TensorBoard, Workers
 
 if TYPE_CHECKING:
     from distbp.config import Config
@@ -47,6 +47,7 @@ def submit(
     name: Name = None,
     storage: Storage = None,
     resume: Resume = "auto",
+    tensorboard: TensorBoard = None,
     wait: Wait = False,
     follow: Follow = False,
     install: Install = False,
@@ -64,7 +65,8 @@ def submit(
             validate_name(name)
         _refuse_early(config)
         server = JobServer(address)
-        job = server.submit(config, name, resume, install)
+        options = ["--tensorboard", tensorboard] if tensorboard is not None else []
+        job = server.submit(config, name, resume, install, options)
         terminal.note(f"{job.submission_id} submitted to {server.address} with distbp {VERSION}", "bold")
         if wait or follow:
             _await_end(terminal, server, job, follow)

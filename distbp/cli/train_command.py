@@ -28,6 +28,10 @@ Resume = Annotated[
     Literal["auto", "never", "must"],
     Option(help="Continue an unfinished run of this recipe if there is one, never, or fail if there is none"),
 ]
+TensorBoard = Annotated[
+    str | None,
+    Option(metavar="DIR", show_default=False, help="Write TensorBoard files to DIR/NAME; needs distbp[tensorboard]"),
+]
 
 
 def train(
@@ -39,6 +43,7 @@ def train(
     name: Name = None,
     storage: Storage = None,
     resume: Resume = "auto",
+    tensorboard: TensorBoard = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
@@ -48,7 +53,7 @@ def train(
     """
     with open_terminal(as_json, debug) as terminal:
         from distbp.cli.advice import format_next_steps, format_resume_command
-        from distbp.cli.progress import show_progress
+        from distbp.cli.observers import watch_run
         from distbp.cli.tables import format_result
         from distbp.config import load_config
         from distbp.errors import InterruptedRunError
@@ -60,7 +65,7 @@ def train(
         if config.placement.backend == "ray":  # on a cluster it need not be the version that is installed there
             terminal.note(describe_version())
         try:
-            with show_progress(terminal.notes) as observe:
+            with watch_run(terminal.notes, config.placement.backend == "ray", tensorboard) as observe:
                 result = train_run(config.recipe, config.placement, name=name, resume=resume, observe=observe)
         except InterruptedRunError as stop:
             raise type(stop)(f"{stop}: {format_resume_command(context.obj)}") from None

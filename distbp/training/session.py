@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -29,15 +30,30 @@ logger = logging.getLogger("distbp")
 
 @dataclass(frozen=True)
 class Progress:
-    """What an observer of a run sees after each step."""
+    """What an observer of a run sees after each step.
+
+    run: its name. num_workers: in the group now. num_lost: workers lost in this session.
+    """
 
     position: Position
     report: StepReport
     num_steps: int
     num_epochs: int
+    run: str
+    num_workers: int
+    num_lost: int
 
 
 Observer = Callable[[Progress], None]
+
+
+@runtime_checkable
+class Finisher(Protocol):
+    """An observer that also wants to see how a run ended."""
+
+    def finish(self, progress: Progress) -> None:
+        """Take in the end of the run: like its last step, with the last evaluation."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -68,6 +84,8 @@ class Session:
         self._journal = journal
         self._stop = stop
         self._observe = observe
+        self._num_lost = 0
+        self._last_report: StepReport | None = None
         self._saved_step = -1
         self._rhythm = Rhythm(placement.checkpoint_every_steps, journal.writer, journal.store.run.folder.prompt_s)
         self._lost_at: float | None = None
@@ -90,6 +108,7 @@ class Session:
                 if self._pending is not None:
                     self._start(self._pending)
                 self._train()
+                self._show_end()
                 return self._ledger.stamp(self._position)
             except GroupLostError as lost:
                 self._ledger.charge("waiting_s")
@@ -158,8 +177,29 @@ class Session:
         self._ledger.charge("recomputing_s" if report.step <= self._furthest else "work_s")
         self._record(report)
         self._note_recovery()
+        self._show(report)
+
+    def _show(self, report: StepReport) -> None:
+        """Let the observer see how far the run is."""
+        self._last_report = report
         if self._observe is not None:
-            self._observe(Progress(self._position, report, self._plan.num_steps, self._plan.recipe.epochs))
+            self._observe(self._progress(report))
+
+    def _show_end(self) -> None:
+        """Let an observer see the last epoch's evaluation too, while the backend still stands."""
+        if self._last_report is not None and isinstance(self._observe, Finisher):
+            self._observe.finish(self._progress(self._last_report))
+
+    def _progress(self, report: StepReport) -> Progress:
+        return Progress(
+            position=self._ledger.stamp(self._position),
+            report=report,
+            num_steps=self._plan.num_steps,
+            num_epochs=self._plan.recipe.epochs,
+            run=self._journal.store.run.name,
+            num_workers=self._backend.num_workers,
+            num_lost=self._num_lost,
+        )
 
     def _record(self, report: StepReport) -> None:
         if not report.committed:
@@ -212,6 +252,7 @@ class Session:
         if self._lost_at is None:
             self._lost_at = self._last_step_at
         self._num_failures += 1
+        self._num_lost += max(0, self._backend.num_workers - lost.num_left)
         self._num_without_step += 1
         self._position = replace(self._position, recoveries=self._position.recoveries + 1)
         limit = self._placement.max_failures

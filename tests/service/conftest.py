@@ -33,9 +33,10 @@ class Done:
 
 @dataclass(frozen=True)
 class Service:
-    """A cluster that runs jobs, and the environment of a user who has its token."""
+    """A cluster that runs jobs, and the environment of a user who has its token. gcs: where drivers connect."""
 
     address: str
+    gcs: str
     environment: dict[str, str]
     temp_dir: Path
 
@@ -64,6 +65,7 @@ def make_environment(temp_dir: Path, token: str | None = TOKEN) -> dict[str, str
         **authentication,
         "RAY_TMPDIR": str(temp_dir),
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # nothing listens beyond loopback
         "RAY_worker_niceness": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -87,8 +89,8 @@ def wait_until(is_true: Callable[[], object], timeout_s: float = START_TIMEOUT_S
 def start_head(num_cpus: int = 2, token: str | None = TOKEN) -> Iterator[Service]:
     """Yield a one-node cluster on loopback; its processes and files are gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="t", ignore_cleanup_errors=True) as temp_dir:
-        environment, port = make_environment(Path(temp_dir), token), find_free_port()
-        options = [f"--port={find_free_port()}", "--dashboard-host=127.0.0.1", f"--dashboard-port={port}"]
+        environment, port, gcs_port = make_environment(Path(temp_dir), token), find_free_port(), find_free_port()
+        options = [f"--port={gcs_port}", "--dashboard-host=127.0.0.1", f"--dashboard-port={port}"]
         options += [f"--dashboard-agent-listen-port={find_free_port()}"]  # 52365 may be that of another head
         ray = Path(sys.executable).with_name("ray")
         with (Path(temp_dir) / "log").open("w") as log:
@@ -99,7 +101,7 @@ def start_head(num_cpus: int = 2, token: str | None = TOKEN) -> Iterator[Service
                 stderr=log,
                 start_new_session=True,
             )
-        service = Service(f"http://127.0.0.1:{port}", environment, Path(temp_dir))
+        service = Service(f"http://127.0.0.1:{port}", f"127.0.0.1:{gcs_port}", environment, Path(temp_dir))
         try:
             argv = ["list", "--address", service.address]
             wait_until(lambda: head.poll() is not None or service.distbp(*argv).code == 0)

@@ -107,7 +107,7 @@ def test_plain_ray_job_submit_works(service, tmp_path):
 NOTEBOOK = """
 import ray
 from distbp import Placement, Recipe, train
-ray.init(address="auto")
+ray.init(address={gcs!r})
 for epochs in (1, 2):
     print(train(Recipe(epochs=epochs), Placement(backend="ray", storage={storage!r})).backend)
 assert ray.is_initialized()
@@ -115,7 +115,7 @@ assert ray.is_initialized()
 
 
 def test_ray_init_in_a_notebook_works(service, tmp_path):
-    code = NOTEBOOK.format(storage=str(tmp_path))
+    code = NOTEBOOK.format(storage=str(tmp_path), gcs=service.gcs)
     done = subprocess.run(
         ["python", "-c", code], env=service.environment, cwd=tmp_path, capture_output=True, text=True, timeout=120
     )
