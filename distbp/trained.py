@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.backends.base import summarize
-from distbp.config import Config
+from distbp.config import Config, Recipe
 from distbp.data import Schema, prepare, read_examples
 from distbp.errors import CheckpointError, ConfigError, DataError
+from distbp.nn.digests import digest
 from distbp.nn.model import Model
 from distbp.nn.numerics import one_blas_thread
 from distbp.protocol.examples import Examples
@@ -70,6 +71,7 @@ class TrainedRun:
         self.schema = Schema.from_json(dict(checkpoint.schema), read_scaling(checkpoint.tensors))
         self._model: Model = model_spec(self.config.recipe, self.schema).build()
         self._flat = read_flat("parameters", self._model.layout, checkpoint.tensors, self.config.recipe.dtype)
+        _check_origin(run, self.config.recipe, self._flat, checkpoint)
 
     @cached_property
     def parameters(self) -> dict[str, NDArray]:
@@ -130,6 +132,17 @@ class TrainedRun:
         actual = examples.y[examples.rows]
         labels = self.schema.classes or ()
         return tuple(_score(label, predicted == number, actual == number) for number, label in enumerate(labels))
+
+
+def _check_origin(run: RunDirectory, recipe: Recipe, parameters: NDArray, checkpoint: Checkpoint) -> None:
+    """Raise CheckpointError unless this is the recipe and these are the parameters that were trained together."""
+    if recipe.digest != checkpoint.recipe_digest:
+        raise CheckpointError(
+            f"the checkpoint of step {checkpoint.step} belongs to another recipe than '{run.url}/config.yaml'; "
+            "was that changed? restore it, or copy the run again"
+        )
+    if digest(parameters) != checkpoint.digest:
+        raise CheckpointError(f"the parameters of the checkpoint of step {checkpoint.step} do not have its digest")
 
 
 def _score(label: Label, predicted: NDArray[np.bool_], actual: NDArray[np.bool_]) -> ClassScore:

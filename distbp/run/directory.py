@@ -15,7 +15,7 @@ import yaml
 from distbp.config import Config, parse_config
 from distbp.errors import CheckpointError, ConfigError, StorageError
 from distbp.run.folder import Folder, join_url, open_folder
-from distbp.run.json_text import decode_object, encode_document
+from distbp.run.json_text import check_seal, decode_object, encode_document, seal
 from distbp.run.lock import HEARTBEAT_S, RunLock, is_driver_alive
 from distbp.run.names import describe_missing_run, list_runs, validate_name
 from distbp.run.outbox import Outbox
@@ -25,6 +25,7 @@ from distbp.run.records import EVENTS_FILE, STEPS_FILE, StepRecord, parse_events
 CONFIG_FILE = "config.yaml"
 NUMERICS_FILE = "numerics.json"
 RESULT_FILE = "result.json"
+RESULT_SEAL = "result_sha256"
 
 
 class RunDirectory:
@@ -111,14 +112,23 @@ class RunDirectory:
         return self._publish(_open_storage(storage), self.name, contents)
 
     def write_result(self, result: Mapping[str, object]) -> None:
-        """Write or replace result.json; numbers that are not finite become strings such as "NaN"."""
-        content = encode_document(result)
+        """Write or replace result.json, sealed; numbers that are not finite become strings such as "NaN"."""
+        values = decode_object(encode_document(result))  # as a reader will see them
+        content = encode_document({**values, RESULT_SEAL: seal(values)})
         persist(lambda: self.folder.write(RESULT_FILE, content), self.folder.patience_s)
 
     def read_result(self) -> dict[str, Any] | None:
-        """Return the result, None if the run has not ended."""
+        """Return the result, None if the run has not ended; raises CheckpointError if it was changed since."""
         content = self.folder.read(RESULT_FILE)
-        return None if content is None else self._decode(RESULT_FILE, content)
+        if content is None:
+            return None
+        try:
+            return check_seal(decode_object(content), RESULT_SEAL)
+        except ValueError as error:
+            raise CheckpointError(
+                f"'{join_url(self.url, RESULT_FILE)}' is damaged: {error}; remove it, and the command that trained "
+                "the run writes it again"
+            ) from None
 
     def read_steps(self) -> list[StepRecord]:
         """Return one record a step, ascending: the last written of each, none of a part that was abandoned."""

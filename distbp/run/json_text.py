@@ -7,6 +7,7 @@ NumPy numbers and arrays are written as numbers and lists, anything else unknown
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -37,6 +38,20 @@ def decode_object(content: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"it holds a {type(value).__name__}, not an object")
     return value
+
+
+def seal(values: Mapping[str, Any]) -> str:
+    """Return a SHA-256 over JSON values, whatever their order and spacing in a file."""
+    canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def check_seal(values: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Return `values` without their seal, which is in `key`; raises ValueError if it does not fit."""
+    rest = {name: value for name, value in values.items() if name != key}
+    if values.get(key) != seal(rest):
+        raise ValueError("it was changed after it was written")
+    return rest
 
 
 def wrap_non_finite(value: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 from distbp.errors import CheckpointError
 from distbp.installation import VERSION
 from distbp.run.checkpoint import Checkpoint
-from distbp.run.json_text import decode_object, unwrap_non_finite, wrap_non_finite
+from distbp.run.json_text import check_seal, decode_object, seal, unwrap_non_finite, wrap_non_finite
 
 FORMAT_VERSION = 1
 SEAL = "manifest_sha256"
@@ -47,6 +46,12 @@ class Manifest:
     format_version: int = FORMAT_VERSION
 
 
+_KINDS: dict[type, dict[str, type]] = {
+    Manifest: {"step": int, "digest": str, "recipe_digest": str, "position": dict, "schema": dict, "best": bool},
+    StateFile: {"name": str, "num_bytes": int, "sha256": str},
+}
+
+
 def make_manifest(checkpoint: Checkpoint, state: StateFile, best: bool) -> Manifest:
     """Return the manifest of a checkpoint whose tensors are in `state`."""
     return Manifest(
@@ -65,7 +70,7 @@ def make_manifest(checkpoint: Checkpoint, state: StateFile, best: bool) -> Manif
 def encode_manifest(manifest: Manifest) -> bytes:
     """Return the content of manifest.json, a line a key, sealed with a SHA-256 over all else in it."""
     values = json.loads(_to_json({**vars(manifest), "state": vars(manifest.state)}))  # as a reader will see them
-    lines = (f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in {**values, SEAL: _seal(values)}.items())
+    lines = (f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in {**values, SEAL: seal(values)}.items())
     return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
 
 
@@ -82,20 +87,28 @@ def decode_manifest(content: bytes) -> Manifest:
     Raises DamagedCheckpointError if its seal does not fit, CheckpointError if a newer distbp wrote it.
     """
     try:
-        values = decode_object(content)
-        if values.pop(SEAL, None) != _seal(values):
-            raise ValueError("it was changed after it was written")
-    except ValueError as error:
+        values = check_seal(decode_object(content), SEAL)
+        _check_version(values)
+        return _read_values(unwrap_non_finite(values))
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise DamagedCheckpointError(f"manifest.json is damaged: {error}") from None
+
+
+def _check_version(values: Mapping[str, Any]) -> None:
     if values["format_version"] != FORMAT_VERSION:
         raise CheckpointError(
-            f"the checkpoint of step {values.get('step')} has format {values['format_version']}, written by distbp "
-            f"{values.get('distbp_version')}; this one reads format {FORMAT_VERSION}, use that version"
+            f"the checkpoint of step {values.get('step')} has format {values['format_version']!r:.40}, written by "
+            f"distbp {values.get('distbp_version')!r:.40}; this one reads format {FORMAT_VERSION}, use that version"
         )
-    values = unwrap_non_finite(values)
-    return Manifest(**{**values, "state": StateFile(**values["state"])})
 
 
-def _seal(values: Mapping[str, Any]) -> str:
-    canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
+def _read_values(values: Mapping[str, Any]) -> Manifest:
+    """Return the manifest of sealed values; raises TypeError for such as no distbp writes."""
+    manifest = Manifest(**{**values, "state": StateFile(**values["state"])})
+    for part in (manifest, manifest.state):
+        for name, kind in _KINDS[type(part)].items():
+            if not isinstance(getattr(part, name), kind):
+                raise TypeError(f"{name} is a {type(getattr(part, name)).__name__}, not a {kind.__name__}")
+    if "/" in manifest.state.name:
+        raise ValueError(f"its state is in another folder, '{manifest.state.name:.40}'")
+    return manifest

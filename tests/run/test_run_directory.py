@@ -115,6 +115,13 @@ def test_result_is_absent_until_written_and_then_replaced(run):
     assert run.read_result() == {"loss": 0.5, "validation_loss": "NaN", "steps": 3}
 
 
+def test_a_result_that_was_changed_is_refused(run):
+    run.write_result({"digest": "abc", "loss": 0.5})
+    run.folder.write("result.json", run.folder.read("result.json").replace(b"abc", b"abd"))
+    with pytest.raises(CheckpointError, match=r"result.json' is damaged: it was changed after it was written; remove"):
+        run.read_result()
+
+
 def test_storage_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "runs").write_text("x")
     for use in (
