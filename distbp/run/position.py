@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self
 
+import pydantic
+
 from distbp.config import EarlyStopping
 from distbp.errors import CheckpointError
 from distbp.protocol.messages import Evaluation, StepReport
@@ -48,12 +50,14 @@ class Position:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """Return what `to_json` gave. Raises CheckpointError for anything else."""
-        names = {field.name for field in fields(cls)}
-        if set(values) != names or not all(
-            value is None or isinstance(value, int | float) for value in values.values()
-        ):
+        try:
+            position = pydantic.TypeAdapter(cls).validate_python(dict(values))
+        except pydantic.ValidationError:
+            position = None
+        is_whole = set(values) == {field.name for field in fields(cls)}
+        if position is None or not is_whole or position.step < 0 or position.epochs_evaluated < 0:
             raise CheckpointError("the checkpoint's position is not one that this version of distbp wrote")
-        return cls(**values)
+        return position
 
     @property
     def seconds(self) -> float:

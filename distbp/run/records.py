@@ -47,7 +47,7 @@ class StepRecord:
                 checksum=str(values["checksum"]),
                 digest=values.get("digest"),
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, OverflowError) as error:
             raise ValueError(f"it is no step record ({error})") from None
 
 

@@ -62,7 +62,14 @@ def unpack(plan: Plan, checkpoint: Checkpoint) -> tuple[TrainState, Position]:
     )
     if digest(state.parameters) != checkpoint.digest:
         raise CheckpointError(f"the parameters of the checkpoint of step {checkpoint.step} do not have its digest")
-    return state, Position.from_json(position)
+    return state, _read_position(checkpoint.step, position)
+
+
+def _read_position(step: int, values: Mapping[str, object]) -> Position:
+    position = Position.from_json(values)
+    if position.step != step:
+        raise CheckpointError(f"the checkpoint of step {step} has the position of step {position.step}; it is damaged")
+    return position
 
 
 def _newest_usable(plan: Plan, store: CheckpointStore) -> Checkpoint | None:
