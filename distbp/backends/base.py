@@ -22,6 +22,15 @@ class Note:
 
 
 @dataclass(frozen=True)
+class Process:
+    """One process of a group: a worker, and perhaps a parameter server too."""
+
+    host: str
+    pid: int
+    is_server: bool
+
+
+@dataclass(frozen=True)
 class Shortage:
     """There are `num_workers`, fewer than the `minimum` that was asked for. hint: what may be the reason."""
 
@@ -44,6 +53,11 @@ class Backend(Protocol):
     @property
     def can_grow(self) -> bool:
         """Whether a new `start` would give a group with more workers."""
+        ...
+
+    @property
+    def processes(self) -> tuple[Process, ...]:
+        """The processes of the group by rank; none when all happens in this one."""
         ...
 
     def start(self, worker: WorkerTask, server: ServerTask, state: TrainState, minimum: int = 1) -> Shortage | None:

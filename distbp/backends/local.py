@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from numpy.typing import NDArray
 
-from distbp.backends.base import Note, join_reports, join_snapshots, num_evaluation_chunks, summarize
+from distbp.backends.base import Note, Process, join_reports, join_snapshots, num_evaluation_chunks, summarize
 from distbp.backends.crew import Crew
 from distbp.nn.numerics import one_blas_thread
 from distbp.protocol.messages import (
@@ -42,6 +42,7 @@ class LocalBackend:
         """num_threads: how many the workers share; None chooses one for each worker, or one for all."""
         self.num_workers = num_workers
         self.can_grow = False
+        self.processes: tuple[Process, ...] = ()
         self._num_threads = num_threads
         self._stack = ExitStack()
 

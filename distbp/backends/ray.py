@@ -20,7 +20,15 @@ import ray
 from numpy.typing import NDArray
 from ray.exceptions import GetTimeoutError, RayTaskError
 
-from distbp.backends.base import Note, Shortage, join_reports, join_snapshots, num_evaluation_chunks, summarize
+from distbp.backends.base import (
+    Note,
+    Process,
+    Shortage,
+    join_reports,
+    join_snapshots,
+    num_evaluation_chunks,
+    summarize,
+)
 from distbp.backends.member import PeerLostError
 from distbp.backends.ray_actors import CONTROL, MappedFile, MemberActor
 from distbp.backends.ray_cluster import RayCluster
@@ -92,7 +100,18 @@ class RayBackend:
     @property
     def can_grow(self) -> bool:
         """Whether workers have started that are not in the group."""
-        return self._pool is not None and len(self._pool.joined) > len(self._group)
+        if self._pool is None:
+            return False
+        self._pool.admit()
+        return len(self._pool.joined) > len(self._group)
+
+    @property
+    def processes(self) -> tuple[Process, ...]:
+        """The members' processes by rank."""
+        if self._roster is None:
+            return ()
+        servers = self._roster.num_servers
+        return tuple(Process(who.host, who.pid, rank < servers) for rank, who in enumerate(self._roster.members))
 
     def take_notes(self) -> list[Note]:
         """Return what has happened to the group since the last call."""
@@ -148,7 +167,7 @@ class RayBackend:
         """Carry out the steps; two chunks of them are under way at a time, so that no actor waits for the driver."""
         flights: deque[_Flight] = deque()
         while True:
-            chunk = [] if self._has_newcomers() else list(islice(orders, self._chunk_size))
+            chunk = [] if self.can_grow else list(islice(orders, self._chunk_size))
             if chunk:
                 paces = self._pacing.planned
                 flights.append(_Flight(chunk, [member.actor.run.remote(chunk, paces) for member in self._group]))
@@ -156,11 +175,6 @@ class RayBackend:
                 return
             if not chunk or len(flights) == 2:
                 yield from self._land(flights.popleft())
-
-    def _has_newcomers(self) -> bool:
-        assert self._pool is not None  # the group has been started
-        self._pool.admit()
-        return self.can_grow
 
     def _land(self, flight: _Flight) -> list[StepReport]:
         """Wait for a chunk; while the servers' slices are one step apart in time, their reports become one."""

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from distbp.cli.config_command import config
+from distbp.cli.drill_command import drill
 from distbp.cli.explain_command import explain_command
 from distbp.cli.failures import explain
 from distbp.cli.service_commands import list_jobs, logs, result, status, stop, submit
@@ -28,7 +29,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(study, name="study")
-for command in (train, evaluate, predict, verify, config):
+for command in (train, evaluate, predict, verify, drill, config):
     app.command()(command)
 for job_command in (submit, status, logs, stop, result):
     app.command()(job_command)

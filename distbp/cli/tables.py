@@ -10,6 +10,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from distbp.comparison import Verdict
+    from distbp.drill import DrillReport
     from distbp.trained import EvaluationReport, TrainedRun
     from distbp.training import Result
 
@@ -66,6 +67,33 @@ def format_sameness(run_a: str, run_b: str, verdict: Verdict) -> Text:
             "digest": verdict.digest_a,
         }
     )
+
+
+def make_fault_table(report: DrillReport) -> Table:
+    """Return one row for each fault of a drill."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("fault")
+    table.add_column("happened")
+    table.add_column("next step after", justify="right")
+    for outcome in report.outcomes:
+        back = "-" if outcome.back_s is None else f"{outcome.back_s:.2f} s"
+        table.add_row(Text(outcome.fault), "yes" if outcome.fired else "no", back)
+    return table
+
+
+def format_drill(report: DrillReport) -> Text:
+    """Return how the two runs of a drill compare."""
+    whole, disturbed = report.undisturbed, report.disturbed
+    pairs = {
+        "undisturbed": f"{whole.digest}",
+        "disturbed": f"{disturbed.digest}",
+        "seconds": f"{whole.seconds:.2f} undisturbed, {_format_seconds(disturbed)} disturbed",
+        "recovered": _format_recoveries(disturbed),
+        "runs": f"{whole.run}, {disturbed.run}",
+    }
+    if report.same:
+        pairs = {"same": "both runs end with the same bytes", "digest": whole.digest, **dict(list(pairs.items())[2:])}
+    return format_pairs(pairs)
 
 
 def describe_difference(run_a: str, run_b: str, verdict: Verdict) -> str:

@@ -61,7 +61,7 @@ def train(
         from distbp.training import train as train_run
 
         placement = {"backend": backend, "workers": workers, "storage": storage}
-        config = load_config(config_file, [*(overrides or []), *_override_placement(placement)])
+        config = load_config(config_file, [*(overrides or []), *override_placement(placement)])
         if config.placement.backend == "ray":  # on a cluster it need not be the version that is installed there
             terminal.note(describe_version())
         try:
@@ -75,7 +75,8 @@ def train(
         terminal.document(asdict(result))
 
 
-def _override_placement(values: dict[str, str | None]) -> Iterator[str]:
+def override_placement(values: dict[str, str | None]) -> Iterator[str]:
+    """Yield the options that were given as overrides of the placement."""
     for key, value in values.items():
         if value is not None:
             is_number = key == "workers"

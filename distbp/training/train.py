@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
-from distbp.backends import make_backend
+from distbp.backends import Backend, make_backend
 from distbp.config import Config, Placement, Recipe
 from distbp.data import prepare
 from distbp.errors import CheckpointError, InterruptedRunError, NumericsError, StorageError
@@ -67,12 +67,13 @@ def train(
     name: str | None = None,
     resume: Resume = "auto",
     observe: Observer | None = None,
+    connect: Callable[[Placement], Backend] = make_backend,
 ) -> Result:
     """Train by `recipe`, where `placement` says, and return what the run ended with.
 
     name: of the run's directory under placement.storage; None makes one from the data and the recipe.
     resume: "auto" continues an unfinished run of the same name and recipe, "never" insists on a new one,
-    "must" on an old one. observe: is called after every step.
+    "must" on an old one. observe: is called after every step. connect: makes the backend for a placement.
 
     Raises a DistbpError, one class for each exit code of the command line; InterruptedRunError after SIGINT or
     SIGTERM, when the run has been checkpointed.
@@ -86,7 +87,7 @@ def train(
             logger.info("'%s' has finished already; --resume never starts a new run", run.url)
             return _read_result(run, finished)
         _check_numerics(run, config.placement)
-        position = _train_session(run, config, plan, observe)
+        position = _train_session(run, config, plan, connect, observe)
         result = _conclude(run, config, plan, position)
         run.write_result(asdict(result))
     return result
@@ -107,7 +108,13 @@ def _read_result(run: RunDirectory, values: Mapping[str, Any]) -> Result:
         raise CheckpointError(f"'{run.url}/result.json' is not what distbp writes: {error}; remove the file") from None
 
 
-def _train_session(run: RunDirectory, config: Config, plan: Plan, observe: Observer | None) -> Position:
+def _train_session(
+    run: RunDirectory,
+    config: Config,
+    plan: Plan,
+    connect: Callable[[Placement], Backend],
+    observe: Observer | None,
+) -> Position:
     """Train from the newest checkpoint to the end, closing everything in whatever way it ends."""
     store = CheckpointStore(run, config.placement.keep_checkpoints)
     state, position = newest_saved(plan, store)
@@ -116,7 +123,7 @@ def _train_session(run: RunDirectory, config: Config, plan: Plan, observe: Obser
             logger.info("resuming '%s' after step %d of %d", run.name, state.step, plan.num_steps)
         logger.info("%s; %s", plan.describe(), describe_placement(config.placement, plan))
         journal.events.append("started", step=state.step, placement=config.placement.model_dump(mode="json"))
-        backend = make_backend(config.placement)
+        backend = connect(config.placement)
         stop.listen()
         try:
             position = Session(plan, config.placement, backend, journal, stop, observe).run(state, position)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from distbp import Placement, Recipe, Result, train
+from distbp.backends import make_backend
 from distbp.errors import TerminatedRunError
 from distbp.training import Progress
 
@@ -60,9 +61,11 @@ def make_placement(tmp_path: Path) -> Callable[..., Placement]:
 def train_toy(make_recipe, make_placement) -> Callable[..., Result]:
     """Trains `name` by the toy recipe, or by another; further fields are the placement's."""
 
-    def call(name: str = "run", recipe: Recipe | None = None, observe=None, resume="auto", **fields: object) -> Result:
+    def call(
+        name: str = "run", recipe: Recipe | None = None, observe=None, resume="auto", connect=make_backend, **fields
+    ) -> Result:
         placement = make_placement(**fields)
-        return train(recipe or make_recipe(), placement, name=name, resume=resume, observe=observe)
+        return train(recipe or make_recipe(), placement, name=name, resume=resume, observe=observe, connect=connect)
 
     return call
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import signal
-import sys
 
 import pytest
 from scripted_backend import Script, ScriptedBackend
@@ -12,18 +11,15 @@ from scripted_backend import Script, ScriptedBackend
 from distbp.errors import ClusterError, TerminatedRunError, WorkersLostError
 from distbp.run import RunDirectory
 
-TRAIN = sys.modules["distbp.training.train"]  # the name in the package is that of the function
 NUM_STEPS = 6
 
 
 @pytest.fixture
-def train_scripted(train_toy, monkeypatch):
+def train_scripted(train_toy):
     """Trains like `train_toy` on a scripted backend."""
 
     def call(script: Script, name: str = "scripted", kind=ScriptedBackend, **fields):
-        with monkeypatch.context() as patch:
-            patch.setattr(TRAIN, "make_backend", lambda placement: kind(placement.min_workers, script))
-            return train_toy(name, **fields)
+        return train_toy(name, connect=lambda placement: kind(placement.min_workers, script), **fields)
 
     return call
 
