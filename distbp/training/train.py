@@ -274,9 +274,9 @@ def _conclude(run: RunDirectory, config: Config, plan: Plan, position: Position)
         examples_per_second=round(position.examples / max(position.seconds, 1e-9), 1),
         recoveries=position.recoveries,
         longest_recovery_s=round(position.longest_recovery_s, 3),
-        work_s=round(position.work_s, 3),
-        waiting_s=round(position.waiting_s, 3),
-        recomputing_s=round(position.recomputing_s, 3),
-        checkpointing_s=round(position.checkpointing_s, 3),
+        work_s=round(position.work_s, 4),
+        waiting_s=round(position.waiting_s, 4),
+        recomputing_s=round(position.recomputing_s, 4),
+        checkpointing_s=round(position.checkpointing_s, 4),
         goodput=round(position.goodput, 4),
     )
