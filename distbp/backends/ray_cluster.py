@@ -94,6 +94,11 @@ class RayCluster:
             raise ClusterError(f"cannot start Ray on this machine: {error}; --backend local needs no Ray") from error
 
 
+def count_cpus() -> int:
+    """Return how many CPUs the cluster has that this process is connected to."""
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+
 def _connect(address: str) -> None:
     host, _, port = address.removeprefix("ray://").rpartition(":")
     try:

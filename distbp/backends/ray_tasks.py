@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import ray
 
-from distbp.backends.ray_cluster import RayCluster
+from distbp.backends.ray_cluster import RayCluster, count_cpus
 from distbp.nn.numerics import one_blas_thread
 
 
@@ -18,7 +18,7 @@ class RayTasks:
     def __init__(self, address: str | None, num_cpus: int):
         """Connect. num_cpus: of a private cluster, where there is no other."""
         self._cluster = RayCluster(address, num_cpus)
-        self.size = max(1, int(ray.cluster_resources().get("CPU", 1)))
+        self.size = count_cpus()
         self._task = ray.remote(num_cpus=1, max_retries=3)(_call)
         self._references: dict[Future[Any], Any] = {}
 

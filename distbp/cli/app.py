@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from distbp.cli.advise_command import advise
 from distbp.cli.config_command import config
 from distbp.cli.drill_command import drill
 from distbp.cli.explain_command import explain_command
@@ -29,7 +30,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(study, name="study")
-for command in (train, evaluate, predict, verify, drill, config):
+for command in (train, evaluate, predict, verify, drill, config, advise):
     app.command()(command)
 for job_command in (submit, status, logs, stop, result):
     app.command()(job_command)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 study = typer.Typer(rich_markup_mode="rich")
 
 OUT_HELP = "Folder for report, plots and numbers. A study that was stopped goes on there"
-Minutes = Annotated[float, Option(metavar="M", help="About how long the search may take at most", min=0.05)]
+Minutes = Annotated[float, Option(metavar="M", help="After so long, no further learning rates are tried", min=0.05)]
 NumTrials = Annotated[int, Option("--trials", metavar="N", help="Learning rates tried at each batch size", min=1)]
 BatchSizes = Annotated[
     str | None, Option(metavar="1,8,64", show_default=False, help="Without: powers of two up to all examples")
@@ -44,7 +44,7 @@ def batch_size(
     config_file: ConfigFile = None,
     overrides: Overrides = None,
     out: Annotated[str, Option(metavar="DIR", help=OUT_HELP)] = "studies/batch-size",
-    minutes: Minutes = 2,
+    minutes: Minutes = 1,
     num_trials: NumTrials = 24,
     batch_sizes: BatchSizes = None,
     goals: Goals = None,

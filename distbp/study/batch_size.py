@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,15 +28,17 @@ from distbp.study.timing import EpochCount, LoopTime, StepTime, count_epoch, tim
 from distbp.study.trial import Trial, TrialResult, plan_for, run_trial, with_batch
 from distbp.study.walk import Walk, WalkResult, choose_steps, take_walk
 
+SEARCH = "search"
 NUM_READINGS = 12
 NUM_DRAWS = 24
-CAP_FACTOR = 2.0
+MIN_TRIALS = 4
+CAP_FACTOR = 8.0
 """A trial that does not reach its goal may last this many times its share of the whole time; most are far shorter."""
 
 
 @dataclass(frozen=True)
 class BatchSizeSettings:
-    """What the user may choose. minutes: that the search may take if no trial ends early. None: derived."""
+    """What the user may choose. minutes: after which no further trials begin, 4 at each size aside. None: derived."""
 
     minutes: float
     num_trials: int
@@ -52,8 +54,7 @@ def study_batch_size(recipe: Recipe, settings: BatchSizeSettings, lab: Lab) -> B
     sizes = (*sizes, num_examples) if sizes[-1] < num_examples else sizes
     goals = settings.goals or _derive_goals(recipe, lab)
     loops, epoch, hundredth, times = _measure(recipe, num_examples, sizes, lab)
-    chains = [_search(recipe, time, goals, settings, _cap_s(settings, lab, len(sizes))) for time in times]
-    searches = lab.run("searching learning rates", chains, [settings.num_trials] * len(sizes))
+    searches = _search_all(recipe, times, goals, settings, lab)
     found = tuple(find_for_goal(goal, searches) for goal in goals)
     walk = _take_walk(recipe, searches, found[-1], num_examples, lab)
     return BatchSizeFindings(
@@ -114,9 +115,7 @@ def search_sizes(recipe: Recipe, batch_sizes: Sequence[int], num_trials: int, mi
     goal = goals[len(goals) // 2]
     settings = BatchSizeSettings(minutes, num_trials)
     times = lab.measure("timing steps", [_time_job(with_batch(recipe, size, 1e-3, 0.9)) for size in sizes])
-    cap_s = _cap_s(settings, lab, len(sizes))
-    chains = [_search(recipe, time, (goal,), settings, cap_s) for time in times]
-    return find_for_goal(goal, lab.run("searching learning rates", chains, [num_trials] * len(sizes)))
+    return find_for_goal(goal, _search_all(recipe, times, (goal,), settings, lab))
 
 
 def _derive_goals(recipe: Recipe, lab: Lab) -> tuple[float, ...]:
@@ -151,22 +150,39 @@ def _time_job(recipe: Recipe) -> Job[StepTime]:
     return Job(f"step/{recipe.global_batch_size}", time_step, recipe, StepTime)
 
 
-def _cap_s(settings: BatchSizeSettings, lab: Lab, num_sizes: int) -> float:
-    return CAP_FACTOR * 60 * settings.minutes * lab.num_processes / (num_sizes * settings.num_trials)
+def _search_all(
+    recipe: Recipe, times: Sequence[StepTime], goals: Sequence[float], settings: BatchSizeSettings, lab: Lab
+) -> list[Search]:
+    """Search at every batch size, all beside each other, as long as there is time."""
+    budget_s = 60 * settings.minutes * lab.num_processes
+    cap_s = CAP_FACTOR * budget_s / (len(times) * settings.num_trials)
+
+    def is_time_left() -> bool:
+        return lab.seconds_spent(f"{SEARCH}/") < budget_s
+
+    chains = [_search(recipe, time, goals, settings.num_trials, cap_s, is_time_left) for time in times]
+    return lab.run("searching learning rates", chains, [settings.num_trials] * len(times))
 
 
 def _search(
-    recipe: Recipe, time: StepTime, goals: Sequence[float], settings: BatchSizeSettings, cap_s: float
+    recipe: Recipe,
+    time: StepTime,
+    goals: Sequence[float],
+    num_trials: int,
+    cap_s: float,
+    is_time_left: Callable[[], bool],
 ) -> Chain[Search]:
     """Try rates and momenta at one batch size; a trial ends when it can no longer be the best that reached the goal."""
     search = Search(time.batch_size, time.step_s, ())
-    for index in range(settings.num_trials):
+    for index in range(num_trials):
+        if index >= MIN_TRIALS and not is_time_left():
+            break
         candidate = propose(recipe.seed, index, search.best(goals[-1]))
         found = search.fastest(goals[-1])
         max_steps = max(1, int(cap_s / time.step_s)) if found is None else found[0]
         tried = with_batch(recipe, time.batch_size, candidate.learning_rate, candidate.momentum)
         result = yield Job(
-            f"search/{time.batch_size}/{index}", run_trial, Trial(tried, max_steps, tuple(goals)), TrialResult
+            f"{SEARCH}/{time.batch_size}/{index}", run_trial, Trial(tried, max_steps, tuple(goals)), TrialResult
         )
         search = Search(time.batch_size, time.step_s, (*search.trials, TriedCandidate(candidate, result)))
     return search

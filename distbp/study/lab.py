@@ -81,6 +81,10 @@ class Lab:
         """Return whether the job's result is stored already."""
         return job.key in self._store
 
+    def seconds_spent(self, prefix: str) -> float:
+        """Return how long all stored jobs took, added up, whose keys begin with `prefix`."""
+        return self._store.seconds_spent(prefix)
+
     def measure(self, stage: str, jobs: Sequence[Job[T]]) -> list[T]:
         """Return the results of jobs carried out here one after the other, while nothing else of ours runs."""
         for number, job in enumerate(jobs):

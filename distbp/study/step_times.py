@@ -11,13 +11,16 @@ from typing import Literal
 
 from distbp.backends import Backend, make_backend
 from distbp.config import Placement, Recipe
+from distbp.errors import ClusterError
 from distbp.protocol.messages import StepOrder, StepReport
 from distbp.protocol.planning import choose_slices
 from distbp.study.cost_model import Measured, Setting, StepParts
 from distbp.study.trial import plan_for
+from distbp.training.plan import Plan
 
 WARMING_UP = 4
 MIN_STEPS, MAX_STEPS = 8, 400
+START_TIMEOUT_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ def time_group(group: Group) -> GroupTimes:
     servers = len(choose_slices(group.servers, num_parameters, group.workers))
     backend = make_backend(placement)
     try:
-        backend.start(plan.worker, plan.server, plan.initial_state())
+        _start(backend, plan, group.workers)
         steps = itertools.count()
         found = [
             Measured(
@@ -64,6 +67,17 @@ def time_group(group: Group) -> GroupTimes:
     finally:
         backend.close()
     return GroupTimes(tuple(found))
+
+
+def _start(backend: Backend, plan: Plan, num_workers: int) -> None:
+    """Start the group with all its workers. Raises ClusterError if they are not there within two minutes."""
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while shortage := backend.start(plan.worker, plan.server, plan.initial_state(), minimum=num_workers):
+        if time.monotonic() > deadline:
+            raise ClusterError(
+                f"only {shortage.num_workers} of {num_workers} workers started within {START_TIMEOUT_S:.0f} s: "
+                f"{shortage.hint}; use fewer workers or a larger cluster"
+            )
 
 
 def _time_steps(backend: Backend, steps: Iterator[int], batch_size: int, seconds: float) -> StepParts:

@@ -59,6 +59,10 @@ class Store:
         """Return how long measuring it took."""
         return float(self._results[key]["seconds"])
 
+    def seconds_spent(self, prefix: str) -> float:
+        """Return how long all measurements took, added up, whose keys begin with `prefix`."""
+        return sum(self.seconds(key) for key in self._results if key.startswith(prefix))
+
     def add(self, key: str, result: Any, seconds: float) -> None:
         """Store a result; when this returns it survives a crash."""
         values = {"key": key, "seconds": round(seconds, 4), "result": result}

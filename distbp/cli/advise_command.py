@@ -1,0 +1,55 @@
+"""`distbp advise`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from rich.table import Table
+from typer import Option
+
+from distbp.cli.options import AsJson, ConfigFile, Debug, Overrides
+from distbp.cli.terminal import open_terminal
+
+if TYPE_CHECKING:
+    from distbp.study.advising import Report
+
+Seconds = Annotated[float, Option(metavar="S", help="About how long the probe may take", min=5)]
+OnlyLocal = Annotated[bool, Option("--local-only", help="Do not try Ray")]
+Write = Annotated[
+    str | None, Option("--write", metavar="FILE", show_default=False, help="Write the whole advised configuration here")
+]
+
+
+def advise(
+    config_file: ConfigFile = None,
+    overrides: Overrides = None,
+    seconds: Seconds = 60,
+    local_only: OnlyLocal = False,
+    write: Write = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Probe this data, model and machine, and say which batch size, workers and servers to use, if several at all."""
+    with open_terminal(as_json, debug) as terminal:
+        from distbp.cli.study_progress import show_study_progress
+        from distbp.config import load_config
+        from distbp.study.advising import make_report, write_config
+
+        config = load_config(config_file, overrides or [])
+        with show_study_progress(terminal.notes) as observe:
+            report = make_report(config, seconds, not local_only, observe)
+        terminal.show(f"[bold]{report.headline}[/bold]", "", *report.why, "", _make_table(report), "", report.changes)
+        if write is not None:
+            write_config(report.config, write)
+            terminal.show(f"\nthe whole configuration: {write}")
+        terminal.document(report.to_json())
+
+
+def _make_table(report: Report) -> Table:
+    """Return the fastest option of every placing."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("where", "workers", "servers", "batch", "step", "expected", "against one worker"):
+        table.add_column(name, justify="left" if name == "where" else "right")
+    for row in report.rows:
+        table.add_row(*row.cells, style="bold" if row.is_advised else "")
+    return table

@@ -1,0 +1,155 @@
+"""Which batch, workers and servers to use, decided from what a probe measured. Pure.
+
+Steps to what the recipe would reach follow McCandlish et al. 2018: S(B) is proportional to 1 + B_crit / B, with the
+gradient noise scale in B_crit's place, and the learning rate that keeps pace is proportional to 1 / (1 + B_crit / B)
+(their equation 2.7).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from distbp.study.hyperbola import Hyperbola
+
+Backend = Literal["local", "ray"]
+WORTH_IT = 1.1
+"""Being distributed, or more workers, must be this many times faster to be worth it."""
+NEAR_ENOUGH = 1.5
+NUM_DRAWS = 400
+TIMING_SPREAD, NOISE_SPREAD = 0.15, math.log(2)
+"""How uncertain a measured step time and the noise scale are, as standard deviations of their logarithms."""
+
+
+@dataclass(frozen=True)
+class Placing:
+    """Where a training could run."""
+
+    backend: Backend
+    workers: int
+    servers: int
+
+    @property
+    def effort(self) -> tuple[bool, int, int]:
+        """Orders placings from the simplest to the most elaborate."""
+        return (self.backend == "ray", self.workers, self.servers)
+
+
+@dataclass(frozen=True)
+class Option:
+    """A placing at a batch size, and its measured (or interpolated) step time."""
+
+    placing: Placing
+    batch_size: int
+    step_s: float
+
+
+@dataclass(frozen=True)
+class Advice:
+    """The option to take. seconds, one_worker_s: to what the recipe would reach, here and at one worker's own best.
+
+    num_steps, learning_rate: what the option needs. sure: probability that it is within 1.5 times of the best option,
+    given how uncertain the measurements are.
+    """
+
+    option: Option
+    num_steps: int
+    learning_rate: float
+    seconds: float
+    one_worker: Option
+    one_worker_s: float
+    sure: float
+
+    @property
+    def times_faster(self) -> float:
+        """Against one worker in one process at its own best batch size."""
+        return self.one_worker_s / self.seconds
+
+    @property
+    def is_distributed(self) -> bool:
+        """Whether it uses Ray at all."""
+        return self.option.placing.backend == "ray"
+
+
+def learning_curve(noise_scale: float, batch_size: int, num_steps: int) -> Hyperbola:
+    """Return the curve on which `batch_size` needs `num_steps`."""
+    return Hyperbola(num_steps / (1 + noise_scale / batch_size), noise_scale)
+
+
+def seconds_of(option: Option, curve: Hyperbola) -> float:
+    """Return the expected seconds to the goal."""
+    return curve.steps(option.batch_size) * option.step_s
+
+
+def keep_pace(learning_rate: float, noise_scale: float, old: int, new: int) -> float:
+    """Return the learning rate for another batch size, in two digits: linear below the noise scale, then level."""
+    rate = learning_rate * (1 + noise_scale / old) / (1 + noise_scale / new)
+    return float(f"{rate:.2g}")
+
+
+def decide(
+    options: Sequence[Option], noise_scale: float, batch_size: int, num_steps: int, learning_rate: float
+) -> Advice:
+    """Return the simplest option that is about as fast as the fastest.
+
+    options: with one worker in one process among them. batch_size, num_steps, learning_rate: the recipe's own.
+    """
+    curve = learning_curve(noise_scale, batch_size, num_steps)
+    alone = [o for o in options if o.placing == Placing("local", 1, 1)]
+    one_worker = min(alone, key=lambda option: seconds_of(option, curve))
+    option = _simplest_fast(options, curve)
+    return Advice(
+        option=option,
+        num_steps=max(1, round(curve.steps(option.batch_size))),
+        learning_rate=keep_pace(learning_rate, noise_scale, batch_size, option.batch_size),
+        seconds=seconds_of(option, curve),
+        one_worker=one_worker,
+        one_worker_s=seconds_of(one_worker, curve),
+        sure=_how_sure(option, options, curve),
+    )
+
+
+def _simplest_fast(options: Sequence[Option], curve: Hyperbola) -> Option:
+    """Return the fastest of the simplest placing whose fastest option is within 10 percent of the best."""
+    fastest = min(seconds_of(option, curve) for option in options)
+    near = [option for option in options if seconds_of(option, curve) <= WORTH_IT * fastest]
+    simplest = min(option.placing.effort for option in near)
+    return min(
+        (option for option in near if option.placing.effort == simplest), key=lambda option: seconds_of(option, curve)
+    )
+
+
+def _how_sure(chosen: Option, options: Sequence[Option], curve: Hyperbola) -> float:
+    """Return in how many of 400 worlds, each with other true times and noise, the chosen one is near the best."""
+    rng = np.random.default_rng(0)
+    sizes = np.array([option.batch_size for option in options], float)
+    times = np.array([option.step_s for option in options])
+    index = list(options).index(chosen)
+    placings = sorted({option.placing for option in options}, key=lambda placing: placing.effort)
+    group = np.array([placings.index(option.placing) for option in options])
+    good = 0
+    for _ in range(NUM_DRAWS):
+        critical = curve.critical_batch_size * math.exp(NOISE_SPREAD * rng.standard_normal())
+        wrong = np.exp(TIMING_SPREAD * rng.standard_normal(len(placings)))[group]
+        seconds = (1 + critical / sizes) * times * wrong
+        good += seconds[index] <= NEAR_ENOUGH * seconds.min()
+    return good / NUM_DRAWS
+
+
+def interpolate(options: Sequence[Option], batch_sizes: Sequence[int]) -> list[Option]:
+    """Return options at `batch_sizes` between those measured, linear in the logarithms, for one placing."""
+    known = sorted(options, key=lambda option: option.batch_size)
+    logs = np.log([option.batch_size for option in known]), np.log([option.step_s for option in known])
+    inside = [size for size in batch_sizes if known[0].batch_size <= size <= known[-1].batch_size]
+    return [
+        replace(known[0], batch_size=size, step_s=math.exp(float(np.interp(math.log(size), *logs)))) for size in inside
+    ]
+
+
+def describe_certainty(sure: float) -> str:
+    """Return how sure that is in a word."""
+    return "sure" if sure >= 0.95 else "fairly sure" if sure >= 0.8 else "a guess"

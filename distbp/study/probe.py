@@ -1,0 +1,180 @@
+"""A short probe of the user's own data, model and machine: how noisy the gradient is and what steps cost where."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distbp.config import Placement, Recipe
+from distbp.nn.digests import BLOCK
+from distbp.protocol.messages import StepReport
+from distbp.protocol.planning import step_order
+from distbp.study.advice import Advice, Backend, Option, Placing, decide, interpolate
+from distbp.study.cost_model import Measured
+from distbp.study.gradients import GradientMeter
+from distbp.study.lab import LabObserver, LabProgress
+from distbp.study.noise import Noise, exact_noise
+from distbp.study.session import num_cores
+from distbp.study.step_times import Group, time_group
+from distbp.study.trial import plan_for, start_one_worker
+
+NUM_READINGS = 6
+MAX_SAMPLED = 4096
+LEARNING_SHARE = 0.3
+STARTING_S = 2.5
+"""About how long a group takes to start on Ray."""
+SMALLEST_BATCH, LARGEST_BATCH = 16, 4096
+NUM_MICROBATCHES, SMALLEST_MICROBATCH = 8, 8
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What was measured. noise_scales: along a training run; measured: step times of every group and batch size."""
+
+    noise_scales: tuple[float, ...]
+    steps_trained: int
+    measured: tuple[tuple[Backend, Measured], ...]
+    seconds: float
+
+    @property
+    def noise_scale(self) -> float:
+        """The geometric mean over the later half of the readings: where most steps of a training are spent."""
+        later = self.noise_scales[len(self.noise_scales) // 2 :]
+        return float(np.exp(np.mean(np.log(later))))
+
+
+def probe(recipe: Recipe, placement: Placement, budget_s: float, use_ray: bool, observe: LabObserver) -> Probe:
+    """Measure for about `budget_s` seconds."""
+    began = time.perf_counter()
+    observe(LabProgress("reading the gradient's noise", 0, 1, None))
+    scales, steps = read_noise(recipe, LEARNING_SHARE * budget_s)
+    measured: list[tuple[Backend, Measured]] = []
+    with _cluster(placement, use_ray) as num_cpus:
+        groups = _choose_groups(recipe, placement, num_cpus)
+        starting = STARTING_S * sum(group.backend == "ray" for group in groups)
+        left = max(0.0, budget_s - (time.perf_counter() - began) - starting)
+        for number, group in enumerate(groups):
+            observe(LabProgress("timing steps", number, len(groups), None))
+            timed = time_group(replace(group, seconds=min(1.0, left / len(groups))))
+            measured += [(group.backend, m) for m in timed.measured]
+    return Probe(scales, steps, tuple(measured), time.perf_counter() - began)
+
+
+def advise(recipe: Recipe, found: Probe) -> Advice:
+    """Return the advice that follows from a probe."""
+    plan = plan_for(recipe)
+    placings: dict[Placing, list[Option]] = {}
+    for backend, m in found.measured:
+        placing = Placing(backend, m.setting.workers, m.setting.servers)
+        placings.setdefault(placing, []).append(Option(placing, m.setting.batch_size, m.parts.step_s))
+    sizes = [2**power for power in range(31)]
+    options = [option for known in placings.values() for option in {*known, *interpolate(known, sizes)}]
+    options.sort(key=lambda option: (option.placing.effort, option.batch_size))
+    rate = recipe.optimizer.learning_rate
+    return decide(options, found.noise_scale, recipe.global_batch_size, plan.num_steps, rate)
+
+
+def read_noise(recipe: Recipe, seconds: float) -> tuple[tuple[float, ...], int]:
+    """Return the noise scale at the start and 6 points of a training run, and the run's steps.
+
+    The run ends with the recipe's, or after about `seconds`.
+    """
+    plan = plan_for(recipe)
+    meter = GradientMeter(plan.worker)
+    sample = _sample(meter.num_examples, recipe.seed)
+    began = time.perf_counter()
+    scales = [sampled_noise(meter, plan.initial_state().parameters, sample).scale]
+    reading_s = time.perf_counter() - began
+    share_s = max(0.05, seconds / NUM_READINGS - reading_s)
+    with start_one_worker(plan) as backend:
+        orders = (step_order(recipe, step, meter.num_examples) for step in range(plan.num_steps))
+        reports = backend.run(orders)
+        for number in range(1, NUM_READINGS + 1):
+            _train(reports, plan.num_steps * number // NUM_READINGS, time.perf_counter() + share_s)
+            state = backend.snapshot().state
+            scales.append(sampled_noise(meter, state.parameters, sample).scale)
+    good = tuple(scale for scale in scales if np.isfinite(scale) and scale > 0)
+    return good or (float(recipe.global_batch_size),), state.step
+
+
+def sampled_noise(meter: GradientMeter, parameters: NDArray, sample: NDArray[np.int64]) -> Noise:
+    """Return the noise among all examples from some of them: |G|^2 without the sample's own noise in its mean."""
+    gradient = meter.mean_gradient(parameters, sample)
+    found = exact_noise(meter.squared_norms(parameters, sample), float(gradient @ gradient))
+    missing = 1 - len(sample) / meter.num_examples
+    return replace(found, squared_norm=found.squared_norm - missing * found.trace / len(sample))
+
+
+def choose_microbatch(batch_size: int) -> int:
+    """Return the microbatch that is advised: an eighth of the batch, at least 8 examples where there are as many."""
+    return min(batch_size, max(SMALLEST_MICROBATCH, -(-batch_size // NUM_MICROBATCHES)))
+
+
+def with_choice(recipe: Recipe, batch_size: int) -> Recipe:
+    """Return the recipe with another batch size and the microbatch that goes with it."""
+    return recipe.model_copy(update={"global_batch_size": batch_size, "microbatch_size": choose_microbatch(batch_size)})
+
+
+def choose_placings(num_parameters: int, num_cpus: int | None) -> list[Placing]:
+    """Return where to measure: one process with 1, 2, ... workers, and Ray with up to `num_cpus`; None: no Ray."""
+    found = [Placing("local", workers, 1) for workers in _doubling(num_cores())]
+    for workers in _doubling(num_cpus or 0):
+        most = min(workers, -(-num_parameters // BLOCK))
+        found += [Placing("ray", workers, servers) for servers in sorted({1, most})]
+    return found
+
+
+def choose_batch_sizes(num_examples: int) -> tuple[int, ...]:
+    """Return the batch sizes to measure: 16, 64, 256, ..., no more than a quarter of the examples."""
+    largest = max(SMALLEST_BATCH, min(LARGEST_BATCH, num_examples // 4))
+    sizes = [size for size in (SMALLEST_BATCH * 4**power for power in range(5)) if size <= largest]
+    return tuple(min(size, num_examples) for size in sizes)
+
+
+def _choose_groups(recipe: Recipe, placement: Placement, num_cpus: int | None) -> list[Group]:
+    """Return a group for every placing and batch size: the microbatch, which a group keeps, goes with the batch."""
+    plan = plan_for(recipe)
+    return [
+        Group(
+            with_choice(recipe, size), placing.backend, placing.workers, placing.servers, (size,), 0.5,
+            placement.address, None,
+        )
+        for placing in choose_placings(plan.layout.num_parameters, num_cpus)
+        for size in choose_batch_sizes(len(plan.worker.train))
+    ]  # fmt: skip
+
+
+def _train(reports: Iterator[StepReport], until_step: int, until_s: float) -> None:
+    for report in reports:
+        if report.step >= until_step or time.perf_counter() > until_s or not report.committed:
+            return
+
+
+def _sample(num_examples: int, seed: int) -> NDArray[np.int64]:
+    rng = np.random.default_rng(seed)
+    return np.sort(rng.choice(num_examples, min(MAX_SAMPLED, num_examples), replace=False))
+
+
+def _doubling(most: int) -> list[int]:
+    """Return 1, 2, 4, ... and `most`."""
+    return sorted({*(2**power for power in range(most.bit_length()) if 2**power <= most), *([most] if most else [])})
+
+
+@contextmanager
+def _cluster(placement: Placement, use_ray: bool) -> Iterator[int | None]:
+    """Yield how many CPUs Ray has, holding one cluster for all groups; None without Ray."""
+    if not use_ray:
+        yield None
+        return
+    from distbp.backends.ray_cluster import RayCluster, count_cpus
+
+    cluster = RayCluster(placement.address, num_cores())
+    try:
+        yield count_cpus()
+    finally:
+        cluster.close()
