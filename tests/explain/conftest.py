@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distbp import Placement, Recipe, Result, train
+from distbp import Placement, Recipe, Result, explain_run, train
+from distbp.explain.page import choose_page_writer
 
 INPUT_SHAPE, NUM_CLASSES, NUM_TARGETS = (3, 2), 3, 2
 
@@ -47,3 +48,20 @@ def train_small(folder: Path) -> Callable[..., Result]:
         return done[key]
 
     return call
+
+
+@pytest.fixture(scope="session")
+def large_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a 784-128-64-10 network, trained for a few steps on noise around ten pictures of 28 x 28."""
+    folder = tmp_path_factory.mktemp("large")
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 10, 600)
+    x = rng.integers(0, 128, (10, 28, 28))[y] + rng.integers(0, 128, (600, 28, 28))
+    np.savez(folder / "large.npz", x=x.astype(np.uint8), y=y)
+    recipe = Recipe.model_validate(
+        {"data": {"source": str(folder / "large.npz")}, "model": {"hidden": [128, 64]}, "epochs": 1}
+    )
+    run = train(recipe, Placement(storage=str(folder)), name="large").run
+    page = folder / "large.html"
+    choose_page_writer(str(page))(explain_run(run))
+    return page

@@ -94,8 +94,8 @@ function heat(values, shape, label, className, most = largest(values)) {
   });
 }
 
-function push(value, most) {
-  return el("div", { class: "push", "aria-hidden": "true" }, el("i", { class: sign(value), style: `--v:${ratio(value, most)}` }));
+function push(value, most, className = "") {
+  return el("div", { class: "push", "aria-hidden": "true" }, el("i", { class: `${sign(value)} ${className}`, style: `--v:${ratio(value, most)}` }));
 }
 
 function startTips() {

@@ -90,11 +90,10 @@ function drawHeader() {
 
 function drawOne() {
   const shown = example(), outputs = passage(last, "a"), nudges = passage(last, "nudge"), most = largest(nudges);
-  const top = Math.max(data.isClassification ? 1 : 0, largest(outputs), largest(shown.wanted));
+  const top = Math.max(largest(outputs), largest(shown.wanted));
   const rows = data.layers[last].names.map((name, j) => el("tr", { class: j === wantedPlace() && data.isClassification ? "wanted" : "" },
     el("th", { scope: "row" }, name),
-    el("td", { class: "track" }, el("div", { class: "bar", "aria-hidden": "true" },
-      el("i", { style: `--v:${Math.max(0, outputs[j]) / top}` }), shown.wanted[j] > 0 ? el("i", { class: "want", style: `--v:${shown.wanted[j] / top}` }) : null)),
+    el("td", { class: "track" }, data.isClassification ? shareBar(outputs[j], shown.wanted[j]) : push(outputs[j], top, "plain")),
     el("td", { class: "says", value: outputs[j] }, show(outputs[j])),
     el("td", { class: "soft" }, show(shown.wanted[j])),
     el("td", { class: "track" }, push(nudges[j], most)),
@@ -114,6 +113,8 @@ function drawOne() {
       el("p", { class: "note" }, `${costFormula()} The wish of each output (right) is in proportion to how far off it is: what is far off pulls hard, what is nearly right hardly matters.${isThinned(last) ? ` ${width(last)} of ${data.layers[last].size} outputs are shown, those that are furthest off.` : ""}`))));
 }
 
+const shareBar = (share, wanted) => el("div", { class: "bar", "aria-hidden": "true" }, el("i", { style: `--v:${share}` }), wanted > 0 ? el("i", { class: "want", style: `--v:${wanted}` }) : null);
+
 function costFormula() {
   return data.loss === "cross_entropy"
     ? "The cost is −log of the share that the right class gets. Softmax outputs move only together, so the wish is for the score z before it: wanted − says."
@@ -128,7 +129,7 @@ function picture(shown) {
 
 function inputList() {
   const values = passage(0, "a"), most = largest(values);
-  const rows = data.layers[0].names.map((name, k) => el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, push(values[k], most)), el("td", {}, show(values[k], 2))));
+  const rows = data.layers[0].names.map((name, k) => el("tr", {}, el("th", { scope: "row" }, clip(name, 14)), el("td", { style: "min-width:70px" }, push(values[k], most, "plain")), el("td", {}, show(values[k], 2))));
   return el("div", { class: "scroll" }, el("table", { class: "small" }, el("caption", { class: "soft small" }, "its inputs, scaled"), el("tbody", {}, rows)));
 }
 
@@ -239,7 +240,7 @@ function drawEdges(layer, stage, box) {
     found.push({ size, node: svg("path", {
       d: `M${box.x(layer - 1) + box.radius} ${box.y(layer - 1, k)}L${box.x(layer) - box.radius} ${box.y(layer, j)}`, value,
       class: `edge ${edges.isLit ? `lit ${sign(value)}` : "plain"}`, "data-edge": `${layer}-${j}-${k}`,
-      "stroke-width": edges.isLit ? 0.4 + 3.4 * Math.sqrt(size) : 0.5 + 1.2 * size, opacity: edges.isLit ? 0.12 + 0.85 * size : isChosen ? 0.25 + 0.6 * size : 0.05 + 0.35 * size,
+      "stroke-width": edges.isLit ? 0.4 + 3.4 * Math.sqrt(size) : 0.5 + 1.2 * size, opacity: edges.isLit ? 0.12 + 0.85 * size : (isChosen ? 0.25 + 0.6 * size : 0.05 + 0.35 * size) * (stage.kind === "forward" ? 1 : 0.45),
       tip: edges.isLit ? `${shortName(layer - 1, k)} → ${neuronName(layer, j)}\nweight ${show(weight(layer, j, k))}\n${stage.kind === "weights" ? `asked of the weight ${signed(value)}` : `wish for the activation before ${signed(value)}`}` : null,
     }) });
   }));
@@ -603,4 +604,4 @@ drawHeader();
 drawAll();
 drawListening();
 $("footer").textContent = `Made by distbp from ${data.run}, step ${data.step}, digest ${data.digest}. The parameters are those of the checkpoint, the arithmetic is float64${data.dropout > 0 ? ", nothing is dropped out" : ""}. Predicted changes come from backpropagation, measured ones from computing the network again.`;
-document.documentElement.dataset.ready = "true";
+document.documentElement.dataset.ready = String(Math.round(performance.now()));
