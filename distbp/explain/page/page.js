@@ -93,7 +93,7 @@ function drawOne() {
   const top = Math.max(largest(outputs), largest(shown.wanted));
   const rows = data.layers[last].names.map((name, j) => el("tr", { class: j === wantedPlace() && data.isClassification ? "wanted" : "" },
     el("th", { scope: "row" }, name),
-    el("td", { class: "track" }, data.isClassification ? shareBar(outputs[j], shown.wanted[j]) : push(outputs[j], top, "plain")),
+    el("td", { class: "track first" }, data.isClassification ? shareBar(outputs[j], shown.wanted[j]) : push(outputs[j], top, "plain")),
     el("td", { class: "says", value: outputs[j] }, show(outputs[j])),
     el("td", { class: "soft" }, show(shown.wanted[j])),
     el("td", { class: "track" }, push(nudges[j], most)),
@@ -109,7 +109,7 @@ function drawOne() {
       el("p", { class: "small soft" }, times > 1.05 ? `It costs ${show(times, 2)} times the average, so it has much to ask for.` : times < 0.95 ? "It costs less than the average: it is nearly content, and asks for little." : "")),
     el("div", { class: "wide", style: "grid-column: 1 / -1" },
       el("div", { class: "scroll" }, el("table", { class: "outs" }, el("thead", {}, el("tr", {},
-        el("th", { scope: "col" }, "output"), el("th", {}), el("th", { scope: "col" }, "says"), el("th", { scope: "col" }, "wanted"), el("th", {}), el("th", { scope: "col" }, "wished for"))), el("tbody", {}, rows))),
+        el("th", { scope: "col" }, "output"), el("th", { class: "first" }), el("th", { scope: "col" }, "says"), el("th", { scope: "col" }, "wanted"), el("th", {}), el("th", { scope: "col" }, "wished for"))), el("tbody", {}, rows))),
       el("p", { class: "note" }, `${costFormula()} The wish of each output (right) is in proportion to how far off it is: what is far off pulls hard, what is nearly right hardly matters.${isThinned(last) ? ` ${width(last)} of ${data.layers[last].size} outputs are shown, those that are furthest off.` : ""}`))));
 }
 
@@ -489,7 +489,7 @@ function batchBars(average) {
   const against = shares.filter((share) => share < 0).length, sorted = [...shares].sort((a, b) => b - a);
   let sum = 0, half = 0;
   while (half < sorted.length && sum < average.batchSize / 2) sum += sorted[half++];
-  return el("figure", { class: "stage" }, svg("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": `Pull of each of the ${shares.length} examples of the mini-batch, from ${signed(shares[0])} to ${signed(shares[shares.length - 1])} times an equal share` }, svg("line", { x1: 0, x2: W, y1: zero, y2: zero, stroke: "var(--ring)" }), bars),
+  return el("figure", { class: "stage" }, svg("svg", { viewBox: `0 0 ${W} ${H}`, preserveAspectRatio: "none", style: "height: 150px", role: "img", "aria-label": `Pull of each of the ${shares.length} examples of the mini-batch, from ${signed(shares[0])} to ${signed(shares[shares.length - 1])} times an equal share` }, svg("line", { x1: 0, x2: W, y1: zero, y2: zero, stroke: "var(--ring)" }), bars),
     el("figcaption", {}, `The ${average.batchSize} examples of the next mini-batch, each with its pull on the mini-batch's own average, strongest first. ${half === 1 ? "One alone makes" : `${half} of them make`} half of it; ${against === 0 ? "nobody pulls" : against === 1 ? "one pulls" : `${against} pull`} against it.`));
 }
 
