@@ -15,6 +15,7 @@ from distbp.cli.config_command import config
 from distbp.cli.drill_command import drill
 from distbp.cli.explain_command import explain_command
 from distbp.cli.failures import explain
+from distbp.cli.report_command import report
 from distbp.cli.service_commands import list_jobs, logs, result, status, stop, submit
 from distbp.cli.study_commands import study
 from distbp.cli.terminal import Terminal
@@ -32,6 +33,7 @@ app = typer.Typer(
 app.add_typer(study, name="study")
 for command in (train, evaluate, predict, verify, drill, config, advise):
     app.command()(command)
+app.command()(report)
 for job_command in (submit, status, logs, stop, result):
     app.command()(job_command)
 app.command("list")(list_jobs)

@@ -222,6 +222,10 @@ class Session:
     def _close_epoch(self) -> None:
         evaluation = self._backend.evaluate() if self._plan.worker.validation is not None else None
         self._position = self._position.after_epoch(evaluation, self._plan.recipe.early_stopping.min_delta)
+        if evaluation is not None:
+            self._journal.events.append(
+                "evaluated", step=self._position.step, loss=evaluation.loss, accuracy=evaluation.accuracy
+            )
         self._ledger.charge("work_s")
         self._note_recovery()
 

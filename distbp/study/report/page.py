@@ -13,10 +13,15 @@ from distbp.study.report import words
 from distbp.study.report.drawing import Plot
 
 
-def write_page(path: Path, template: str, values: Mapping[str, Any], plots: list[Plot]) -> None:
-    """Render `template` with `values` and the plots by name, and write it whole or not at all."""
+def write_page(
+    path: Path, template: str, values: Mapping[str, Any], plots: list[Plot], package: str = "distbp.study.report"
+) -> None:
+    """Render `template` with `values` and the plots by name, and write it whole or not at all.
+
+    package: whose templates folder holds the template; the base template is always the one here.
+    """
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("distbp.study.report"),
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader(package), jinja2.PackageLoader("distbp.study.report")]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

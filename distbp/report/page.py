@@ -1,0 +1,67 @@
+"""Puts the stories of runs on one page that needs no other file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from distbp.config import describe_config
+from distbp.errors import StorageError
+from distbp.report.plots import plot_all
+from distbp.report.story import RunStory, list_differences
+from distbp.study.report.page import write_page
+
+
+def write_report(stories: Sequence[RunStory], path: Path) -> None:
+    """Write the page about these runs to `path`. Raises StorageError if it cannot be written."""
+    values = {
+        "title": stories[0].name if len(stories) == 1 else f"{len(stories)} runs side by side",
+        "stories": stories,
+        "verdict": judge(stories),
+        "differences": list_differences(stories) if len(stories) > 1 else [],
+        "configurations": [describe_config(story.config) for story in stories],
+        "kernels": [_describe_numerics(story) for story in stories],
+    }
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_page(path, "runs.html.j2", values, plot_all(stories), package="distbp.report")
+    except OSError as error:
+        raise StorageError(f"cannot write '{path}': {error.strerror}; choose another --out") from None
+
+
+def judge(stories: Sequence[RunStory]) -> str | None:
+    """Return in a sentence or two which of the runs end with the same bytes; None for one run."""
+    if len(stories) == 1:
+        return None
+    if any(story.digest is None for story in stories):
+        return "Not all of these runs have finished, so their final parameters cannot be compared yet."
+    groups: dict[str | None, list[str]] = {}
+    for story in stories:
+        groups.setdefault(story.digest, []).append(story.name)
+    if len(groups) == 1:
+        return "All of these runs end with the same bytes."
+    equal = [f"{_join(names)} end with the same bytes" for names in groups.values() if len(names) > 1]
+    others = [name for names in groups.values() if len(names) == 1 for name in names]
+    other = [f"{_join(others)} {'ends' if len(others) == 1 else 'end'} with {'others' if equal else 'different ones'}"]
+    return "; ".join([*equal, *(other if others else [])]) + _explain(stories, len(groups))
+
+
+def _explain(stories: Sequence[RunStory], num_digests: int) -> str:
+    num_recipes = len({story.config.recipe.digest for story in stories})
+    if num_recipes >= num_digests:
+        return f", as {num_recipes} different recipes let expect."
+    return ", although recipes are equal: distbp verify tells where two runs part."
+
+
+def _join(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _describe_numerics(story: RunStory) -> dict[str, str]:
+    numerics = story.numerics
+    names = [f"{b.get('internal_api')} {b.get('version')} {b.get('architecture')}" for b in numerics.get("blas") or []]
+    return {
+        "numpy": str(numerics.get("numpy")),
+        "blas": ", ".join(names) or "an unknown BLAS",
+        "probe": str(numerics.get("probe"))[:12],
+    }
