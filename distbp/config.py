@@ -32,6 +32,7 @@ Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 Range = Annotated[tuple[PositiveInt, PositiveInt], Strict(False)]
 
 DEFAULT_MICROBATCHES = 8
+MAX_SHOWN = 200  # characters of a text that may be of any length
 _RANGE = re.compile(r"([0-9]{1,9}):([0-9]{1,9})")
 
 
@@ -346,7 +347,8 @@ def _advise_path(path: Path) -> str:
 def _first_line(error: Exception) -> str:
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None) or (str(error).splitlines() or [type(error).__name__])[0]
-    return f"{problem} (line {mark.line + 1})" if mark else str(problem)
+    shown = f"{problem}"[:MAX_SHOWN]
+    return f"{shown} (line {mark.line + 1})" if mark else shown
 
 
 def _apply_override(values: dict[str, Any], override: str) -> None:

@@ -51,6 +51,11 @@ class RayCluster:
         else:
             _connect(address)
 
+    @property
+    def is_private(self) -> bool:
+        """Whether this object started the cluster, on this machine alone."""
+        return self._temp_dir is not None
+
     def close(self) -> None:
         """Disconnect if this object connected, and end a private cluster with all its files."""
         if self._is_ours:

@@ -12,6 +12,7 @@ import typer
 
 from distbp.cli.advise_command import advise
 from distbp.cli.config_command import config
+from distbp.cli.doctor_command import doctor
 from distbp.cli.drill_command import drill
 from distbp.cli.explain_command import explain_command
 from distbp.cli.failures import explain
@@ -31,7 +32,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(study, name="study")
-for command in (train, evaluate, predict, verify, drill, config, advise):
+for command in (train, evaluate, predict, verify, drill, doctor, config, advise):
     app.command()(command)
 app.command()(report)
 for job_command in (submit, status, logs, stop, result):

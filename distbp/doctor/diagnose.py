@@ -1,0 +1,108 @@
+"""From a configuration to findings: look, try, ask, and judge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from distbp.config import Config
+from distbp.data import PreparedData, prepare
+from distbp.doctor.checks import (
+    Job,
+    Member,
+    check_alike,
+    check_authentication,
+    check_blas,
+    check_clocks,
+    check_cluster,
+    check_cores,
+    check_memory,
+    check_shared,
+    check_storage,
+    describe_versions,
+)
+from distbp.doctor.findings import Finding, block, ok
+from distbp.doctor.node import NodeFacts, examine_node
+from distbp.doctor.storage_trial import StorageFacts, try_storage
+from distbp.errors import ClusterError
+from distbp.protocol.planning import num_microbatches
+from distbp.training.plan import Plan, make_plan
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """All findings about one configuration on this machine, or on the cluster that it names."""
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """What a run would end with for the first problem, 0 if there is none."""
+        return next((finding.exit_code for finding in self.findings if finding.level == "problem"), 0)
+
+
+def diagnose(config: Config) -> Diagnosis:
+    """Return what this machine, or with backend ray its cluster, will do to a run of `config`.
+
+    Storage gets a folder for the moment, the cluster one short task a node; nothing is left behind.
+
+    Raises ConfigError or DataError where the run itself would.
+    """
+    plan, data = _prepare(config)
+    job = _describe_job(config, plan, data)
+    with try_storage(config.placement.storage) as storage:
+        here = examine_node(storage.url, storage.mark)
+        findings = [ok("run", plan.describe()), ok("this process", describe_versions(here)), *check_blas(here)]
+        findings += check_storage(storage, job)
+        if config.placement.backend == "local":
+            findings += [*check_cores(here, job), *check_memory(here, job)]
+        else:
+            findings += _check_ray(config, here, storage, job)
+    return Diagnosis(tuple(findings))
+
+
+def _prepare(config: Config) -> tuple[Plan, PreparedData]:
+    data = prepare(config.recipe.data, config.recipe.seed)
+    return make_plan(config, data), data
+
+
+def _describe_job(config: Config, plan: Plan, data: PreparedData) -> Job:
+    placement, recipe = config.placement, config.recipe
+    return Job(
+        max_workers=placement.max_workers,
+        min_workers=placement.min_workers,
+        threads=placement.threads_per_worker,
+        parameter_bytes=plan.layout.num_parameters * np.dtype(recipe.dtype).itemsize,
+        array_bytes=_count_bytes(data),
+        num_microbatches=num_microbatches(recipe.global_batch_size, recipe.microbatch_size),
+        keep_checkpoints=placement.keep_checkpoints,
+    )
+
+
+def _count_bytes(data: PreparedData) -> int:
+    """Return the bytes of all arrays in memory; parts split from one source share theirs."""
+    parts = [data.train] if data.validation is None else [data.train, data.validation]
+    arrays = {id(array): array for part in parts for array in (part.x, part.y, part.rows)}
+    return sum(array.nbytes for array in arrays.values() if not isinstance(array, np.memmap))
+
+
+def _check_ray(config: Config, here: NodeFacts, storage: StorageFacts, job: Job) -> Iterator[Finding]:
+    from distbp.backends.ray_survey import survey  # ray is imported only where it is used
+
+    placement = config.placement
+    num_cpus = job.max_workers * job.threads
+    try:
+        found = survey(placement.address, num_cpus, examine_node, storage.url, storage.mark)
+    except ClusterError as error:
+        yield block("cluster", str(error), "or train with --backend local, which needs no cluster", error.exit_code)
+        return
+    members = [Member(a.address, a.num_cpus, a.object_store_bytes, a.facts, a.error, a.skew_s) for a in found.answers]
+    if found.is_private:
+        yield from check_cores(here, job)
+    yield from check_cluster(members, job)
+    yield from check_alike(here, members)
+    yield from check_shared(storage, members)
+    yield from check_clocks(members)
+    yield check_authentication(found.asks_for_token, found.is_private)

@@ -1,0 +1,34 @@
+"""What the doctor says: one fact, how bad it is, and what to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Level = Literal["ok", "warning", "problem"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fact about `topic`. advice: what to do, None where all is well. exit_code: of a problem, else 0."""
+
+    topic: str
+    level: Level
+    fact: str
+    advice: str | None = None
+    exit_code: int = 0
+
+
+def ok(topic: str, fact: str) -> Finding:
+    """Return a finding that asks for nothing."""
+    return Finding(topic, "ok", fact)
+
+
+def warn(topic: str, fact: str, advice: str) -> Finding:
+    """Return a finding that costs something but blocks nothing."""
+    return Finding(topic, "warning", fact, advice)
+
+
+def block(topic: str, fact: str, advice: str, exit_code: int) -> Finding:
+    """Return a finding that keeps a run from working; exit_code: what that run would end with."""
+    return Finding(topic, "problem", fact, advice, exit_code)

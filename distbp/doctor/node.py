@@ -1,0 +1,136 @@
+"""What one node is, found out by a process on it; the same function runs here and on every node of a cluster."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import threadpoolctl
+
+from distbp.errors import DistbpError
+from distbp.installation import VERSION
+from distbp.nn.numerics import fingerprint, one_blas_thread
+from distbp.run.folder import open_folder
+
+CGROUP = Path("/sys/fs/cgroup")
+MATRIX_SIZE = 512
+
+
+@dataclass(frozen=True)
+class Blas:
+    """The library for matrix products. threads: that a call uses where nobody pins it."""
+
+    name: str
+    version: str | None
+    kernel: str | None
+    threads: int
+
+
+@dataclass(frozen=True)
+class NodeFacts:
+    """One node. cores, memory_bytes: that this process may use.
+
+    openblas_coretype: the environment variable. gflops: of one core's float32 matrix products.
+    load: programs that wanted to compute at a time in the last minute.
+    storage_error: why storage cannot be read from here. sees_mark: whether what the driver wrote there is there.
+    """
+
+    host: str
+    python: str
+    numpy: str
+    ray: str | None
+    distbp: str
+    blas: tuple[Blas, ...]
+    openblas_coretype: str | None
+    probe: str
+    gflops: float
+    cores: int
+    load: float
+    memory_bytes: int | None
+    storage_error: str | None
+    sees_mark: bool
+
+
+def examine_node(storage: str, mark: str) -> NodeFacts:
+    """Return the facts of the node this runs on. mark: path below `storage` of a file that the driver wrote."""
+    sees_mark, storage_error = _look_for(storage, mark)
+    numerics = fingerprint()
+    return NodeFacts(
+        host=socket.gethostname(),
+        python=platform.python_version(),
+        numpy=numerics["numpy"],
+        ray=_find_version("ray"),
+        distbp=VERSION,
+        blas=_list_blas(),
+        openblas_coretype=numerics["openblas_coretype"],
+        probe=numerics["probe"],
+        gflops=measure_gflops(),
+        cores=count_cores(),
+        load=os.getloadavg()[0],
+        memory_bytes=find_memory_bytes(),
+        storage_error=storage_error,
+        sees_mark=sees_mark,
+    )
+
+
+def count_cores(cgroup: Path = CGROUP) -> int:
+    """Return how many cores this process may use, at least 1: by affinity and by a container's quota."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with suppress(OSError, ValueError):
+        quota, period = (cgroup / "cpu.max").read_text().split()
+        return max(1, min(cores, int(quota) // int(period)))
+    return cores
+
+
+def find_memory_bytes(cgroup: Path = CGROUP, meminfo: Path = Path("/proc/meminfo")) -> int | None:
+    """Return how much memory is to be had, within a container's limit; None where the system does not tell."""
+    found: list[int] = []
+    with suppress(OSError, ValueError, StopIteration):
+        line = next(line for line in meminfo.read_text().splitlines() if line.startswith("MemAvailable:"))
+        found.append(int(line.split()[1]) * 1024)
+    with suppress(OSError, ValueError):
+        limit, used = (cgroup / "memory.max").read_text(), (cgroup / "memory.current").read_text()
+        found.append(max(0, int(limit) - int(used)))
+    return min(found, default=None)
+
+
+def measure_gflops() -> float:
+    """Return the speed of one core's float32 matrix products, in thousand million operations a second."""
+    a = np.ones((MATRIX_SIZE, MATRIX_SIZE), np.float32)
+    seconds = []
+    with one_blas_thread():
+        for _ in range(5):
+            began = time.perf_counter()
+            a @ a
+            seconds.append(time.perf_counter() - began)
+    return round(2 * MATRIX_SIZE**3 / min(seconds) / 1e9, 1)
+
+
+def _look_for(storage: str, mark: str) -> tuple[bool, str | None]:
+    try:
+        folder, _, name = mark.rpartition("/")
+        return open_folder(storage).child(folder).read(name) is not None, None
+    except DistbpError as error:
+        return False, str(error)
+
+
+def _list_blas() -> tuple[Blas, ...]:
+    return tuple(
+        Blas(str(found["internal_api"]), found.get("version"), found.get("architecture"), int(found["num_threads"]))
+        for found in threadpoolctl.threadpool_info()
+        if found.get("user_api") == "blas"
+    )
+
+
+def _find_version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
