@@ -49,7 +49,9 @@ class StopRequest:
         self._ends_at_once = True
         try:
             yield
-        except _StopNow:
+        except (_StopNow, SystemError) as error:  # Ray's compiled code turns one into the other
+            if isinstance(error, SystemError) and not self:
+                raise
             raise self.error(message) from None
         finally:
             self._ends_at_once = False

@@ -1,0 +1,122 @@
+"""Faults from outside: signals to the processes of a run, which knows nothing of it. Linux only: it reads /proc."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+ACTOR = "ray::MemberActor"
+"""How the command lines of the run's actors begin, from their constructor on."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of fault: the signals that `num_targets` processes get, and how often it is drawn."""
+
+    name: str
+    weight: int
+    signals: tuple[int, ...]
+    num_targets: int = 1
+    of_driver: bool = False
+
+
+KINDS = (
+    Kind("worker or server killed", 50, (signal.SIGKILL,)),
+    Kind("two killed at once", 15, (signal.SIGKILL,), num_targets=2),
+    Kind("paused for a moment", 15, (signal.SIGSTOP, signal.SIGCONT)),
+    Kind("hung", 4, (signal.SIGSTOP,)),
+    Kind("driver killed", 10, (signal.SIGKILL,), of_driver=True),
+    Kind("driver terminated", 6, (signal.SIGTERM,), of_driver=True),
+)
+
+
+class Gremlin:
+    """Draws faults and pauses from a seed and inflicts them on a driver's processes."""
+
+    def __init__(self, seed: int, kinds: tuple[Kind, ...] = KINDS):
+        self._random = random.Random(seed)
+        self._kinds = kinds
+        self.counts = dict.fromkeys((kind.name for kind in kinds), 0)
+
+    @property
+    def num_faults(self) -> int:
+        """How many processes have really been struck."""
+        return sum(self.counts.values())
+
+    def pause_s(self, longest: float) -> float:
+        """Return for how long to leave the run alone."""
+        return self._random.uniform(0.0, longest)
+
+    def strike(self, driver: int, is_running: Callable[[], bool]) -> None:
+        """Inflict one fault as soon as there are processes for it; none if the run ends before."""
+        (kind,) = self._random.choices(self._kinds, [kind.weight for kind in self._kinds])
+        while is_running():
+            pids = [driver] if kind.of_driver else actors_of(driver)
+            if len(pids) >= kind.num_targets:
+                self._strike(kind, self._random.sample(sorted(pids), kind.num_targets))
+                return
+            time.sleep(0.05)
+
+    def _strike(self, kind: Kind, pids: list[int]) -> None:
+        for number in kind.signals:
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, number)
+            if number == signal.SIGSTOP and len(kind.signals) > 1:
+                time.sleep(self._random.uniform(0.0, 0.5))
+        self.counts[kind.name] += 1
+
+
+def read_stat(pid: int) -> list[str]:
+    """The fields of /proc/<pid>/stat from the state on; [] if the process is gone or a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+    return [] if fields[0] == "Z" else fields
+
+
+def descendants(pid: int) -> set[int]:
+    """All processes below `pid`."""
+    parents = {int(path.name): read_stat(int(path.name))[1:2] for path in Path("/proc").glob("[0-9]*")}
+    found = {pid}
+    while more := {child for child, parent in parents.items() if parent and int(parent[0]) in found} - found:
+        found |= more
+    return found - {pid}
+
+
+def actors_of(driver: int) -> list[int]:
+    """The actors of a driver with a private cluster, those that are starting too."""
+    return [pid for pid in descendants(driver) if _command_line(pid).startswith(ACTOR)]
+
+
+def _command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def identify(pids: set[int]) -> set[tuple[int, str]]:
+    """Processes with their start times, so that a number that is used again is another process."""
+    return {(pid, stat[19]) for pid in pids if (stat := read_stat(pid))}
+
+
+def shared_memory() -> set[Path]:
+    """The named files in /dev/shm."""
+    return set(Path("/dev/shm").glob("*"))
+
+
+def unmapped(paths: set[Path]) -> set[Path]:
+    """Those of `paths` that exist and that no process maps: other runs of this machine have theirs too."""
+    maps = ""
+    for path in Path("/proc").glob("[0-9]*/maps"):
+        with suppress(OSError):
+            maps += path.read_text()
+    return {path for path in paths if path.exists() and str(path) not in maps}

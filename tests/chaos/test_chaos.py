@@ -1,0 +1,46 @@
+"""A short sitting of chaos; the long one is `python tests/chaos/run.py --faults 100`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from gremlin import Gremlin, identify
+from run import ChaosError, expect_gone, run_chaos
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+
+
+@pytest.mark.ray
+def test_runs_with_random_faults_end_like_undisturbed_ones_and_leave_nothing(tmp_path):
+    sitting = run_chaos(num_faults=6, seed=4, folder=tmp_path, faults_per_run=3)
+    assert sitting.gremlin.num_faults >= 6
+    assert sitting.num_runs >= 2
+
+
+def test_the_gremlin_draws_the_same_pauses_from_the_same_seed():
+    drawn = [[Gremlin(seed).pause_s(1.0) for _ in range(3)] for seed in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_a_process_that_stays_is_found(tmp_path, monkeypatch):
+    monkeypatch.setattr("run.LEFT_TIMEOUT_S", 0.2)
+    with pytest.raises(ChaosError, match=f"left behind: processes .{os.getpid()}"):
+        expect_gone(identify({os.getpid()}), tmp_path)
+
+
+def test_a_file_that_stays_is_found(tmp_path, monkeypatch):
+    monkeypatch.setattr("run.LEFT_TIMEOUT_S", 0.2)
+    (tmp_path / "rest").touch()
+    with pytest.raises(ChaosError, match="'rest'"):
+        expect_gone(set(), tmp_path)
+
+
+def test_a_process_that_has_ended_is_gone(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    seen = identify({process.pid})
+    assert len(seen) == 1
+    process.communicate()
+    expect_gone(seen, tmp_path)
