@@ -435,9 +435,9 @@ function hebbPictures(layer, asked, carried) {
 function drawAverage() {
   const average = data.average, effect = average.effect, shown = example();
   const all = data.isSample ? `an even sample of ${count(data.numAveraged)} of ${count(data.numExamples)} examples` : `all ${count(data.numAveraged)} examples`;
-  const extra = [data.momentum > 0 ? "momentum, which adds earlier steps" : "", data.decay > 0 ? "weight decay" : ""].filter(Boolean).join(" and ");
+  const extra = [data.momentum > 0 ? "momentum" : "", data.decay > 0 ? "weight decay" : ""].filter(Boolean).join(" and ");
   put($("average-body"), 
-    el("p", {}, `One example alone would teach the network itself only. So every example is asked, and what they ask is averaged: minus the gradient of the average cost, up to the learning rate the very step that SGD takes${extra ? ` (beside ${extra})` : ""}. Below, the weights and biases that ${all} together most want changed, layer by layer.`),
+    el("p", {}, `One example alone would teach the network about nothing but itself. So every example is asked, and what they ask is averaged. The average is minus the gradient of the average cost; times the learning rate it is the step that gradient descent takes${extra ? ` (the run adds ${extra})` : ""}. Below, the weights and biases that ${all} together most want changed, layer by layer.`),
     wishTable(average.table),
     el("p", { class: "note" }, "Columns: the example explained, then others of the mini-batch from the one with the longest gradient down to the median. Blue: increase, orange: decrease; each row has its own colour scale."),
     el("h3", {}, "Who pulls?"),
