@@ -42,6 +42,14 @@ def test_a_run_that_moves_between_backends_and_sizes_at_every_step_ends_like_an_
     assert train_toy(backend="ray", workers=3).digest == train_toy("whole").digest
 
 
+def test_a_ray_run_stopped_and_resumed_at_any_step_ends_like_an_undisturbed_one(train_toy, train_until):
+    digests = {train_toy("whole").digest}
+    for step in range(1, 6):
+        train_until(step, name=f"split-{step}", backend="ray", workers=2, checkpoint_every_steps=1)
+        digests.add(train_toy(f"split-{step}", backend="ray", workers=2).digest)
+    assert len(digests) == 1
+
+
 def test_float64_gives_the_bytes_of_one_process(train_toy, make_recipe):
     recipe = make_recipe(dtype="float64")
     assert train_toy("ray", recipe=recipe, backend="ray").digest == train_toy("local", recipe=recipe).digest

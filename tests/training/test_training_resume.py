@@ -33,6 +33,16 @@ def test_a_run_stopped_and_resumed_at_any_step_ends_like_an_undisturbed_one(step
         assert getattr(resumed, field) == getattr(undisturbed, field), field
 
 
+def test_every_way_to_stop_a_run_along_the_way_ends_like_an_undisturbed_one(train_toy, train_until):
+    """All 32 sets of steps after which a run of 6 steps can be stopped."""
+    digests = set()
+    for number in range(32):
+        for step in (step for step in range(1, 6) if number >> (step - 1) & 1):
+            train_until(step, name=f"run-{number}", checkpoint_every_steps=2)
+        digests.add(train_toy(f"run-{number}").digest)
+    assert len(digests) == 1
+
+
 def test_the_log_of_a_split_run_is_that_of_an_undisturbed_one(train_toy, train_until, run_dir):
     train_until(2)
     train_until(5)
