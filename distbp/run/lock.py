@@ -13,6 +13,7 @@ from distbp.run.owner import STALE_AFTER_S, LockOwner, Sign
 
 LOCK_FILE = "lock.json"
 HEARTBEAT_S = 5.0
+RELEASE_TIMEOUT_S = 5.0
 
 
 def is_driver_alive(folder: Folder) -> bool:
@@ -62,10 +63,11 @@ class RunLock:
             )
 
     def release(self) -> None:
-        """Give the lock back; never removes the lock of another."""
+        """Give the lock back; never removes the lock of another. Storage that hangs keeps it: it goes stale there."""
         if self._thread is None:
             return
-        self._end_heartbeat()
+        if not self._end_heartbeat():
+            return
         with self._folder.exclusively():
             if self._is_ours():
                 self._folder.remove(LOCK_FILE)
@@ -105,16 +107,21 @@ class RunLock:
 
     def _start_heartbeat(self) -> None:
         """Before the lock is written: to this process a lock without its thread is a dead one."""
-        self._stop.clear()
+        self._stop = threading.Event()  # a new one: the thread of a lock that storage kept may still hang
         self._is_written = self._is_lost = False
-        self._thread = threading.Thread(target=self._keep_alive, name=self._owner.thread_name, daemon=True)
+        self._thread = threading.Thread(
+            target=self._keep_alive, args=[self._stop], name=self._owner.thread_name, daemon=True
+        )
         self._thread.start()
 
-    def _end_heartbeat(self) -> None:
-        if self._thread is not None:
-            self._stop.set()
-            self._thread.join()
-            self._thread = None
+    def _end_heartbeat(self) -> bool:
+        """Return whether its thread ended, which it does not while storage hangs."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return True
+        self._stop.set()
+        thread.join(RELEASE_TIMEOUT_S)
+        return not thread.is_alive()
 
     def _find_silent_owner(self, content: bytes | None) -> LockOwner | None:
         """Return the owner if it is silent, None if it is dead or there is none; raises CheckpointError if it lives."""
@@ -124,8 +131,8 @@ class RunLock:
             raise self._make_error(owner)
         return owner if sign is Sign.SILENT else None
 
-    def _keep_alive(self) -> None:
-        while not self._stop.wait(self._heartbeat_s) and not self._is_lost:
+    def _keep_alive(self, stop: threading.Event) -> None:
+        while not stop.wait(self._heartbeat_s) and not self._is_lost:
             with suppress(StorageError), self._folder.exclusively():  # passing trouble: the next beat tries again
                 if self._is_written:
                     self._beat()

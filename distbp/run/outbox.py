@@ -126,6 +126,9 @@ class Outbox:
             while not self._is_settled(0.1):
                 if rescue is None and self._is_in_trouble(began):
                     rescue = self._rescue()
+                    logger.warning(
+                        "waiting %.0f s for storage; until then: %s", self._folder.patience_s, rescue.sentence
+                    )
                 if rescue is not None and self._is_out_of_patience(began):
                     self._give_up(rescue)
         finally:

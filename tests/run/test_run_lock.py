@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 
@@ -105,6 +106,21 @@ def test_lock_that_storage_did_not_let_go_does_not_lock_its_own_process_out(run,
     assert run.folder.read(LOCK_FILE) is not None
     with run.lock(), pytest.raises(CheckpointError, match="in use by process"):
         RunDirectory.open(run.url).lock().acquire()
+
+
+def test_a_lock_is_given_up_when_storage_hangs(run, monkeypatch):
+    beating, hangs = threading.Event(), threading.Event()
+    monkeypatch.setattr("distbp.run.lock.RELEASE_TIMEOUT_S", 0.05)
+    lock = run.lock(heartbeat_s=0.01)
+    monkeypatch.setattr(lock, "_beat", lambda: beating.set() or hangs.wait(10))
+    lock.acquire()
+    assert beating.wait(5)
+    began = time.monotonic()
+    lock.release()
+    assert time.monotonic() - began < 5
+    assert not run.holds_lock
+    assert run.folder.read(LOCK_FILE) is not None
+    hangs.set()
 
 
 def test_lock_of_another_host_whose_clock_is_behind_is_respected(run, monkeypatch):
