@@ -275,6 +275,8 @@ class Outbox:
     def _note_fault(self, error: StorageError) -> None:
         now = time.monotonic()
         with self._changed:
+            if self._end is not None:  # it was given up meanwhile
+                return
             before = self._fault
             if before is None:
                 self._fault = Fault(error, now, 1, now)
