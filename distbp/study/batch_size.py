@@ -32,6 +32,7 @@ SEARCH = "search"
 NUM_READINGS = 12
 NUM_DRAWS = 24
 MIN_TRIALS = 4
+MIN_PATIENCE = 50
 CAP_FACTOR = 8.0
 """A trial that does not reach its goal may last this many times its share of the whole time; most are far shorter."""
 
@@ -179,10 +180,14 @@ def _search(
             break
         candidate = propose(recipe.seed, index, search.best(goals[-1]))
         found = search.fastest(goals[-1])
-        max_steps = max(1, int(cap_s / time.step_s)) if found is None else found[0]
+        cap = max(1, int(cap_s / time.step_s))
+        max_steps, patience = (cap, max(MIN_PATIENCE, cap // 10)) if found is None else (found[0], None)
         tried = with_batch(recipe, time.batch_size, candidate.learning_rate, candidate.momentum)
         result = yield Job(
-            f"{SEARCH}/{time.batch_size}/{index}", run_trial, Trial(tried, max_steps, tuple(goals)), TrialResult
+            f"{SEARCH}/{time.batch_size}/{index}",
+            run_trial,
+            Trial(tried, max_steps, tuple(goals), patience),
+            TrialResult,
         )
         search = Search(time.batch_size, time.step_s, (*search.trials, TriedCandidate(candidate, result)))
     return search

@@ -44,7 +44,7 @@ class Search:
 
     def most_steps(self) -> int:
         """Return the longest that a trial went on; without a goal reached, the goal needs more than these."""
-        return max((tried.result.steps for tried in self.trials if tried.result.ended != "diverged"), default=0)
+        return max((tried.result.steps for tried in self.trials if tried.result.ended == "cut"), default=0)
 
     def best(self, goal: float) -> Candidate | None:
         """Return the choice with the fewest steps to `goal`, else the lowest error; None before the first trial."""

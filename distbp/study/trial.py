@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -19,26 +19,34 @@ from distbp.training.plan import Plan, make_plan
 MICROBATCH_SIZE = 256
 """Examples per unit of gradient arithmetic: as many as are efficient, so that large batches are not handicapped."""
 
+STUCK_ERROR = 0.9
+
 
 @dataclass(frozen=True)
 class Trial:
     """What to train: `recipe`, until an error below the lowest of `goals` or for `max_steps`. No goals: to the end.
 
+    patience: steps after which it is given up if it has not learned anything; None: never.
     seed: of initial weights and order, where it is not the recipe's, which also divides the data.
     """
 
     recipe: Recipe
     max_steps: int
     goals: tuple[float, ...] = ()
+    patience: int | None = None
     seed: int | None = None
 
 
 @dataclass(frozen=True)
 class TrialResult:
-    """How it went. ended: "goal" reached, "cut" off after max_steps, or "diverged" (the loss is not finite)."""
+    """How it went.
+
+    ended: "goal" reached, "cut" off after max_steps, "stuck" near the error of the start, or
+    "diverged" (the loss is not finite).
+    """
 
     curve: tuple[Point, ...]
-    ended: Literal["goal", "cut", "diverged"]
+    ended: Literal["goal", "cut", "stuck", "diverged"]
     steps: int
 
 
@@ -114,7 +122,14 @@ def run_trial(trial: Trial) -> TrialResult:
             curve.append(point_at(report.step, backend.evaluate()))
             if curve[-1].error < goal:
                 return TrialResult(tuple(curve), "goal", report.step)
+            if trial.patience is not None and report.step >= trial.patience and is_stuck(curve):
+                return TrialResult(tuple(curve), "stuck", report.step)
     return TrialResult(tuple(curve), "cut", trial.max_steps)
+
+
+def is_stuck(curve: Sequence[Point]) -> bool:
+    """Return whether no error on the curve was below 90 percent of that at the start."""
+    return min(point.error for point in curve) > STUCK_ERROR * curve[0].error
 
 
 def point_at(step: int, evaluation: Evaluation) -> Point:
