@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,7 @@ class Report:
             "one_worker_seconds": advice.one_worker_s,
             "times_faster": advice.times_faster,
             "sure": advice.sure,
+            "goal": self.probe.learning.goal,
             "noise_scale": self.probe.noise_scale,
             "probe_seconds": self.probe.seconds,
             "config": self.config.model_dump(mode="json"),
@@ -65,7 +67,7 @@ def make_report(config: Config, budget_s: float, use_ray: bool, observe: LabObse
     """Probe and advise."""
     found = probe(config.recipe, config.placement, budget_s, use_ray, observe)
     advice = advise(config.recipe, found)
-    advised = _apply(config, advice)
+    advised = _apply(config, advice, found)
     return Report(
         headline=_headline(advice),
         why=_explain(config, advice, found),
@@ -104,7 +106,8 @@ def _explain(config: Config, advice: Advice, found: Probe) -> tuple[str, str, st
     scale, batch = found.noise_scale, advice.option.batch_size
     examples = "saves steps and hardly wastes examples" if batch <= scale else "saves some steps and wastes examples"
     noise = (
-        f"After {count(found.steps_trained, 'step')} the gradient's noise scale is about {number(scale)} examples, "
+        f"In {count(found.learning.steps_trained, 'step')} of training the gradient's noise scale was about "
+        f"{number(scale)} examples, "
         f"so a batch of {batch:,} {examples} ({describe_certainty(advice.sure)}: with {percent(advice.sure)} this "
         f"choice is within 1.5 times of the best)."
     )
@@ -119,11 +122,20 @@ def _explain(config: Config, advice: Advice, found: Probe) -> tuple[str, str, st
             f"{duration(fastest.step_s)} for one of {fastest.batch_size:,}."
         )
     whole = (
-        f"To where your recipe gets in {count(config.recipe.epochs, 'epoch')}, expect {duration(advice.seconds)}, and "
+        f"To {_name_goal(config, found)}, expect {duration(advice.seconds)}, and "
         f"{duration(advice.one_worker_s)} with one worker in one process at its own best batch, "
         f"{advice.one_worker.batch_size:,}."
     )
     return noise, steps, whole
+
+
+def _name_goal(config: Config, found: Probe) -> str:
+    learning = found.learning
+    if learning.goal is None:
+        return f"the end of your recipe ({count(config.recipe.epochs, 'epoch')})"
+    is_error = plan_for(config.recipe).worker.model.is_classification
+    goal = f"a validation error of {percent(learning.goal)}" if is_error else f"a loss of {number(learning.goal)}"
+    return f"{goal}, which your recipe reached after {count(learning.goal_steps, 'step')}"
 
 
 def _options(found: Probe) -> list[Option]:
@@ -141,8 +153,7 @@ def _best_of(config: Config, found: Probe, backend: str) -> Option | None:
 
 def _rows(config: Config, advice: Advice, found: Probe) -> tuple[Row, ...]:
     """Return the best measured batch of every placing; the advised one may lie between two measured."""
-    num_steps = plan_for(config.recipe).num_steps
-    curve = learning_curve(found.noise_scale, config.recipe.global_batch_size, num_steps)
+    curve = learning_curve(found.noise_scale, config.recipe.global_batch_size, found.learning.goal_steps)
     best: dict[Placing, Option] = {}
     for option in [advice.option, *_options(found)]:
         known = best.get(option.placing)
@@ -166,11 +177,13 @@ def _cells(option: Option, seconds: float, advice: Advice) -> tuple[str, ...]:
     )
 
 
-def _apply(config: Config, advice: Advice) -> Config:
-    """Return the configuration with the advice in it; epochs so that the steps are taken."""
+def _apply(config: Config, advice: Advice, found: Probe) -> Config:
+    """Return the configuration with the advice in it, and epochs that take it as far as the old ones did."""
     option, recipe = advice.option, config.recipe
     num_examples = len(plan_for(recipe).worker.train)
     steps_per_epoch = -(-num_examples // option.batch_size)
+    longer = advice.num_steps / found.learning.goal_steps
+    num_steps = longer * plan_for(recipe).num_steps
     optimizer = recipe.optimizer.model_copy(update={"learning_rate": advice.learning_rate})
     return config.model_copy(
         update={
@@ -179,7 +192,7 @@ def _apply(config: Config, advice: Advice) -> Config:
                     "optimizer": optimizer,
                     "global_batch_size": option.batch_size,
                     "microbatch_size": choose_microbatch(option.batch_size),
-                    "epochs": max(1, -(-advice.num_steps // steps_per_epoch)),
+                    "epochs": max(1, math.ceil(num_steps / steps_per_epoch)),
                 }
             ),
             "placement": config.placement.model_copy(update=asdict(option.placing)),

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from distbp.backends.local import LocalBackend
 from distbp.config import Placement, Recipe
 from distbp.nn.digests import BLOCK
-from distbp.protocol.messages import StepReport
 from distbp.protocol.planning import step_order
 from distbp.study.advice import Advice, Backend, Option, Placing, decide, interpolate
 from distbp.study.cost_model import Measured
+from distbp.study.curves import Point, choose_goals, first_below, next_evaluation
 from distbp.study.gradients import GradientMeter
 from distbp.study.lab import LabObserver, LabProgress
 from distbp.study.noise import Noise, exact_noise
 from distbp.study.session import num_cores
 from distbp.study.step_times import Group, time_group
-from distbp.study.trial import plan_for, start_one_worker
+from distbp.study.trial import plan_for, point_at, start_one_worker
+from distbp.training.plan import Plan
 
-NUM_READINGS = 6
+READING_FACTOR = 1.8
 MAX_SAMPLED = 4096
 LEARNING_SHARE = 0.3
 STARTING_S = 2.5
@@ -33,26 +36,44 @@ NUM_MICROBATCHES, SMALLEST_MICROBATCH = 8, 8
 
 
 @dataclass(frozen=True)
-class Probe:
-    """What was measured. noise_scales: along a training run; measured: step times of every group and batch size."""
+class Learning:
+    """A training run by the recipe as it is, and the noise scale on the way.
 
-    noise_scales: tuple[float, ...]
+    goal: a validation error it came below, after `goal_steps` steps; None without validation data, and then
+    `goal_steps` are all of the recipe's. noise_scales: (step, scale), ascending.
+    """
+
+    goal: float | None
+    goal_steps: int
+    noise_scales: tuple[tuple[int, float], ...]
     steps_trained: int
+
+    @property
+    def noise_scale(self) -> float:
+        """The geometric mean over the later half of the way to the goal, on a logarithmic scale of steps."""
+        on_the_way = [scale for step, scale in self.noise_scales if step <= self.goal_steps] or [1.0]
+        return float(np.exp(np.mean(np.log(on_the_way[len(on_the_way) // 2 :]))))
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What was measured: learning, and the step times of every group and batch size."""
+
+    learning: Learning
     measured: tuple[tuple[Backend, Measured], ...]
     seconds: float
 
     @property
     def noise_scale(self) -> float:
-        """The geometric mean over the later half of the readings: where most steps of a training are spent."""
-        later = self.noise_scales[len(self.noise_scales) // 2 :]
-        return float(np.exp(np.mean(np.log(later))))
+        """The noise scale on the way to the goal."""
+        return self.learning.noise_scale
 
 
 def probe(recipe: Recipe, placement: Placement, budget_s: float, use_ray: bool, observe: LabObserver) -> Probe:
     """Measure for about `budget_s` seconds."""
     began = time.perf_counter()
     observe(LabProgress("reading the gradient's noise", 0, 1, None))
-    scales, steps = read_noise(recipe, LEARNING_SHARE * budget_s)
+    learning = learn(recipe, LEARNING_SHARE * budget_s)
     measured: list[tuple[Backend, Measured]] = []
     with _cluster(placement, use_ray) as num_cpus:
         groups = _choose_groups(recipe, placement, num_cpus)
@@ -62,12 +83,11 @@ def probe(recipe: Recipe, placement: Placement, budget_s: float, use_ray: bool, 
             observe(LabProgress("timing steps", number, len(groups), None))
             timed = time_group(replace(group, seconds=min(1.0, left / len(groups))))
             measured += [(group.backend, m) for m in timed.measured]
-    return Probe(scales, steps, tuple(measured), time.perf_counter() - began)
+    return Probe(learning, tuple(measured), time.perf_counter() - began)
 
 
 def advise(recipe: Recipe, found: Probe) -> Advice:
     """Return the advice that follows from a probe."""
-    plan = plan_for(recipe)
     placings: dict[Placing, list[Option]] = {}
     for backend, m in found.measured:
         placing = Placing(backend, m.setting.workers, m.setting.servers)
@@ -76,30 +96,51 @@ def advise(recipe: Recipe, found: Probe) -> Advice:
     options = [option for known in placings.values() for option in {*known, *interpolate(known, sizes)}]
     options.sort(key=lambda option: (option.placing.effort, option.batch_size))
     rate = recipe.optimizer.learning_rate
-    return decide(options, found.noise_scale, recipe.global_batch_size, plan.num_steps, rate)
+    return decide(options, found.noise_scale, recipe.global_batch_size, found.learning.goal_steps, rate)
 
 
-def read_noise(recipe: Recipe, seconds: float) -> tuple[tuple[float, ...], int]:
-    """Return the noise scale at the start and 6 points of a training run, and the run's steps.
-
-    The run ends with the recipe's, or after about `seconds`.
-    """
+def learn(recipe: Recipe, seconds: float) -> Learning:
+    """Train by the recipe, to its end or for about `seconds`, and read the noise scale at ever rarer steps."""
     plan = plan_for(recipe)
     meter = GradientMeter(plan.worker)
     sample = _sample(meter.num_examples, recipe.seed)
-    began = time.perf_counter()
-    scales = [sampled_noise(meter, plan.initial_state().parameters, sample).scale]
-    reading_s = time.perf_counter() - began
-    share_s = max(0.05, seconds / NUM_READINGS - reading_s)
+    until = time.perf_counter() + seconds
+    scales: list[tuple[int, float]] = []
+    curve: list[Point] = []
+    reading, evaluation = 0, 0
     with start_one_worker(plan) as backend:
-        orders = (step_order(recipe, step, meter.num_examples) for step in range(plan.num_steps))
-        reports = backend.run(orders)
-        for number in range(1, NUM_READINGS + 1):
-            _train(reports, plan.num_steps * number // NUM_READINGS, time.perf_counter() + share_s)
-            state = backend.snapshot().state
-            scales.append(sampled_noise(meter, state.parameters, sample).scale)
-    good = tuple(scale for scale in scales if np.isfinite(scale) and scale > 0)
-    return good or (float(recipe.global_batch_size),), state.step
+        for report_step in _steps(backend, plan, until):
+            if report_step >= evaluation and plan.worker.validation is not None:
+                curve.append(point_at(report_step, backend.evaluate()))
+                evaluation = next_evaluation(report_step)
+            if report_step >= reading:
+                noise = sampled_noise(meter, backend.snapshot().state.parameters, sample)
+                scales.append((report_step, noise.scale))
+                reading = math.ceil((report_step + 1) * READING_FACTOR)
+    good = tuple((step, scale) for step, scale in scales if math.isfinite(scale) and scale > 0)
+    goal, goal_steps = _find_goal(curve, plan.num_steps)
+    return Learning(goal, goal_steps, good or ((0, float(recipe.global_batch_size)),), report_step)
+
+
+def _steps(backend: LocalBackend, plan: Plan, until: float) -> Iterator[int]:
+    """Yield the steps done, from 0 on, until the plan's end, the time is over, or training diverges."""
+    yield 0
+    num_examples = len(plan.worker.train)
+    for report in backend.run(step_order(plan.recipe, step, num_examples) for step in range(plan.num_steps)):
+        if not report.committed:
+            return
+        yield report.step
+        if time.perf_counter() > until:
+            return
+
+
+def _find_goal(curve: Sequence[Point], num_steps: int) -> tuple[float | None, int]:
+    """Return an error on the way, the middle one of those a study would choose, and when it was reached."""
+    if len(curve) < 2:
+        return None, num_steps
+    goals = choose_goals(curve[0].error, min(point.error for point in curve))
+    goal = goals[len(goals) // 2]
+    return goal, first_below(curve, goal) or num_steps
 
 
 def sampled_noise(meter: GradientMeter, parameters: NDArray, sample: NDArray[np.int64]) -> Noise:
@@ -147,12 +188,6 @@ def _choose_groups(recipe: Recipe, placement: Placement, num_cpus: int | None) -
         for placing in choose_placings(plan.layout.num_parameters, num_cpus)
         for size in choose_batch_sizes(len(plan.worker.train))
     ]  # fmt: skip
-
-
-def _train(reports: Iterator[StepReport], until_step: int, until_s: float) -> None:
-    for report in reports:
-        if report.step >= until_step or time.perf_counter() > until_s or not report.committed:
-            return
 
 
 def _sample(num_examples: int, seed: int) -> NDArray[np.int64]:

@@ -22,7 +22,14 @@ from distbp.study.advice import (
     seconds_of,
 )
 from distbp.study.gradients import GradientMeter
-from distbp.study.probe import choose_batch_sizes, choose_microbatch, choose_placings, read_noise, sampled_noise
+from distbp.study.probe import (
+    Learning,
+    choose_batch_sizes,
+    choose_microbatch,
+    choose_placings,
+    learn,
+    sampled_noise,
+)
 from distbp.study.trial import plan_for
 
 ALONE, THREADS, RAY = Placing("local", 1, 1), Placing("local", 2, 1), Placing("ray", 4, 1)
@@ -128,10 +135,21 @@ def test_noise_of_a_sample_is_about_that_of_all():
 
 
 def test_noise_is_read_along_the_whole_recipe_where_there_is_time():
-    scales, steps = read_noise(Recipe(epochs=2), 30.0)
-    assert steps == 46
-    assert len(scales) == 7
-    assert all(scale > 0 for scale in scales)
+    found = learn(Recipe(epochs=2), 30.0)
+    assert found.steps_trained == 46
+    steps = [step for step, _ in found.noise_scales]
+    assert steps[:3] == [0, 2, 6]
+    assert 0 < found.goal_steps <= 46
+    assert 0.05 < found.goal < 0.8
+
+
+def test_learning_stops_when_the_time_is_over():
+    assert learn(Recipe(epochs=10_000), 0.2).steps_trained < 100_000
+
+
+def test_only_noise_on_the_way_to_the_goal_counts():
+    scales = ((0, 1.0), (2, 4.0), (10, 16.0), (100, 1e9))
+    assert Learning(0.1, 10, scales, 100).noise_scale == pytest.approx(8.0)
 
 
 def test_command_advises_and_its_configuration_trains(tmp_path, capfd, monkeypatch):
