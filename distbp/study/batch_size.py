@@ -158,10 +158,10 @@ def _search_all(
     budget_s = 60 * settings.minutes * lab.num_processes
     cap_s = CAP_FACTOR * budget_s / (len(times) * settings.num_trials)
 
-    def is_time_left() -> bool:
-        return lab.seconds_spent(f"{SEARCH}/") < budget_s
+    def may_begin(job: Job[TrialResult]) -> bool:
+        return lab.knows(job) or lab.seconds_spent(f"{SEARCH}/") < budget_s
 
-    chains = [_search(recipe, time, goals, settings.num_trials, cap_s, is_time_left) for time in times]
+    chains = [_search(recipe, time, goals, settings.num_trials, cap_s, may_begin) for time in times]
     return lab.run("searching learning rates", chains, [settings.num_trials] * len(times))
 
 
@@ -171,24 +171,21 @@ def _search(
     goals: Sequence[float],
     num_trials: int,
     cap_s: float,
-    is_time_left: Callable[[], bool],
+    may_begin: Callable[[Job[TrialResult]], bool],
 ) -> Chain[Search]:
     """Try rates and momenta at one batch size; a trial ends when it can no longer be the best that reached the goal."""
     search = Search(time.batch_size, time.step_s, ())
     for index in range(num_trials):
-        if index >= MIN_TRIALS and not is_time_left():
-            break
-        candidate = propose(recipe.seed, index, search.best(goals[-1]))
+        candidate = propose(recipe.seed, index, time.batch_size, search.best(goals[-1]))
         found = search.fastest(goals[-1])
         cap = max(1, int(cap_s / time.step_s))
-        max_steps, patience = (cap, max(MIN_PATIENCE, cap // 10)) if found is None else (found[0], None)
+        max_steps, patience = (cap, max(MIN_PATIENCE, cap // 40)) if found is None else (found[0], None)
         tried = with_batch(recipe, time.batch_size, candidate.learning_rate, candidate.momentum)
-        result = yield Job(
-            f"{SEARCH}/{time.batch_size}/{index}",
-            run_trial,
-            Trial(tried, max_steps, tuple(goals), patience),
-            TrialResult,
-        )
+        trial = Trial(tried, max_steps, tuple(goals), patience)
+        job = Job(f"{SEARCH}/{time.batch_size}/{index}", run_trial, trial, TrialResult)
+        if index >= MIN_TRIALS and not may_begin(job):
+            break
+        result = yield job
         search = Search(time.batch_size, time.step_s, (*search.trials, TriedCandidate(candidate, result)))
     return search
 

@@ -19,7 +19,7 @@ from distbp.study.curves import (
     next_evaluation,
 )
 from distbp.study.hyperbola import Hyperbola, fit_hyperbola
-from distbp.study.search import EFFECTIVE_RATES, NUM_EXPLORING, Candidate, propose
+from distbp.study.search import EFFECTIVE_RATES, NUM_EXPLORING, Candidate, guess, propose
 
 SIZES = [2.0**power for power in range(13)]
 positive = st.floats(min_value=1.0, max_value=1e5)
@@ -97,9 +97,9 @@ def test_batch_sizes_double_and_end_with_everything(num_examples):
 
 
 def test_search_is_seeded_and_covers_the_whole_range():
-    explored = [propose(3, index, None) for index in range(NUM_EXPLORING)]
-    assert explored == [propose(3, index, None) for index in range(NUM_EXPLORING)]
-    assert explored != [propose(4, index, None) for index in range(NUM_EXPLORING)]
+    explored = [propose(3, index, 64, None) for index in range(NUM_EXPLORING)]
+    assert explored == [propose(3, index, 64, None) for index in range(NUM_EXPLORING)]
+    assert explored != [propose(4, index, 64, None) for index in range(NUM_EXPLORING)]
     logs = np.sort(np.log([candidate.effective_rate for candidate in explored]))
     span = math.log(EFFECTIVE_RATES[1] / EFFECTIVE_RATES[0])
     assert np.diff(logs).max() < 0.3 * span
@@ -107,9 +107,16 @@ def test_search_is_seeded_and_covers_the_whole_range():
     assert all(0 <= candidate.momentum <= 0.99 for candidate in explored)
 
 
+@given(batch_size=st.integers(1, 10**6))
+def test_the_first_guess_lies_in_the_range(batch_size):
+    first = guess(batch_size)
+    assert EFFECTIVE_RATES[0] <= first.effective_rate <= EFFECTIVE_RATES[1]
+    assert first.momentum == 0.9
+
+
 def test_refinement_stays_near_the_best():
     best = Candidate(0.1, 0.9)
     for index in range(NUM_EXPLORING, 40):
-        near = propose(0, index, best)
+        near = propose(0, index, 64, best)
         assert 1 / 3.1 < near.effective_rate / best.effective_rate < 3.1
         assert 0 <= near.momentum < 1
