@@ -153,25 +153,30 @@ def _find_for_size(goal: float, search: Search) -> SizeFinding:
     )
 
 
-def judge_rules(rules: Sequence[RuleFinding]) -> str:
-    """Return in a few sentences how the scaling rules compare with the order of Goyal et al."""
+def judge_rules(rules: Sequence[RuleFinding], unit: float = 100) -> str:
+    """Return in a few sentences how the scaling rules compare with the order of Goyal et al.
+
+    unit: 100 for errors in percent, 1 for losses.
+    """
     small, *large = rules
     found = sorted(large, key=lambda rule: rule.mean)
-    order = ", ".join(f"{rule.name} {100 * rule.mean:.3g}" for rule in found)
-    says = f"From best to worst (percent): {order}; the small batch {100 * small.mean:.3g}. "
+    order = ", ".join(f"{rule.name} {unit * rule.mean:.3g}" for rule in found)
+    percent = " (percent)" if unit == 100 else ""
+    says = f"From best to worst{percent}: {order}; the small batch {unit * small.mean:.3g}. "
     if [rule.name for rule in found] == [rule.name for rule in large]:
         return says + "That is the order of Goyal et al."
-    return f"{says}That is not quite the order of Goyal et al.: {_judge_worst(found[-1])}, and {_judge_warmup(large)}."
+    why = f"{_judge_worst(found[-1])}, and {_judge_warmup(large, unit)}"
+    return f"{says}That is not quite the order of Goyal et al.: {why}."
 
 
 def _judge_worst(worst: RuleFinding) -> str:
     return "not scaling is the worst, as theirs" if worst.name == "unscaled" else f"'{worst.name}' is the worst"
 
 
-def _judge_warmup(large: Sequence[RuleFinding]) -> str:
+def _judge_warmup(large: Sequence[RuleFinding], unit: float) -> str:
     warm, cold = large[0], large[1]
-    gap = 100 * (cold.mean - warm.mean)
-    spread = 100 * max(max(rule.errors) - min(rule.errors) for rule in (warm, cold))
+    gap = unit * (cold.mean - warm.mean)
+    spread = unit * max(max(rule.errors) - min(rule.errors) for rule in (warm, cold))
     if abs(gap) <= spread:
-        return f"with and without warmup differ by {abs(gap):.2g} points where single runs differ by {spread:.2g}"
-    return f"warmup {'helps' if gap > 0 else 'hurts'} by {abs(gap):.2g} points"
+        return f"with and without warmup differ by {abs(gap):.2g} where single runs differ by {spread:.2g}"
+    return f"warmup {'helps' if gap > 0 else 'hurts'} by {abs(gap):.2g}"

@@ -52,6 +52,11 @@ class GradientMeter:
         self._buffer = np.empty(self._model.layout.num_parameters, self._dtype)
 
     @property
+    def is_quick(self) -> bool:
+        """Whether norms of single examples are cheap, as they are for distbp's own network."""
+        return isinstance(self._model, MLP)
+
+    @property
     def num_examples(self) -> int:
         """N."""
         return len(self._train)

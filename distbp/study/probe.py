@@ -27,7 +27,7 @@ from distbp.study.trial import plan_for, point_at, start_one_worker
 from distbp.training.plan import Plan
 
 READING_FACTOR = 1.8
-MAX_SAMPLED = 4096
+MAX_SAMPLED, MAX_SAMPLED_SLOWLY = 4096, 128
 LEARNING_SHARE = 0.3
 STARTING_S = 2.5
 """About how long a group takes to start on Ray."""
@@ -103,7 +103,7 @@ def learn(recipe: Recipe, seconds: float) -> Learning:
     """Train by the recipe, to its end or for about `seconds`, and read the noise scale at ever rarer steps."""
     plan = plan_for(recipe)
     meter = GradientMeter(plan.worker)
-    sample = _sample(meter.num_examples, recipe.seed)
+    sample = _sample(meter, recipe.seed)
     until = time.perf_counter() + seconds
     scales: list[tuple[int, float]] = []
     curve: list[Point] = []
@@ -190,9 +190,10 @@ def _choose_groups(recipe: Recipe, placement: Placement, num_cpus: int | None) -
     ]  # fmt: skip
 
 
-def _sample(num_examples: int, seed: int) -> NDArray[np.int64]:
+def _sample(meter: GradientMeter, seed: int) -> NDArray[np.int64]:
+    most = MAX_SAMPLED if meter.is_quick else MAX_SAMPLED_SLOWLY
     rng = np.random.default_rng(seed)
-    return np.sort(rng.choice(num_examples, min(MAX_SAMPLED, num_examples), replace=False))
+    return np.sort(rng.choice(meter.num_examples, min(most, meter.num_examples), replace=False))
 
 
 def _doubling(most: int) -> list[int]:

@@ -11,9 +11,10 @@ from typing import Literal
 
 from distbp.backends import Backend, make_backend
 from distbp.config import Placement, Recipe
-from distbp.errors import ClusterError
+from distbp.errors import ClusterError, WorkersLostError
 from distbp.protocol.messages import StepOrder, StepReport
 from distbp.protocol.planning import choose_slices
+from distbp.protocol.recovery import GroupLostError
 from distbp.study.cost_model import Measured, Setting, StepParts
 from distbp.study.trial import plan_for
 from distbp.training.plan import Plan
@@ -64,6 +65,8 @@ def time_group(group: Group) -> GroupTimes:
             )
             for size in group.batch_sizes
         ]
+    except GroupLostError as error:
+        raise WorkersLostError(f"{error.reason}, while step times were measured; run the same command again") from None
     finally:
         backend.close()
     return GroupTimes(tuple(found))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -51,7 +52,8 @@ def study_workers(recipe: Recipe, placement: Placement, settings: WorkersSetting
     plan = plan_for(recipe)
     num_examples = len(plan.worker.train)
     models = scale_model(recipe)
-    cores = num_cores() if placement.address is None else None
+    is_private = placement.address is None and "RAY_ADDRESS" not in os.environ
+    cores = num_cores() if is_private else None
     strong, weak = _choose_batch_sizes(num_examples, max(settings.workers))
     learning = _read_learning(settings.batch_size_study) if settings.batch_size_study else _learn(recipe, lab)
 

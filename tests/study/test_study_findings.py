@@ -83,12 +83,12 @@ def test_goyals_order_is_recognised():
 @pytest.mark.parametrize(
     ("means", "says"),
     [
-        ((0.1, 0.15, 0.11, 0.12, 0.3), "not scaling is the worst, as theirs, and warmup hurts by 4 points"),
+        ((0.1, 0.15, 0.11, 0.12, 0.3), "not scaling is the worst, as theirs, and warmup hurts by 4"),
         (
             (0.1, 0.12, 0.1199, 0.2, 0.3),
-            "with and without warmup differ by 0.01 points where single runs differ by 0.2",
+            "with and without warmup differ by 0.01 where single runs differ by 0.2",
         ),
-        ((0.1, 0.11, 0.3, 0.12, 0.2), "'linear' is the worst, and warmup helps by 19 points"),
+        ((0.1, 0.11, 0.3, 0.12, 0.2), "'linear' is the worst, and warmup helps by 19"),
     ],
 )
 def test_another_order_is_said_to_be_another(means, says):

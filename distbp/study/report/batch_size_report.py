@@ -28,7 +28,7 @@ def write_batch_size_report(findings: BatchSizeFindings, folder: Path) -> Path:
         "source": "the handwritten digits" if findings.source == "digits" else f"'{findings.source}'",
         "name": lambda goal: name_goal(findings, goal),
         "factor": FACTOR,
-        "rules_verdict": judge_rules(findings.rules),
+        "rules_verdict": judge_rules(findings.rules, 100 if findings.measures_error else 1),
         "trials_each": max(len(search.trials) for search in findings.searches),
     }
     page = folder / "report.html"
