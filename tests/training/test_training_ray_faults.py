@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
 
+from distbp.backends import make_backend
+from distbp.drill import Fault
+from distbp.drill.backend import DrillBackend
 from distbp.errors import DistbpError, WorkersLostError
 from distbp.run import RunDirectory
 from distbp.training import Progress
@@ -19,7 +23,7 @@ NUM_EPOCHS = 4  # of 3 steps
 
 
 @dataclass
-class Fault:
+class Blow:
     """Sends a signal to the processes of some ranks, once, after a step."""
 
     ranks: tuple[int, ...]
@@ -52,6 +56,10 @@ def pids(monkeypatch) -> Callable[[], list[int]]:
     return lambda: [member.pid for member in backends[-1]._roster.members]
 
 
+def events(result, kind: str) -> list[dict]:
+    return [event for event in RunDirectory.open(result.run).read_events() if event["kind"] == kind]
+
+
 @pytest.fixture
 def recipe(make_recipe):
     return make_recipe(epochs=NUM_EPOCHS)
@@ -62,7 +70,7 @@ def recipe(make_recipe):
     [pytest.param((2,), id="worker"), pytest.param((0,), id="server"), pytest.param((0, 1, 2), id="everyone")],
 )
 def test_a_run_whose_actors_were_killed_ends_like_an_undisturbed_one(ranks, pids, recipe, train_toy):
-    fault = Fault(ranks, 5, pids)
+    fault = Blow(ranks, 5, pids)
     disturbed = train_toy("disturbed", recipe=recipe, backend="ray", workers=3, checkpoint_every_steps=2, observe=fault)
     assert len(fault.hit) == len(ranks)
     assert disturbed.recoveries >= 1
@@ -70,7 +78,7 @@ def test_a_run_whose_actors_were_killed_ends_like_an_undisturbed_one(ranks, pids
 
 
 def test_killed_twice_a_run_still_ends_like_an_undisturbed_one(pids, recipe, train_toy):
-    faults = [Fault((1,), 2, pids), Fault((0,), 8, pids)]
+    faults = [Blow((1,), 2, pids), Blow((0,), 8, pids)]
 
     def observe(progress: Progress) -> None:
         for fault in faults:
@@ -85,7 +93,7 @@ def test_killed_twice_a_run_still_ends_like_an_undisturbed_one(pids, recipe, tra
 
 
 def test_log_and_events_tell_of_a_lost_worker(pids, recipe, train_toy):
-    fault = Fault((1,), 5, pids)
+    fault = Blow((1,), 5, pids)
     disturbed = train_toy("disturbed", recipe=recipe, backend="ray", workers=2, observe=fault)
     run = RunDirectory.open(disturbed.run)
     (lost,) = [event for event in run.read_events() if event["kind"] == "lost"]
@@ -97,7 +105,7 @@ def test_log_and_events_tell_of_a_lost_worker(pids, recipe, train_toy):
 
 
 def test_more_failures_than_allowed_end_the_run_which_can_be_resumed(pids, recipe, train_toy):
-    fault = Fault((1,), 5, pids)
+    fault = Blow((1,), 5, pids)
     with pytest.raises(WorkersLostError, match=r"lost worker 1 .*more than max_failures=0; the same command resumes"):
         train_toy("run", recipe=recipe, backend="ray", observe=fault, max_failures=0)
     assert fault.hit
@@ -105,10 +113,45 @@ def test_more_failures_than_allowed_end_the_run_which_can_be_resumed(pids, recip
 
 
 def test_a_worker_that_hangs_counts_as_lost_after_the_time_out(pids, recipe, train_toy):
-    fault = Fault((1,), 5, pids, signal.SIGSTOP)
+    fault = Blow((1,), 5, pids, signal.SIGSTOP)
     disturbed = train_toy("disturbed", recipe=recipe, backend="ray", observe=fault, step_timeout_s=1.5)
     assert fault.hit
     assert disturbed.recoveries >= 1
+    assert disturbed.digest == train_toy("whole", recipe=recipe).digest
+
+
+def test_a_slow_worker_gets_fewer_microbatches_and_the_bytes_stay(make_recipe, train_toy):
+    recipe = make_recipe(model={"hidden": [1024, 1024]}, epochs=12)
+    told = []
+
+    def connect(placement):
+        slow = Fault("slow", "worker", 1, 4, 8.0)
+        return DrillBackend(make_backend(placement), {0: slow}, lambda *said: told.append(said))
+
+    disturbed = train_toy("disturbed", recipe=recipe, backend="ray", workers=2, servers=1, connect=connect)
+    assert told[0] == ("fired", 0, 0.0)
+    (*_, newest) = events(disturbed, "shards")
+    assert "worker 1 (node" in newest["text"]
+    of_server, of_slow = map(int, newest["text"].rpartition("are now ")[2].split(", "))
+    assert of_server + of_slow == 15
+    assert of_slow <= 5
+    assert disturbed.digest == train_toy("whole", recipe=recipe).digest
+
+
+def test_a_worker_that_joins_later_is_taken_in_at_a_step_boundary(pids, recipe, train_toy):
+    """Killed, it is replaced: the run goes on with the others meanwhile, and ends with all."""
+    fault = Blow((2,), 5, pids)
+    sizes = []
+
+    def observe(progress: Progress) -> None:
+        fault(progress)
+        sizes.append(len(pids()))
+        if fault.hit and len(pids()) < 3 and len(sizes) < 1000:
+            time.sleep(0.02)  # training would be over before anybody can start
+
+    recipe = recipe.model_copy(update={"epochs": 400})
+    disturbed = train_toy("disturbed", recipe=recipe, backend="ray", workers=3, observe=observe)
+    assert [event["workers"] for event in events(disturbed, "formed")] == [3, 2, 3]
     assert disturbed.digest == train_toy("whole", recipe=recipe).digest
 
 

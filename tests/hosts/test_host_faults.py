@@ -1,0 +1,168 @@
+"""Hosts that die, are cut off and come back, join late, or compute otherwise: the run ends with the same bytes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hosts import Host, make_hosts
+from ray_hosts import RayOnHosts
+from test_hosts import wait_until
+
+from distbp import Placement, Recipe, train
+from distbp.errors import StorageError
+from distbp.run import RunDirectory
+
+pytestmark = pytest.mark.ray
+
+RECIPE = {"model": {"hidden": [64]}, "global_batch_size": 240, "microbatch_size": 30, "epochs": 500}
+RUN_TIMEOUT_S = 150.0
+KERNELS = ("Haswell", "Sandybridge")
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory) -> RunDirectory:
+    """The run that nothing disturbs."""
+    storage = tmp_path_factory.mktemp("whole")
+    return RunDirectory.open(train(Recipe.model_validate(RECIPE), Placement(workers=1, storage=str(storage))).run)
+
+
+@dataclass
+class Running:
+    """A `distbp train` on a host."""
+
+    process: subprocess.Popen
+    storage: Path
+
+    def events(self, kind: str) -> list[dict[str, Any]]:
+        try:
+            events = RunDirectory.open(f"{self.storage}/run").read_events()
+        except StorageError:  # it has only just begun
+            return []
+        return [event for event in events if event["kind"] == kind]
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        wait_until(lambda: condition() or self._has_ended())
+
+    def until_workers(self, count: int) -> None:
+        """Wait until the newest group has so many workers and has done steps."""
+        self.until(lambda: [event["workers"] for event in self.events("formed")][-1:] == [count])
+
+    def finish(self) -> tuple[int, dict[str, Any], str]:
+        stdout, stderr = self.process.communicate(timeout=RUN_TIMEOUT_S)
+        return self.process.returncode, json.loads(stdout), stderr
+
+    def _has_ended(self) -> bool:
+        assert self.process.poll() is None, self.process.communicate()
+        return False
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts training on a host of a cluster; ends it with the test."""
+    started = []
+
+    def call(host: Host, cluster: RayOnHosts, workers: int | list[int], **variables: str) -> Running:
+        config = tmp_path / "config.yaml"
+        placement = {"backend": "ray", "workers": workers, "address": cluster.address, "storage": str(tmp_path)}
+        config.write_text(json.dumps({"recipe": RECIPE, "placement": placement}))
+        argv = [sys.executable, "-m", "distbp", "train", str(config), "--name", "run", "--json"]
+        environment = {**cluster.environment, **variables}
+        process = host.popen(argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        started.append(process)
+        return Running(process, tmp_path)
+
+    yield call
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def expect_same(running: Running, whole: RunDirectory) -> dict[str, Any]:
+    """The result, once every step and the digest are found to be those of the whole run."""
+    code, found, stderr = running.finish()
+    assert code == 0, stderr
+    assert found["digest"] == whole.read_result()["digest"]
+    steps = RunDirectory.open(found["run"]).read_steps()
+    assert [(r.step, r.checksum) for r in steps] == [(r.step, r.checksum) for r in whole.read_steps()]
+    return found
+
+
+def test_a_run_grows_onto_a_host_that_joins_and_outlives_one_that_loses_power(start, whole):
+    with make_hosts(3) as hosts:
+        cluster = RayOnHosts(hosts[:2])
+        running = start(hosts[0], cluster, [2, 3])
+        running.until_workers(2)
+        cluster.add(hosts[2:])
+        running.until_workers(3)
+        hosts[1].disconnect()
+        hosts[1].kill()
+        running.until(lambda: running.events("recovered"))
+        found = expect_same(running, whole)
+    (lost,) = running.events("lost")
+    assert "node host-1" in lost["reason"]
+    assert (lost["action"], lost["left"]) == ("shrink", 2)
+    assert found["recoveries"] == 1
+
+
+def test_a_host_that_was_cut_off_cannot_commit_when_it_returns(start, whole):
+    with make_hosts(3) as hosts:
+        cluster = RayOnHosts(hosts)
+        running = start(hosts[0], cluster, 3)
+        running.until_workers(3)
+        hosts[2].disconnect()
+        running.until(lambda: running.events("recovered"))
+        hosts[2].reconnect()
+        expect_same(running, whole)
+    lost = running.events("lost")[0]
+    assert "node host-2" in lost["reason"]
+    assert "has not answered" in lost["reason"]
+    assert running.events("recovered")[0]["seconds"] < 30
+
+
+@pytest.fixture(scope="module")
+def mixed() -> RayOnHosts:
+    """A cluster whose second host has another kernel than the first; skipped where they compute the same."""
+    probes = [_probe(kernel) for kernel in KERNELS]
+    if probes[0] == probes[1]:
+        pytest.skip(f"the kernels {' and '.join(KERNELS)} compute the same on this machine")
+    with make_hosts(2) as hosts:
+        cluster = RayOnHosts(hosts[:1], variables={"OPENBLAS_CORETYPE": KERNELS[0]})
+        cluster.environment["OPENBLAS_CORETYPE"] = KERNELS[1]
+        cluster.add(hosts[1:])
+        cluster.wait_for_nodes(2)
+        yield cluster, hosts
+
+
+def _probe(kernel: str) -> str:
+    code = "from distbp.nn.numerics import pin_blas, probe; pin_blas(); print(probe())"
+    environment = {"PATH": "", "OPENBLAS_CORETYPE": kernel}
+    return subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    ).stdout
+
+
+def test_a_worker_with_other_arithmetic_is_refused_and_the_others_go_on(mixed, start):
+    cluster, hosts = mixed
+    running = start(hosts[0], cluster, 2, OPENBLAS_CORETYPE=KERNELS[0])
+    code, found, stderr = running.finish()
+    assert code == 0, stderr
+    assert found["recoveries"] == 0
+    assert [event["workers"] for event in running.events("formed")] == [1]
+    (refused,) = running.events("refused")
+    assert "node 'host-1' computes other floating-point results" in refused["text"]
+    assert "set the same OPENBLAS_CORETYPE" in stderr
+
+
+def test_a_run_whose_workers_all_compute_otherwise_ends_with_the_reason_and_the_fix(mixed, start):
+    cluster, hosts = mixed
+    running = start(hosts[0], cluster, 1, OPENBLAS_CORETYPE=KERNELS[1])
+    code, found, _ = running.finish()
+    assert (code, found["error"]["kind"]) == (8, "NumericsError")
+    assert "set the same OPENBLAS_CORETYPE" in found["error"]["message"]
