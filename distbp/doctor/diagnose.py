@@ -9,21 +9,18 @@ import numpy as np
 
 from distbp.config import Config
 from distbp.data import PreparedData, prepare
-from distbp.doctor.checks import (
-    Job,
+from distbp.doctor.cluster_checks import (
     Member,
     check_alike,
     check_authentication,
-    check_blas,
     check_clocks,
     check_cluster,
-    check_cores,
-    check_memory,
     check_shared,
-    check_storage,
     describe_versions,
 )
 from distbp.doctor.findings import Finding, block, ok
+from distbp.doctor.job import Job
+from distbp.doctor.machine_checks import check_blas, check_cores, check_memory, check_storage
 from distbp.doctor.node import NodeFacts, examine_node
 from distbp.doctor.storage_trial import StorageFacts, try_storage
 from distbp.errors import ClusterError

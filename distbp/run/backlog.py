@@ -79,10 +79,6 @@ class Backlog:
         self._num_bytes += len(line)
         self._has_urgent_lines |= urgent
 
-    def hurry(self) -> None:
-        """Make the lines urgent."""
-        self._has_urgent_lines = bool(self._waiting or self._in_flight)
-
     def add_parcel(self, parcel: Parcel) -> None:
         """Add a checkpoint in place of all that wait, but for a best one that this one does not outdo."""
         self._parcels = [*(p for p in self._parcels if p.is_best and not parcel.is_best), parcel]

@@ -28,10 +28,6 @@ class StepLog:
         """Take a record; returns at once, whatever state storage is in."""
         self._outbox.append(STEPS_FILE, encode_line(vars(record)).encode(), at_once=False)
 
-    def flush(self) -> None:
-        """Have what has gathered written soon."""
-        self._outbox.flush()
-
     def close(self) -> None:
         """Return when everything is written; the log may be used again. Raises StorageError like Outbox.wait()."""
         self._outbox.wait()

@@ -77,13 +77,6 @@ class Outbox:
             if was_empty or at_once:  # else the thread knows already when to look
                 self._wake_thread()
 
-    def flush(self) -> None:
-        """Have all lines written soon."""
-        with self._changed:
-            self._raise_end()
-            self._backlog.hurry()
-            self._wake_thread()
-
     def submit(self, parcel: Parcel) -> None:
         """Have a checkpoint written soon, after the lines so far; it replaces older ones that wait."""
         with self._changed:

@@ -1,8 +1,8 @@
-"""What storage costs and what its faults do: python tests/bench/storage.py [--minute]. Needs s3fs and moto[server].
+"""What storage costs and what its faults do: python tests/bench/storage.py speeds|faults. Needs s3fs and moto[server].
 
-Prints steps per second with storage of each kind and with each fault, beside those of a run that hardly writes, and
-for each fault how long it lasted, whether the digest is that of an undisturbed run, and what the run said.
---minute: the faults last 60 s instead of 5.
+speeds: steps per second with storage of each kind, beside those of a run that hardly writes.
+faults: each fault lasts a minute of a run that takes 50 steps a second: the longest pause between two steps, whether
+the digest is that of an undisturbed run, and what the run said.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ sys.path += [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "s3
 import s3_server
 from faulty_storage import WRITES, make_faulty_storage
 
-ROUNDS = 5
+ROUNDS = 3
+FAULT_S = 60.0
+PAUSE_S = 0.02
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Measured:
     """One run. digest: None if it ended with an error, which `said` then is."""
 
     steps_per_s: float
+    longest_pause_s: float
     digest: str | None
     said: str
 
@@ -88,7 +91,8 @@ def measure(
         listener.lines.append(f"exit {error.exit_code}: {error}")
     finally:
         logging.getLogger("distbp").removeHandler(listener)
-    return Measured((len(times) - 1) / (times[-1] - times[0]), digest, " | ".join(listener.lines))
+    pauses = np.diff(times)
+    return Measured(1 / pauses.mean(), pauses.max(), digest, " | ".join(listener.lines))
 
 
 def fault_between(first: float, last: float, begin: Callable[[], None], end: Callable[[], None]):
@@ -103,6 +107,7 @@ def fault_between(first: float, last: float, begin: Callable[[], None], end: Cal
         elif len(began) == 1 and now - began[0] > first:
             began.append(now)
             begin()
+        time.sleep(PAUSE_S)
 
     return observe
 
@@ -120,7 +125,7 @@ def s3() -> Iterator[tuple[s3_server.S3Server, s3_server.Proxy]]:
 
 def compare_speeds(folder: str) -> None:
     """Print the steps per second of each kind of storage, relative to a run that hardly writes."""
-    for network, epochs in (("digits", 60), ("tiny", 25)):
+    for network, epochs in (("digits", 80), ("tiny", 20)):
         recipe = make_recipe(network, folder, epochs)
         kinds = {
             "hardly any": (f"{folder}/runs", 10**6),
@@ -138,11 +143,10 @@ def compare_speeds(folder: str) -> None:
             print(f"{network:7s} {kind:11s} {statistics.median(found):7,.0f} steps/s  {ratio:.2f}", flush=True)
 
 
-def try_faults(folder: str, seconds: float, server: s3_server.S3Server, proxy: s3_server.Proxy) -> None:
+def try_faults(folder: str, server: s3_server.S3Server, proxy: s3_server.Proxy) -> None:
     """Print what each fault did to a run that lasts longer than it."""
-    recipe = make_recipe("digits", folder, epochs=int(100 * (seconds + 5)))
+    recipe = make_recipe("digits", folder, epochs=int((FAULT_S + 10) / PAUSE_S / 23))
     whole = measure(recipe, f"{folder}/runs")
-    print(f"undisturbed  {whole.steps_per_s:,.0f} steps/s")
     faults = make_faulty_storage()
     full = OSError(28, "No space left on device")
     trials = {
@@ -151,20 +155,22 @@ def try_faults(folder: str, seconds: float, server: s3_server.S3Server, proxy: s
         "frozen": ("s3://bench/runs", server.stop, server.resume),
     }
     for name, (storage, begin, end) in trials.items():
-        found = measure(recipe, storage, fault_between(1.0, 1.0 + seconds, begin, end))
+        found = measure(recipe, storage, fault_between(1.0, 1.0 + FAULT_S, begin, end))
         same = "same digest" if found.digest == whole.digest else f"DIGEST {found.digest}"
-        print(f"{name:8s} for {seconds:g} s: {found.steps_per_s:,.0f} steps/s, {same}; {found.said}", flush=True)
+        pause = f"longest pause {found.longest_pause_s:.3f} s"
+        print(f"{name:8s} for {FAULT_S:g} s: {pause}, {same}; {found.said}", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minute", action="store_true")
+    parser.add_argument("what", choices=("speeds", "faults"))
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="distbp-bench-") as folder, s3() as (server, proxy):
         os.chdir(folder)
-        if not arguments.minute:
+        if arguments.what == "speeds":
             compare_speeds(folder)
-        try_faults(folder, 60.0 if arguments.minute else 5.0, server, proxy)
+        else:
+            try_faults(folder, server, proxy)
 
 
 if __name__ == "__main__":

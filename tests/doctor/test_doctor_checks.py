@@ -7,20 +7,17 @@ from dataclasses import replace
 import pytest
 
 from distbp.doctor import Diagnosis
-from distbp.doctor.checks import (
-    Job,
+from distbp.doctor.cluster_checks import (
     Member,
     check_alike,
     check_authentication,
-    check_blas,
     check_clocks,
     check_cluster,
-    check_cores,
-    check_memory,
     check_shared,
-    check_storage,
 )
 from distbp.doctor.findings import block, ok, warn
+from distbp.doctor.job import Job
+from distbp.doctor.machine_checks import check_blas, check_cores, check_memory, check_storage
 from distbp.doctor.node import Blas, NodeFacts, count_cores, find_memory_bytes, measure_gflops
 from distbp.doctor.storage_trial import StorageFacts
 

@@ -108,7 +108,6 @@ def test_no_checkpoint_is_ahead_of_its_log(run, faults, make_checkpoint):
     with CheckpointWriter(store) as writer:
         faults.refuse_next(AWAY, 1, ("pipe_file",), "steps.jsonl")
         steps.append(record(1))
-        steps.flush()
         wait_until(lambda: faults.num_met == 1)
         steps.append(record(2))
         writer.submit(make_checkpoint(2))
@@ -220,7 +219,6 @@ def test_more_lines_than_may_wait_are_dropped_and_counted(run, faults, monkeypat
         faults.refuse(FULL, WRITES)
         for step in range(1, 101):
             log.append(record(step))
-        log.flush()
         wait_until(lambda: faults.num_met)
         faults.end()
     kept = run.read_steps()
