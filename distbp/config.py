@@ -33,6 +33,7 @@ Range = Annotated[tuple[PositiveInt, PositiveInt], Strict(False)]
 
 DEFAULT_MICROBATCHES = 8
 MAX_SHOWN = 200  # characters of a text that may be of any length
+MAX_VALUES = 100_000  # with every alias written out: nine lines of YAML can stand for a thousand million
 _RANGE = re.compile(r"([0-9]{1,9}):([0-9]{1,9})")
 
 
@@ -285,6 +286,31 @@ def parse_config(values: Mapping[str, Any], origin: str = "the configuration") -
         raise ConfigError(describe_validation_error(error, Config, origin)) from None
 
 
+def parse_yaml(text: str | bytes, loader: type[yaml.SafeLoader] | None = None) -> Any:
+    """Return the values that YAML stands for: plain ones, never objects. loader: None for YAML that people write.
+
+    Raises yaml.YAMLError, ValueError or RecursionError for text that is none, repeats a key, or is endless.
+    """
+    values = yaml.load(text, Loader=loader or _Loader)
+    num_values = _count_values(values, {})
+    if num_values > MAX_VALUES:
+        raise ValueError(f"it stands for more than {MAX_VALUES:,} values; use fewer aliases")
+    return values
+
+
+def _count_values(value: object, counted: dict[int, int]) -> int:
+    """Return how many values there are when every alias is written out. counted: by identity, 0 while under way."""
+    if not isinstance(value, dict | list):
+        return 1
+    if counted.get(id(value)) == 0:
+        raise ValueError("an alias stands for what it is part of")
+    if id(value) not in counted:
+        counted[id(value)] = 0
+        inner = value.values() if isinstance(value, dict) else value
+        counted[id(value)] = 1 + sum(_count_values(child, counted) for child in inner)
+    return counted[id(value)]
+
+
 def describe_validation_error(error: pydantic.ValidationError, model: type[BaseModel], origin: str) -> str:
     """Return pydantic's findings as sentences in distbp's words; unknown keys come with the nearest known one."""
     places: dict[str, list[Any]] = {}
@@ -318,7 +344,7 @@ def _describe_section(section: BaseModel, indent: str) -> Iterator[str]:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        values = parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read configuration '{path}': {error.strerror}; {_advise_path(path)}") from None
     except UnicodeDecodeError:
@@ -359,7 +385,7 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
     if parts[0] not in Config.model_fields:
         parts = [_section_of(parts[0]), *parts]
     try:
-        value = yaml.load(text, Loader=_Loader)
+        value = parse_yaml(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"--set {override}: the value is not valid YAML: {_first_line(error)}") from None
     for part in parts[:-1]:

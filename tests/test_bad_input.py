@@ -9,6 +9,7 @@ import shutil
 import struct
 import sys
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +110,8 @@ CONFIGURATION = [
     case("torn yaml", "train torn.yaml", USAGE, "'torn.yaml' is not valid YAML", "line"),
     case("yaml list", "train list.yaml", USAGE, "'list.yaml' holds a list", "recipe and placement"),
     case("key given twice", "train twice.yaml", USAGE, "key 'seed' is given twice", "line 3"),
+    case("aliases without end", "train bomb.yaml", USAGE, "'bomb.yaml'", "stands for more than 100,000 values"),
+    case("alias of itself", "train loop.yaml", USAGE, "'loop.yaml'", "an alias stands for what it is part of"),
     case("several mistakes", "train wrong.yaml", USAGE, "'wrong.yaml'", "'epoch'", "'epochs'?", "momentum=3"),
     case("recipe at the top", "train flat.yaml", USAGE, "unknown key 'epochs' in the top level", "'recipe.epochs'?"),
 ]
@@ -239,6 +242,9 @@ def write_configs(folder: Path) -> None:
         "torn.yaml": "recipe:\n  model: {hidden: [64\n",
         "list.yaml": "- recipe\n- placement\n",
         "twice.yaml": "recipe:\n  seed: 1\n  seed: 2\n",
+        "bomb.yaml": "a: &a [x, x]\n"
+        + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in pairwise("abcdefg")),
+        "loop.yaml": "recipe: {model: {function: 'm:f', options: &o {a: *o}}}\n",
         "wrong.yaml": "recipe: {epoch: 3, optimizer: {momentum: 3}}\n",
         "flat.yaml": "epochs: 3\n",
         "notes.txt": "nothing\n",

@@ -67,7 +67,12 @@ def check_memory(node: NodeFacts, job: Job) -> Iterator[Finding]:
 def check_storage(storage: StorageFacts, job: Job) -> Iterator[Finding]:
     """Yield whether storage does what a run needs."""
     if storage.error is not None:
-        yield block("storage", storage.error, "a run would end with this at once", StorageError.exit_code)
+        yield block(
+            "storage",
+            storage.error,
+            "a run would end with this at once; --storage names another",
+            StorageError.exit_code,
+        )
         return
     small, speed = f"{storage.small_s * 1e3:.1f} ms", f"{storage.bytes_per_s / 1e6:,.0f} MB/s"
     yield ok("storage", f"'{storage.url}' can be written, read and removed: {small} for a small file, {speed}")

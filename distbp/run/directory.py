@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from distbp.config import Config, parse_config
+from distbp.config import Config, parse_config, parse_yaml
 from distbp.errors import CheckpointError, ConfigError, StorageError
 from distbp.run.folder import Folder, join_url, open_folder
 from distbp.run.json_text import check_seal, decode_object, encode_document, seal
@@ -91,7 +91,7 @@ class RunDirectory:
         """Return the configuration the run was started with; raises CheckpointError if it is damaged."""
         url = join_url(self.url, CONFIG_FILE)
         try:
-            values = yaml.safe_load(self._read(CONFIG_FILE))
+            values = parse_yaml(self._read(CONFIG_FILE), yaml.SafeLoader)  # as it was dumped
             if not isinstance(values, dict):
                 raise ValueError(f"it holds {values!r:.40}")
             return parse_config(values, origin="it")

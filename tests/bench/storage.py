@@ -146,7 +146,8 @@ def compare_speeds(folder: str) -> None:
 def try_faults(folder: str, server: s3_server.S3Server, proxy: s3_server.Proxy) -> None:
     """Print what each fault did to a run that lasts longer than it."""
     recipe = make_recipe("digits", folder, epochs=int((FAULT_S + 10) / PAUSE_S / 23))
-    whole = measure(recipe, f"{folder}/runs")
+    whole = measure(recipe, f"{folder}/runs", lambda _: time.sleep(PAUSE_S))
+    print(f"undisturbed: longest pause {whole.longest_pause_s:.3f} s", flush=True)
     faults = make_faulty_storage()
     full = OSError(28, "No space left on device")
     trials = {

@@ -22,6 +22,7 @@ CONFIGS = (
     b"recipe:\n  epochs: 3\n  optimizer: {learning_rate: 1e-3, momentum: 0.5}\n  model: {hidden: [4, 5]}\n",
     b"recipe: {data: {source: x.csv, target: [a, b]}, seed: 12}\nplacement:\n  workers: 2\n  storage: runs\n",
     b'{"recipe": {"model": {"function": "os:system", "options": {"a": [1, {"b": null}]}}}}',
+    b"recipe: {model: {function: 'm:f', options: {a: &a [x, x], b: &b [*a, *a], c: &c [*b, *b], d: [*c, *c]}}}\n",
     b"a: &a [x, x, x]\nb: &b [*a, *a, *a]\nrecipe: {model: {options: {c: [*b, *b, *b]}, function: 'm:f'}}\n",
 )
 
