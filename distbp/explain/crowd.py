@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,12 @@ from distbp.protocol.planning import step_order
 
 CHUNK = 1024
 MOST_EXAMPLES = 20_000
-MOST_WORK = 1e10  # parameters times examples: seconds, not minutes
+MOST_WORK = 1e10  # parameters times examples of one part of an explanation: seconds, not minutes
+
+
+def affordable(num_parameters: int, at_least: int) -> int:
+    """Return how many examples may pass through a network of that size for one part of an explanation."""
+    return max(at_least, int(MOST_WORK / num_parameters))
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +40,7 @@ class Crowd:
 
     def take(self, indices: NDArray[np.int64]) -> Batch:
         """Return inputs (B, I), the very numbers that training sees, as float64, and y (B,) or (B, O)."""
-        x, y = self._ready().take(indices, self.dtype)
+        x, y = self._ready.take(indices, self.dtype)
         return x.astype(np.float64), y if y.ndim == 1 else y.astype(np.float64)
 
     def chunks(self, indices: NDArray[np.int64]) -> Iterator[Batch]:
@@ -70,11 +76,12 @@ class Crowd:
 
     def sample(self, num_parameters: int) -> NDArray[np.int64]:
         """Return the examples to average over: all, or where that would take long, a part of them evenly spaced."""
-        most = min(MOST_EXAMPLES, max(1000, int(MOST_WORK / num_parameters)))
+        most = min(MOST_EXAMPLES, affordable(num_parameters, at_least=1000))
         if len(self) <= most:
             return np.arange(len(self))
         return np.linspace(0, len(self) - 1, most).astype(np.int64)
 
+    @cached_property
     def _ready(self) -> Examples:
         return self.examples.ready(self.dtype)
 

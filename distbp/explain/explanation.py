@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -15,7 +15,7 @@ from distbp.data import prepare, read_examples
 from distbp.errors import ConfigError, DataError, DivergedError
 from distbp.explain.averages import BatchFan, StepEffect, WishTable, fan_batches, tabulate_wishes, try_step
 from distbp.explain.costs import CostSpread, spread_costs
-from distbp.explain.crowd import Crowd, epoch_batches, next_batch
+from distbp.explain.crowd import Crowd, affordable, epoch_batches, next_batch
 from distbp.explain.example import ExampleView, nudge_layers, trace_example, want
 from distbp.explain.listening import Listening, listen
 from distbp.explain.network import Network
@@ -191,7 +191,8 @@ def _explain(
     mean = network.mean_gradient(everyones_batches)
     pulls = measure_pulls(network, everyone, everyones_batches, mean)
     batch = _pull_among_themselves(network, crowd, next_batch(crowd, recipe, trained.step))
-    fan = [crowd.take(members) for members in epoch_batches(crowd, recipe, trained.step, MOST_BATCHES)]
+    num_batches = min(MOST_BATCHES, affordable(len(network.flat) * recipe.global_batch_size, at_least=4))
+    fan = (crowd.take(members) for members in epoch_batches(crowd, recipe, trained.step, num_batches))
     shown = _choose_for_table(index, batch)
     rate = learning_rate(recipe, trained.step, steps_per_epoch(recipe, len(crowd)))
     return Explanation(
@@ -223,10 +224,7 @@ def _pull_among_themselves(network: Network, crowd: Crowd, members: NDArray[np.i
 
 def _pull_of_one(network: Network, crowd: Crowd, index: int, pulls: Pulls) -> Pulls:
     alone = measure_pulls(network, np.array([index]), [crowd.take(np.array([index]))], pulls.gradient)
-    return Pulls(
-        alone.indices, alone.costs, alone.lengths, alone.shares / len(pulls.indices), alone.agreements,
-        alone.gradient, alone.length,
-    )  # fmt: skip
+    return replace(alone, shares=alone.shares / len(pulls.indices))
 
 
 def _choose_for_table(index: int, batch: Pulls) -> NDArray[np.int64]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.config import Recipe
-from distbp.explain.crowd import Crowd
+from distbp.explain.crowd import Crowd, affordable
 from distbp.explain.network import Network
 from distbp.nn.schedules import batch_scale
 from distbp.nn.sgd import sgd
@@ -26,6 +26,7 @@ class Listening:
     class_number, label: of that class. steps: (T,) after how many the following was recorded, 0 first.
     called: (T, O) the share of the watched examples, of all classes, that the network calls each class.
     accuracies, costs: (T,) over the same examples. num_watched: how many they are. num_heard: examples of the class.
+    batch_size: examples of the class that one step takes.
     """
 
     class_number: int
@@ -36,37 +37,41 @@ class Listening:
     costs: NDArray
     num_watched: int
     num_heard: int
+    batch_size: int
 
 
 def listen(network: Network, crowd: Crowd, recipe: Recipe, class_number: int) -> Listening:
-    """Return what NUM_STEPS steps on one class make of the network, by the recipe's own optimizer and batch size.
+    """Return what NUM_STEPS steps on one class make of the network, by the recipe's own optimizer.
 
-    The learning rate is the recipe's, without its decay. Raises ValueError if the crowd has no such example.
+    The batch size is the recipe's too, or what a large network can afford; the learning rate is without its decay, and
+    weights do not decay. Raises ValueError if the crowd has no such example.
     """
     heard = np.flatnonzero(crowd.classes() == class_number)
     if len(heard) == 0:
         raise ValueError(f"no example of {crowd.name} is of class {class_number}")
-    watched = np.linspace(0, len(crowd) - 1, min(len(crowd), MOST_WATCHED)).astype(np.int64)
+    num_parameters = len(network.flat)
+    num_watched = min(len(crowd), MOST_WATCHED, affordable(num_parameters * NUM_STEPS // RECORD_EVERY, at_least=200))
+    watched = np.linspace(0, len(crowd) - 1, num_watched).astype(np.int64)
+    size = min(recipe.global_batch_size, len(heard), affordable(num_parameters * NUM_STEPS, at_least=8))
     x, y = crowd.take(watched)
     learner = replace(network, flat=network.flat.copy())
     rate, velocity = recipe.optimizer.learning_rate * batch_scale(recipe), np.zeros_like(learner.flat)
     records = [_record(learner, x, y)]
     for step in range(NUM_STEPS):
-        gradient = learner.mean_gradient([crowd.take(_draw(heard, recipe, step))])
+        gradient = learner.mean_gradient([crowd.take(_draw(heard, recipe.seed, size, step))])
         sgd(learner.flat, velocity, gradient, rate, recipe.optimizer)
         if (step + 1) % RECORD_EVERY == 0:
             records.append(_record(learner, x, y))
     called, accuracies, costs = (np.array(column) for column in zip(*records, strict=True))
     label = (crowd.schema.classes or ())[class_number]
     steps = np.arange(0, NUM_STEPS + 1, RECORD_EVERY)
-    return Listening(class_number, label, steps, called, accuracies, costs, len(watched), len(heard))
+    return Listening(class_number, label, steps, called, accuracies, costs, num_watched, len(heard), size)
 
 
-def _draw(heard: NDArray[np.int64], recipe: Recipe, step: int) -> NDArray[np.int64]:
+def _draw(heard: NDArray[np.int64], seed: int, size: int, step: int) -> NDArray[np.int64]:
     """Return the step's batch (ascending) of the examples in `heard`, shuffled anew in every pass over them."""
-    size = min(recipe.global_batch_size, len(heard))
     epoch, place = divmod(step, len(heard) // size)
-    return heard[np.sort(epoch_order(recipe.seed, epoch, len(heard))[place * size : (place + 1) * size])]
+    return heard[np.sort(epoch_order(seed, epoch, len(heard))[place * size : (place + 1) * size])]
 
 
 def _record(network: Network, x: NDArray, y: NDArray) -> tuple[NDArray, float, float]:

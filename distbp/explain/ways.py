@@ -7,6 +7,7 @@ the derivatives and tried out: a small step is really made and the activation an
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -72,8 +73,13 @@ def view_neuron(example: ExampleView, y: NDArray, layer: int, neuron: int, limit
     """Return the three ways to raise a neuron. y: the example's, (1,) or (1, O). limit: levers of a way to try out."""
     network, before = example.network, example.activations[layer - 1]
     slopes = network.slopes(layer, neuron, example.z[layer])
-    trial = _Trial(example, y, layer, neuron, slopes)
     weights, biases = network.weight(layer)[neuron], network.bias(layer)[neuron : neuron + 1]
+    moves = (
+        _plan_move("bias", biases, np.ones(1), limit),
+        _plan_move("weights", weights, before, limit),
+        _plan_move("activations", before, weights, limit),
+    )
+    bias, weight, activation = _Trial(example, y, layer, neuron, slopes).carry_out(moves)
     return NeuronView(
         layer=layer,
         neuron=neuron,
@@ -82,12 +88,29 @@ def view_neuron(example: ExampleView, y: NDArray, layer: int, neuron: int, limit
         slope=float(slopes[neuron]),
         delta=float(example.deltas[layer][neuron]),
         nudge=float(example.nudges[layer][neuron]),
-        ways=(
-            trial.way("bias", biases, np.ones(1), limit),
-            trial.way("weights", weights, before, limit),
-            trial.way("activations", before, weights, limit),
-        ),
+        ways=(bias, weight, activation),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Move:
+    """Steps (K + 1, n) of the n levers of one way: each of the K strongest alone, then all along their slopes."""
+
+    kind: Kind
+    levers: NDArray[np.int64]
+    values: NDArray
+    slopes: NDArray
+    slope_length: float
+    steps: NDArray
+
+
+def _plan_move(kind: Kind, values: NDArray, slopes: NDArray, limit: int | None) -> _Move:
+    levers = np.argsort(-np.abs(slopes), kind="stable")[:limit]
+    length = float(np.linalg.norm(slopes))
+    steps = np.zeros((len(levers) + 1, len(slopes)))
+    steps[np.arange(len(levers)), levers] = np.where(slopes[levers] < 0, -STEP, STEP)
+    steps[-1] = slopes * (STEP / length if length > 0 else 0.0)
+    return _Move(kind, levers, values[levers], slopes[levers], length, steps)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,41 +123,34 @@ class _Trial:
     neuron: int
     slopes: NDArray  # da/dz of the neuron, (n_layer,)
 
-    def way(self, kind: Kind, values: NDArray, slopes: NDArray, limit: int | None) -> Way:
-        levers = np.argsort(-np.abs(slopes), kind="stable")[:limit]
-        length = float(np.linalg.norm(slopes))
-        signs = np.where(slopes[levers] < 0, -1.0, 1.0)
-        single = np.zeros((len(levers), len(slopes)))
-        single[np.arange(len(levers)), levers] = STEP * signs
-        along = slopes[None] * (STEP / length if length > 0 else 0.0)
-        return Way(
-            kind, levers, values[levers], slopes[levers], length, self._try(kind, single), self._try(kind, along)
-        )
-
-    def _try(self, kind: Kind, steps: NDArray) -> Effect:
-        """Return the effect of steps (K, n) of all the levers of one way."""
-        z = self._z_after(kind, steps)
+    def carry_out(self, moves: Sequence[_Move]) -> list[Way]:
+        """Return the way of each move; all steps pass through the network together."""
+        z = np.concatenate([self._z_after(move) for move in moves])
         activations = self.example.network.activations(self.layer, z)[:, self.neuron]
         costs = self.example.network.losses_at(self.layer, z, np.repeat(self.y, len(z), axis=0))
-        activation_gradient, cost_gradient = self._gradients(kind)
-        return Effect(
-            activation_predicted=steps @ activation_gradient,
-            activation_measured=activations - self.example.activations[self.layer][self.neuron],
-            cost_predicted=steps @ cost_gradient,
-            cost_measured=costs - self.example.cost,
-        )
+        activations -= self.example.activations[self.layer][self.neuron]
+        costs -= self.example.cost
+        ends = np.cumsum([len(move.steps) for move in moves])[:-1]
+        measured = zip(moves, np.split(activations, ends), np.split(costs, ends), strict=True)
+        return [self._conclude(move, activation, cost) for move, activation, cost in measured]
 
-    def _z_after(self, kind: Kind, steps: NDArray) -> NDArray:
-        """Return the layer's z (K, n_layer) with the levers moved."""
+    def _conclude(self, move: _Move, activation_measured: NDArray, cost_measured: NDArray) -> Way:
+        activation_gradient, cost_gradient = self._gradients(move.kind)
+        columns = (move.steps @ activation_gradient, activation_measured, move.steps @ cost_gradient, cost_measured)
+        single, together = (Effect(*(column[rows] for column in columns)) for rows in (slice(-1), slice(-1, None)))
+        return Way(move.kind, move.levers, move.values, move.slopes, move.slope_length, single, together)
+
+    def _z_after(self, move: _Move) -> NDArray:
+        """Return the layer's z (K + 1, n_layer) with the levers moved."""
         network, before = self.example.network, self.example.activations[self.layer - 1]
-        if kind == "activations":
-            return network.pre_activations(self.layer, before + steps)
-        z = np.repeat(self.example.z[self.layer][None], len(steps), axis=0)
+        if move.kind == "activations":
+            return network.pre_activations(self.layer, before + move.steps)
+        z = np.repeat(self.example.z[self.layer][None], len(move.steps), axis=0)
         weights, bias = network.weight(self.layer)[self.neuron], network.bias(self.layer)[self.neuron]
-        if kind == "bias":
-            z[:, self.neuron] = weights @ before + (bias + steps[:, 0])
+        if move.kind == "bias":
+            z[:, self.neuron] = weights @ before + (bias + move.steps[:, 0])
         else:
-            z[:, self.neuron] = (weights + steps) @ before + bias
+            z[:, self.neuron] = (weights + move.steps) @ before + bias
         return z
 
     def _gradients(self, kind: Kind) -> tuple[NDArray, NDArray]:

@@ -275,10 +275,19 @@ def test_pointing_at_something_shows_its_numbers(browser, explanation):
     ActionChains(browser).move_to_element(node).perform()
     tip = browser.find_element(By.ID, "tip")
     assert tip.is_displayed()
-    number = float(tip.text.splitlines()[1].split()[1].split("·")[0])
-    assert f"{explanation.example.outputs[2]:.1e}".startswith(f"{number:.1e}"[:3])
+    output = float(explanation.example.outputs[2])
+    assert tip.text.splitlines() == [
+        "output “2”",
+        f"activation {browser.execute_script('return show(arguments[0])', output)}",
+    ]
     press(browser, Keys.ESCAPE)
     assert not tip.is_displayed()
+
+
+def test_numbers_are_written_for_people(browser):
+    written = {0: "0", 1: "1", -3: "−3", 0.25: "0.250", -0.0047123: "−0.00471", 1234.5: "1235", 4.71e-6: "4.7·10⁻⁶"}
+    for number, expected in {**written, -2e7 - 0.5: "−2.0·10⁷"}.items():
+        assert browser.execute_script("return show(arguments[0])", number) == expected
 
 
 def test_everything_that_speaks_in_pictures_has_a_name(browser):

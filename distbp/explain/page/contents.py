@@ -67,11 +67,10 @@ def choose_neurons(explanation: Explanation, examples: list[ExampleView]) -> lis
         most = MOST_OUTPUTS if is_last else MOST_NEURONS
         if layer == 0 and _picture_shape(explanation) is not None:
             most = size
-        scores = sum(_importance(example, layer, is_last) for example in examples)
-        drawn.append(np.sort(np.argsort(-np.asarray(scores), kind="stable")[:most]))
-    if explanation.neuron.neuron not in drawn[explanation.neuron.layer]:
-        others = drawn[explanation.neuron.layer][:-1]
-        drawn[explanation.neuron.layer] = np.sort(np.append(others, explanation.neuron.neuron))
+        scores = np.sum([_importance(example, layer, is_last) for example in examples], axis=0)
+        if layer == explanation.neuron.layer:
+            scores[explanation.neuron.neuron] = np.inf  # the reader asked for it
+        drawn.append(np.sort(np.argsort(-scores, kind="stable")[:most]))
     return drawn
 
 

@@ -517,7 +517,7 @@ function drawListening() {
   const end = (listening) => percent(listening.called[listening.called.length - 1][listening.class_number]);
   const sentence = data.listening.map((listening, i) => `${i === 0 ? (data.step === 0 ? "The untrained network" : "This network") : "The untrained one"} then calls ${end(listening)} of ${count(listening.num_watched)} examples of all classes “${listening.label}”`).join(". ");
   put($("listening-body"), 
-    el("p", {}, `What if only examples of “${first.label}” had a say? ${steps} steps of SGD were really made, with the run's own optimizer, on nothing but the ${count(first.num_heard)} examples of “${first.label}”. ${sentence}.${contentNote(first)}`),
+    el("p", {}, `What if only examples of “${first.label}” had a say? ${steps} steps of SGD were really made, with the run's own optimizer and ${first.batch_size} examples a step, on nothing but the ${count(first.num_heard)} examples of “${first.label}”. ${sentence}.${contentNote(first)}`),
     el("div", { class: "two" }, lineChart(first.label, names), endBars(names)));
 }
 
