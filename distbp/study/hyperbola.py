@@ -37,10 +37,6 @@ class Hyperbola:
         """Return E = B S."""
         return batch_size * self.steps(batch_size)
 
-    def slope(self, batch_size: float) -> float:
-        """Return d log S / d log B: -1 for small batches, 0 for large ones."""
-        return -1 / (1 + batch_size / self.critical_batch_size)
-
 
 @dataclass(frozen=True)
 class HyperbolaFit:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -117,12 +117,3 @@ def _round(call: Callable[[], object], repeat: int) -> float:
     for _ in range(repeat):
         call()
     return (time.perf_counter() - began) / repeat
-
-
-def interpolate_step_s(times: Sequence[StepTime], batch_size: float) -> float:
-    """Return the step time of any batch size, linear in between those measured and beyond."""
-    sizes = [time.batch_size for time in times]
-    seconds = [time.step_s for time in times]
-    if batch_size > sizes[-1]:
-        return seconds[-1] * batch_size / sizes[-1]
-    return float(np.interp(batch_size, sizes, seconds))

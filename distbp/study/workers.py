@@ -13,11 +13,12 @@ from distbp.config import Placement, Recipe
 from distbp.errors import ConfigError, DataError
 from distbp.run.json_text import decode_object
 from distbp.study.batch_size import describe_arithmetic, search_sizes
+from distbp.study.cost_model import Measured, Setting
 from distbp.study.hyperbola import Hyperbola, HyperbolaFit
 from distbp.study.lab import Job, Lab
 from distbp.study.session import num_cores
 from distbp.study.step_times import Group, GroupTimes, time_group
-from distbp.study.trial import plan_for, with_batch
+from distbp.study.trial import load, plan_for, with_batch
 from distbp.study.workers_findings import Learning, WorkersFindings, fit_and_check, predict
 
 MICROBATCH_SIZE = 32
@@ -50,12 +51,47 @@ def identify(recipe: Recipe, settings: WorkersSettings) -> dict[str, Any]:
 def study_workers(recipe: Recipe, placement: Placement, settings: WorkersSettings, lab: Lab) -> WorkersFindings:
     """Carry out the study and return what was found."""
     plan = plan_for(recipe)
-    num_examples = len(plan.worker.train)
-    models = scale_model(recipe)
-    is_private = placement.address is None and "RAY_ADDRESS" not in os.environ
-    cores = num_cores() if is_private else None
-    strong, weak = _choose_batch_sizes(num_examples, max(settings.workers))
+    num_examples, num_parameters = len(plan.worker.train), plan.layout.num_parameters
     learning = _read_learning(settings.batch_size_study) if settings.batch_size_study else _learn(recipe, lab)
+    models = scale_model(recipe)
+    microbatch_size = models[0].microbatch_size
+    strong, weak = _choose_batch_sizes(num_examples, max(settings.workers))
+    cores = _count_shared_cores(placement)
+    local, on_ray = _time_groups(models, strong, weak, cores, placement, settings, lab)
+    fitted, model, checked = fit_and_check(on_ray, cores or max(settings.workers))
+    targets, large, straggling = predict(model, learning, num_parameters, microbatch_size, num_examples)
+    return WorkersFindings(
+        source=recipe.data.source,
+        network=plan.describe().split(" on ")[0],
+        num_parameters=num_parameters,
+        num_examples=num_examples,
+        microbatch_size=microbatch_size,
+        strong_batch_size=strong[-1],
+        weak_batch_size=weak,
+        cores=num_cores(),
+        processor=describe_arithmetic(),
+        local=local,
+        ray=tuple(m for m in on_ray if m.setting.num_parameters == num_parameters),
+        fitted=fitted,
+        model=model,
+        checked=checked,
+        learning=learning,
+        targets=targets,
+        large=large,
+        straggling=straggling,
+    )
+
+
+def _time_groups(
+    models: Sequence[Recipe],
+    strong: Sequence[int],
+    weak: int,
+    cores: int | None,
+    placement: Placement,
+    settings: WorkersSettings,
+    lab: Lab,
+) -> tuple[tuple[Measured, ...], tuple[Measured, ...]]:
+    """Return the step times in one process, of the first model, and on Ray, of all of them."""
 
     def job(kind: Literal["local", "ray"], number: int, workers: int, servers: int) -> Job[GroupTimes]:
         sizes = tuple(sorted({*strong, weak * workers}))
@@ -71,31 +107,21 @@ def study_workers(recipe: Recipe, placement: Placement, settings: WorkersSetting
     ]
     with _ray(jobs, lab, placement, max(settings.workers)):
         on_ray = lab.measure("timing groups on Ray", jobs)
-    everything = tuple(m for times in on_ray for m in times.measured)
-    own = tuple(m for m in everything if m.setting.num_parameters == plan.layout.num_parameters)
-    fitted, model, checked = fit_and_check(list(dict.fromkeys(everything)), cores or max(settings.workers))
-    microbatch_size = models[0].microbatch_size
-    targets, large, straggling = predict(model, learning, plan.layout.num_parameters, microbatch_size, num_examples)
-    return WorkersFindings(
-        source=recipe.data.source,
-        network=plan.describe().split(" on ")[0],
-        num_parameters=plan.layout.num_parameters,
-        num_examples=num_examples,
-        microbatch_size=microbatch_size,
-        strong_batch_size=strong[-1],
-        weak_batch_size=weak,
-        cores=num_cores(),
-        processor=describe_arithmetic(),
-        local=tuple(m for times in local for m in times.measured),
-        ray=own,
-        fitted=fitted,
-        model=model,
-        checked=checked,
-        learning=learning,
-        targets=targets,
-        large=large,
-        straggling=straggling,
-    )
+    return _measured(local), _measured(on_ray)
+
+
+def _measured(times: Sequence[GroupTimes]) -> tuple[Measured, ...]:
+    """Return every setting's first measurement: a model may be too small for as many servers as were asked for."""
+    first: dict[Setting, Measured] = {}
+    for m in (m for group in times for m in group.measured):
+        first.setdefault(m.setting, m)
+    return tuple(first.values())
+
+
+def _count_shared_cores(placement: Placement) -> int | None:
+    """Return how many cores the workers share on this machine; None on a cluster, where each has its own."""
+    is_private = placement.address is None and "RAY_ADDRESS" not in os.environ
+    return num_cores() if is_private else None
 
 
 def scale_model(recipe: Recipe) -> list[Recipe]:
@@ -103,8 +129,9 @@ def scale_model(recipe: Recipe) -> list[Recipe]:
 
     Their layers are 4 and 16 times as wide, or as narrow where that would be too large.
     """
-    own = with_batch(recipe, 1024, 1e-9, 0.9).model_copy(
-        update={"microbatch_size": max(MICROBATCH_SIZE, recipe.microbatch_size)}
+    batch_size = min(1024, len(load(recipe.data, recipe.seed).train))
+    own = with_batch(recipe, batch_size, 1e-9, 0.9).model_copy(
+        update={"microbatch_size": min(batch_size, max(MICROBATCH_SIZE, recipe.microbatch_size))}
     )
     if recipe.model.function is not None or not recipe.model.hidden:
         return [own]
