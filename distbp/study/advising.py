@@ -108,8 +108,8 @@ def _explain(config: Config, advice: Advice, found: Probe) -> tuple[str, str, st
     noise = (
         f"In {count(found.learning.steps_trained, 'step')} of training the gradient's noise scale was about "
         f"{number(scale)} examples, "
-        f"so a batch of {batch:,} {examples} ({describe_certainty(advice.sure)}: with {percent(advice.sure)} this "
-        f"choice is within 1.5 times of the best)."
+        f"so a batch of {batch:,} {examples} ({describe_certainty(advice.sure)}: this choice is within "
+        f"1.5 times of the best with a probability of {advice.sure:.0%})."
     )
     fastest = _best_of(config, found, "ray")
     if fastest is None:

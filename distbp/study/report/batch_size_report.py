@@ -63,7 +63,9 @@ def describe(findings: BatchSizeFindings) -> dict[str, str | None]:
         "goal": name,
         "best batch": f"{goal.best.batch_size:,}: {duration(goal.best.seconds)}, {goal.best.steps:,} steps",
         "full batch": f"{full.batch_size:,}: {more}{duration(full.seconds)}, {full.steps:,} steps",
-        "faster": f"{more}{times(goal.times_faster)} times",
+        "faster": "no: the full batch is the fastest"
+        if full is goal.best
+        else f"{more}{times(goal.times_faster)} times",
         "B_crit": None
         if fit is None
         else f"{number(fit.curve.critical_batch_size)} (fit misses by {percent(fit.residual)})",
