@@ -191,7 +191,7 @@ def _apply(config: Config, advice: Advice, found: Probe) -> Config:
                 update={
                     "optimizer": optimizer,
                     "global_batch_size": option.batch_size,
-                    "microbatch_size": choose_microbatch(option.batch_size),
+                    "microbatch_size": choose_microbatch(option.batch_size, option.placing.workers),
                     "epochs": max(1, math.ceil(num_steps / steps_per_epoch)),
                 }
             ),

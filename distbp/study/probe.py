@@ -32,7 +32,7 @@ LEARNING_SHARE = 0.3
 STARTING_S = 2.5
 """About how long a group takes to start on Ray."""
 SMALLEST_BATCH, LARGEST_BATCH = 16, 4096
-NUM_MICROBATCHES, SMALLEST_MICROBATCH = 8, 8
+NUM_MICROBATCHES, SMALLEST_MICROBATCH = 4, 16
 
 
 @dataclass(frozen=True)
@@ -151,14 +151,15 @@ def sampled_noise(meter: GradientMeter, parameters: NDArray, sample: NDArray[np.
     return replace(found, squared_norm=found.squared_norm - missing * found.trace / len(sample))
 
 
-def choose_microbatch(batch_size: int) -> int:
-    """Return the microbatch that is advised: an eighth of the batch, at least 8 examples where there are as many."""
-    return min(batch_size, max(SMALLEST_MICROBATCH, -(-batch_size // NUM_MICROBATCHES)))
+def choose_microbatch(batch_size: int, workers: int) -> int:
+    """Return the microbatch that is advised: 4 in a batch, or one for every worker, but not below 16 examples."""
+    return min(batch_size, max(SMALLEST_MICROBATCH, -(-batch_size // max(NUM_MICROBATCHES, workers))))
 
 
-def with_choice(recipe: Recipe, batch_size: int) -> Recipe:
+def with_choice(recipe: Recipe, batch_size: int, workers: int) -> Recipe:
     """Return the recipe with another batch size and the microbatch that goes with it."""
-    return recipe.model_copy(update={"global_batch_size": batch_size, "microbatch_size": choose_microbatch(batch_size)})
+    microbatch_size = choose_microbatch(batch_size, workers)
+    return recipe.model_copy(update={"global_batch_size": batch_size, "microbatch_size": microbatch_size})
 
 
 def choose_placings(num_parameters: int, num_cpus: int | None) -> list[Placing]:
@@ -182,7 +183,7 @@ def _choose_groups(recipe: Recipe, placement: Placement, num_cpus: int | None) -
     plan = plan_for(recipe)
     return [
         Group(
-            with_choice(recipe, size), placing.backend, placing.workers, placing.servers, (size,), 0.5,
+            with_choice(recipe, size, placing.workers), placing.backend, placing.workers, placing.servers, (size,), 0.5,
             placement.address, None,
         )
         for placing in choose_placings(plan.layout.num_parameters, num_cpus)

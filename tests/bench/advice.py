@@ -126,7 +126,7 @@ def _time_grid(config: Config, sizes: list[int]) -> list[Option]:
     with closing(RayCluster(address, num_cores())):
         for placing in choose_placings(num_parameters, count_cpus()):
             for size in sizes:
-                recipe = with_choice(config.recipe, size)
+                recipe = with_choice(config.recipe, size, placing.workers)
                 group = Group(recipe, placing.backend, placing.workers, placing.servers, (size,), 0.5, address, None)
                 found.append(Option(placing, size, time_group(group).measured[0].parts.step_s))
     return found

@@ -120,7 +120,8 @@ def test_probed_batches_fit_the_data(num_examples):
     sizes = choose_batch_sizes(num_examples)
     assert sizes
     assert all(1 <= size <= num_examples for size in sizes)
-    assert all(1 <= choose_microbatch(size) <= size for size in sizes)
+    assert all(1 <= choose_microbatch(size, 2) <= size for size in sizes)
+    assert all(size <= 16 * 8 or size / choose_microbatch(size, 8) >= 7 for size in sizes)
 
 
 def test_noise_of_a_sample_is_about_that_of_all():
