@@ -108,15 +108,11 @@ def identify(pids: set[int]) -> set[tuple[int, str]]:
     return {(pid, stat[19]) for pid in pids if (stat := read_stat(pid))}
 
 
-def shared_memory() -> set[Path]:
-    """The named files in /dev/shm."""
-    return set(Path("/dev/shm").glob("*"))
-
-
-def unmapped(paths: set[Path]) -> set[Path]:
-    """Those of `paths` that exist and that no process maps: other runs of this machine have theirs too."""
-    maps = ""
-    for path in Path("/proc").glob("[0-9]*/maps"):
+def shared_memory_of(pids: set[int]) -> set[Path]:
+    """The files in /dev/shm that these processes map, as far as they still have names."""
+    found = set()
+    for pid in pids:
         with suppress(OSError):
-            maps += path.read_text()
-    return {path for path in paths if path.exists() and str(path) not in maps}
+            lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+            found |= {Path(line.split(maxsplit=5)[5]) for line in lines if "/dev/shm/" in line}
+    return {path for path in found if path.exists()}

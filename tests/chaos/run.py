@@ -46,6 +46,27 @@ class ChaosError(Exception):
 
 
 @dataclass
+class Traces:
+    """What a driver's processes were seen to be and to have: numbers with start times, and shared memory."""
+
+    processes: set[tuple[int, str]] = field(default_factory=set)
+    shared_memory: set[Path] = field(default_factory=set)
+
+    def look(self, driver: int) -> None:
+        """Take note of the processes that there are now."""
+        pids = gremlin.descendants(driver)
+        new = gremlin.identify(pids) - self.processes
+        self.processes |= new
+        self.shared_memory |= gremlin.shared_memory_of({pid for pid, _ in new})
+
+    def left(self) -> list[str]:
+        """Return what is still there."""
+        alive = self.processes & gremlin.identify({pid for pid, _ in self.processes})
+        files = [path for path in self.shared_memory if path.exists()]
+        return [*(f"process {pid}" for pid, _ in alive), *(f"shared memory {path}" for path in files)]
+
+
+@dataclass
 class Sitting:
     """What has happened in one sitting."""
 
@@ -59,14 +80,11 @@ class Sitting:
 
     def run_all(self) -> None:
         """Let runs suffer until there were enough faults. Raises ChaosError."""
-        shared_memory = gremlin.shared_memory()
         while self.gremlin.num_faults < self.num_faults:
             recipe, placement = CASES[self.num_runs % len(CASES)]
             self._run_one(recipe, placement)
             self.num_runs += 1
             print(f"run {self.num_runs}: {self.gremlin.num_faults} of {self.num_faults} faults", flush=True)
-        if left := gremlin.unmapped(gremlin.shared_memory() - shared_memory):
-            raise ChaosError(f"left in shared memory: {sorted(left)}")
 
     def _run_one(self, recipe: dict[str, Any], placement: dict[str, Any]) -> None:
         expected = self._expect(recipe)
@@ -104,7 +122,8 @@ class Sitting:
                 text=True,
             )
             try:
-                seen = self._trouble(driver, deadline)
+                seen = Traces()
+                self._trouble(driver, deadline, seen)
                 stdout, stderr = driver.communicate(timeout=max(1.0, deadline - time.monotonic()))
             finally:
                 driver.kill()
@@ -115,16 +134,14 @@ class Sitting:
             raise ChaosError(f"{name} ended with exit code {driver.returncode}: {stderr[-2000:]}")
         return json.loads(stdout)
 
-    def _trouble(self, driver: subprocess.Popen[str], deadline: float) -> set[tuple[int, str]]:
-        """Strike until the driver has ended or there were enough faults; returns all processes seen."""
-        seen: set[tuple[int, str]] = set()
+    def _trouble(self, driver: subprocess.Popen[str], deadline: float, seen: Traces) -> None:
+        """Strike until the driver has ended or there were enough faults."""
         while driver.poll() is None and self.gremlin.num_faults < self._until and time.monotonic() < deadline:
             pause_until = time.monotonic() + self.gremlin.pause_s(LONGEST_PAUSE_S)
             while time.monotonic() < pause_until and driver.poll() is None:
-                seen |= gremlin.identify(gremlin.descendants(driver.pid))
-                time.sleep(0.05)
+                seen.look(driver.pid)
+                time.sleep(0.1)
             self.gremlin.strike(driver.pid, lambda: driver.poll() is None and time.monotonic() < deadline)
-        return seen
 
     def describe(self) -> str:
         """Return what to quote."""
@@ -136,13 +153,12 @@ class Sitting:
         return text
 
 
-def expect_gone(seen: set[tuple[int, str]], temp_dir: Path) -> None:
-    """Wait until no process that was seen and no temporary file is left. Raises ChaosError."""
+def expect_gone(seen: Traces, temp_dir: Path) -> None:
+    """Wait until nothing is left of a driver's processes, shared memory and temporary files. Raises ChaosError."""
     deadline = time.monotonic() + LEFT_TIMEOUT_S
-    while (left := seen & gremlin.identify({pid for pid, _ in seen})) or list(temp_dir.iterdir()):
+    while left := [*seen.left(), *(f"file {path.name}" for path in temp_dir.iterdir())]:
         if time.monotonic() > deadline:
-            files = [path.name for path in temp_dir.iterdir()]
-            raise ChaosError(f"left behind: processes {sorted(pid for pid, _ in left)}, temporary files {files}")
+            raise ChaosError(f"left behind: {', '.join(left)}")
         time.sleep(0.1)
 
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 from gremlin import Gremlin, identify
-from run import ChaosError, expect_gone, run_chaos
+from run import ChaosError, Traces, expect_gone, run_chaos
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
@@ -27,15 +27,24 @@ def test_the_gremlin_draws_the_same_pauses_from_the_same_seed():
 
 def test_a_process_that_stays_is_found(tmp_path, monkeypatch):
     monkeypatch.setattr("run.LEFT_TIMEOUT_S", 0.2)
-    with pytest.raises(ChaosError, match=f"left behind: processes .{os.getpid()}"):
-        expect_gone(identify({os.getpid()}), tmp_path)
+    with pytest.raises(ChaosError, match=f"left behind: process {os.getpid()}"):
+        expect_gone(Traces(identify({os.getpid()})), tmp_path)
 
 
 def test_a_file_that_stays_is_found(tmp_path, monkeypatch):
     monkeypatch.setattr("run.LEFT_TIMEOUT_S", 0.2)
     (tmp_path / "rest").touch()
-    with pytest.raises(ChaosError, match="'rest'"):
-        expect_gone(set(), tmp_path)
+    with pytest.raises(ChaosError, match="left behind: file rest"):
+        expect_gone(Traces(), tmp_path)
+
+
+def test_shared_memory_that_stays_is_found(tmp_path, monkeypatch):
+    monkeypatch.setattr("run.LEFT_TIMEOUT_S", 0.2)
+    path = tmp_path / "segment"
+    path.touch()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ChaosError, match="shared memory .*segment"):
+        expect_gone(Traces(shared_memory={path}), tmp_path / "empty")
 
 
 def test_a_process_that_has_ended_is_gone(tmp_path):
@@ -43,4 +52,4 @@ def test_a_process_that_has_ended_is_gone(tmp_path):
     seen = identify({process.pid})
     assert len(seen) == 1
     process.communicate()
-    expect_gone(seen, tmp_path)
+    expect_gone(Traces(seen), tmp_path)
