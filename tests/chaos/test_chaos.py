@@ -43,7 +43,7 @@ def test_shared_memory_that_stays_is_found(tmp_path, monkeypatch):
     path = tmp_path / "segment"
     path.touch()
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ChaosError, match="shared memory .*segment"):
+    with pytest.raises(ChaosError, match=r"shared memory .*segment"):
         expect_gone(Traces(shared_memory={path}), tmp_path / "empty")
 
 
