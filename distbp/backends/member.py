@@ -43,11 +43,7 @@ T = TypeVar("T")
 
 
 class PeerLostError(Exception):
-    """Another member is gone, or this one has been told to leave the group."""
-
-
-class PeerSilentError(PeerLostError):
-    """Another member has not said what was due for longer than the roster's time-out."""
+    """Another member is gone or silent, or this one has been told to leave the group."""
 
 
 class Member:
@@ -312,7 +308,7 @@ class Member:
     def _explain(self, rank: int | None, error: Exception) -> PeerLostError:
         who = self._name_missing() if rank is None else self._roster.name(rank)
         if isinstance(error, TimeoutError):
-            return PeerSilentError(f"{who} was silent for {self._roster.timeout_s:g} s")
+            return PeerLostError(f"{who} was silent for {self._roster.timeout_s:g} s")
         return PeerLostError(f"{who} is gone: {error}")
 
     def _name_missing(self) -> str:

@@ -220,7 +220,7 @@ class RayBackend:
         """Return a copy of the servers' state."""
         found = join_snapshots(self._ask(self._servers(), self._ask_servers(), self._step_timeout_s))
         if found is None:
-            raise GroupLostError("the servers stand at different steps")
+            raise self._dissolve("the servers stand at different steps")
         return found
 
     def rescue(self) -> Snapshot | None:
@@ -266,7 +266,7 @@ class RayBackend:
                 if time.monotonic() >= deadline:
                     raise self._name_late(members, references, timeout_s) from None
             except GONE as error:
-                raise self._dissolve(error) from error
+                raise self._dissolve(otherwise=first_line(error)) from error
             except RayTaskError as error:
                 raise self._translate(error) from error
 
@@ -275,7 +275,7 @@ class RayBackend:
         assert self._pool is not None
         silent = self._pool.call_roll("ping", self._group, self._name)
         if silent:
-            raise self._dissolve(TimeoutError(" and ".join(silent)))
+            raise self._dissolve(*silent)
 
     def _name_late(self, members: Sequence[Joined], references: list[Any], timeout_s: float) -> GroupLostError:
         """Drop the members that have taken too long."""
@@ -284,29 +284,26 @@ class RayBackend:
         late = [member for member, reference in zip(members, references, strict=True) if reference not in ready]
         for member in late:
             self._pool.dismiss(member)
-        return self._dissolve(
-            TimeoutError(f"no answer within {timeout_s:g} s from {' and '.join(map(self._name, late))}")
-        )
+        return self._dissolve(f"no answer within {timeout_s:g} s from {' and '.join(map(self._name, late))}")
 
     def _translate(self, error: RayTaskError) -> Exception:
         cause = error.cause
         if isinstance(cause, (PeerLostError, *GONE)):
-            return self._dissolve(cause)
+            return self._dissolve(otherwise=first_line(cause))
         if isinstance(cause, DistbpError):
             return cause
         return DistbpError(f"an actor failed{_place(error)}: {type(cause).__name__}: {cause}")
 
-    def _dissolve(self, error: Exception) -> GroupLostError:
-        """Let the members leave the group, drop those that are dead or hang, and return who they are.
+    def _dissolve(self, *reasons: str, otherwise: str = "") -> GroupLostError:
+        """Let the members leave the group and drop those that are dead or hang; returns who and why.
 
-        Where nobody is, the error itself says what it was: a line that broke, a member that came too late.
+        reasons: what is known already. otherwise: what to say where nobody turns out to be lost, such as of a line
+        that broke.
         """
         assert self._pool is not None
         there = [member for member in self._group if member in self._pool.joined]
-        lost = self._pool.call_roll("cut", there, self._name)
-        if isinstance(error, TimeoutError):
-            lost = [str(error), *lost]
-        return GroupLostError(" and ".join(lost) or first_line(error), len(self._pool.joined))
+        lost = [*reasons, *self._pool.call_roll("cut", there, self._name)]
+        return GroupLostError(" and ".join(lost) or otherwise, len(self._pool.joined))
 
     def _name(self, member: Joined) -> str:
         rank = self._group.index(member)

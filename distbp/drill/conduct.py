@@ -46,7 +46,9 @@ def drill(config: Config, faults: Sequence[Fault], *, observe: Observer | None =
     Raises ConfigError for faults that cannot happen, and whatever training raises.
     """
     num_steps = make_plan(config, prepare(config.recipe.data, config.recipe.seed)).num_steps
-    faults = tuple(sorted(faults, key=lambda fault: fault.step)) or _default_faults(num_steps)
+    faults = tuple(sorted(faults, key=lambda fault: fault.step)) or _default_faults(
+        num_steps, config.placement.max_workers
+    )
     check_steps(faults, num_steps)
     config = _on_processes(config, faults)
     check_ranks(faults, config.placement.max_workers)
@@ -60,9 +62,9 @@ def drill(config: Config, faults: Sequence[Fault], *, observe: Observer | None =
     return DrillReport(same, undisturbed, disturbed.result, _outcomes(faults, disturbed))
 
 
-def _default_faults(num_steps: int) -> tuple[Fault, ...]:
+def _default_faults(num_steps: int, num_workers: int) -> tuple[Fault, ...]:
     return (
-        Fault("kill", "worker", 1, num_steps // 4),
+        Fault("kill", "worker", num_workers - 1, num_steps // 4),
         Fault("kill", "server", 0, num_steps // 2),
         Fault("kill", "driver", 0, 3 * num_steps // 4),
     )

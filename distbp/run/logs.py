@@ -13,7 +13,8 @@ class StepLog:
     """Appends one line a step to steps.jsonl; lines wait in memory up to a second (30 on object stores).
 
     from_step: steps done when this log starts. Records of later steps were written by a driver that died before
-    its next checkpoint; they are removed here, because this run may stop before it reaches them again.
+    its next checkpoint; they are removed here, because this run may stop before it reaches them again, and counted
+    in num_removed.
     The run's outbox writes the lines before any checkpoint submitted later, so no checkpoint is ahead of its log.
     """
 
@@ -21,6 +22,7 @@ class StepLog:
         self._outbox = run.outbox
         content = run.folder.read(STEPS_FILE) or b""
         kept = keep_steps(content, from_step)
+        self.num_removed = content.count(b"\n") - kept.count(b"\n")
         if kept != content:
             run.folder.write(STEPS_FILE, kept)
 

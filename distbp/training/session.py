@@ -101,7 +101,7 @@ class Session:
         self._saved_step = state.step if state.step > 0 else -1
         self._position = position
         self._ledger = Ledger(position)
-        self._furthest = state.step
+        self._furthest = state.step + self._journal.steps.num_removed
         self._pending: TrainState | None = state
         while True:
             try:

@@ -77,6 +77,23 @@ def test_every_second_of_a_run_is_accounted_for(train_scripted):
     assert found.goodput == pytest.approx(found.work_s / found.seconds, abs=0.02)
 
 
+def test_steps_done_again_after_a_driver_died_count_as_recomputed(train_toy, whole):
+    class PowerCutError(Exception):
+        pass
+
+    def cut_power(progress):
+        if progress.position.step == 5:
+            raise PowerCutError
+
+    with pytest.raises(PowerCutError):
+        train_toy(observe=cut_power)
+    again = train_toy(resume="must")
+    (_, start) = events(again.run, "started")
+    assert start["step"] < 5
+    assert again.recomputing_s > 0
+    assert again.digest == whole.digest
+
+
 def test_a_run_without_failures_recomputes_nothing(whole):
     assert (whole.recoveries, whole.recomputing_s, whole.longest_recovery_s) == (0, 0, 0)
 
