@@ -8,6 +8,7 @@ with the last process that maps it, however that ends.
 from __future__ import annotations
 
 import mmap
+import multiprocessing.connection
 import os
 import pickle
 import socket
@@ -128,6 +129,7 @@ class Switchboard:
 
     def __init__(self, ip: str, secret: bytes):
         self._secret = secret
+        self._wakened, self._waker = socket.socketpair()
         family = socket.AF_INET6 if ":" in ip else socket.AF_INET
         self._listeners = {"tcp": socket.create_server((ip, 0), family=family, backlog=BACKLOG)}
         self.addresses: dict[str, Any] = {"tcp": self._listeners["tcp"].getsockname()[:2]}
@@ -144,7 +146,7 @@ class Switchboard:
         """
         deadline = time.monotonic() + timeout_s
         while True:
-            self._listeners[kind].settimeout(max(0.001, deadline - time.monotonic()))
+            self._await_caller(kind, deadline)
             link = Link(self._listeners[kind].accept()[0], timeout_s)
             try:
                 deliver_challenge(link, self._secret)  # type: ignore[arg-type]  # a Link speaks what it needs
@@ -153,16 +155,23 @@ class Switchboard:
             except (AuthenticationError, AssertionError, EOFError, OSError):
                 link.close()
 
+    def _await_caller(self, kind: str, deadline: float) -> None:
+        timeout_s = max(0.0, deadline - time.monotonic())
+        ready = multiprocessing.connection.wait([self._listeners[kind], self._wakened], timeout_s)
+        if self._wakened in ready:
+            raise OSError("nobody will call any more")
+        if not ready:
+            raise TimeoutError("nobody called")
+
     def cut(self) -> None:
-        """Let a thread that waits for a call see that none will come."""
-        for listener in self._listeners.values():
-            with suppress(OSError):
-                listener.shutdown(socket.SHUT_RDWR)
+        """Let a thread that waits for a call see that none will come. Any thread may call this, also after `close`."""
+        with suppress(OSError):
+            self._waker.send(b"!")
 
     def close(self) -> None:
         """Take no more calls."""
-        for listener in self._listeners.values():
-            listener.close()
+        for end in (*self._listeners.values(), self._wakened, self._waker):
+            end.close()
 
 
 def call(address: Any, secret: bytes, timeout_s: float) -> Link:
@@ -170,12 +179,7 @@ def call(address: Any, secret: bytes, timeout_s: float) -> Link:
 
     Raises OSError if nobody answers, AuthenticationError if the secret is not the other's.
     """
-    if isinstance(address, str):
-        connected = socket.socket(socket.AF_UNIX)
-        connected.settimeout(timeout_s)
-        connected.connect(address)
-    else:
-        connected = socket.create_connection(tuple(address), timeout=timeout_s)
+    connected = _connect_unix(address, timeout_s) if isinstance(address, str) else _connect_tcp(address, timeout_s)
     link = Link(connected, timeout_s)
     try:
         answer_challenge(link, secret)  # type: ignore[arg-type]
@@ -184,6 +188,21 @@ def call(address: Any, secret: bytes, timeout_s: float) -> Link:
         link.close()
         raise
     return link
+
+
+def _connect_tcp(address: tuple[str, int], timeout_s: float) -> socket.socket:
+    return socket.create_connection(tuple(address), timeout=timeout_s)
+
+
+def _connect_unix(address: str, timeout_s: float) -> socket.socket:
+    connected = socket.socket(socket.AF_UNIX)
+    try:
+        connected.settimeout(timeout_s)
+        connected.connect(address)
+    except OSError:
+        connected.close()
+        raise
+    return connected
 
 
 def _bytes_of(array: NDArray) -> memoryview:

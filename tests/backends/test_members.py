@@ -1,7 +1,12 @@
 """Members exchange the same bytes on one node and across nodes, without Ray: each runs in a thread here."""
 
+import gc
+import socket
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -157,3 +162,79 @@ def test_a_caller_without_the_secret_is_turned_away():
 
 def test_servers_are_spread_over_nodes():
     assert spread(["a", "a", "b", "b", "b", "c"]) == [0, 2, 5, 1, 3, 4]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts descriptors in /proc")
+def test_a_group_that_has_been_left_gives_back_descriptors_and_threads(problem):
+    """Groups come and go in the same processes as members are lost and replaced."""
+
+    def form_and_leave() -> None:
+        with ThreadPoolExecutor(3) as pool:
+            members = start(pool, problem, "aab", 2)
+            list(pool.map(lambda member: member.run(problem[3]), members))
+            for member in members:
+                member.close()
+
+    def count() -> tuple[int, int]:
+        gc.collect()
+        return len(list(Path("/proc/self/fd").iterdir())), threading.active_count()
+
+    form_and_leave()
+    before = count()
+    for _ in range(3):
+        form_and_leave()
+    deadline = time.monotonic() + 10
+    while count() != before and time.monotonic() < deadline:  # threads of a pool end a moment after it
+        time.sleep(0.01)
+    assert count() == before
+
+
+def test_a_member_that_is_cut_while_it_waits_raises_at_once(problem):
+    """The driver cuts from another thread, so that nobody waits for the time-out of a peer that is not there."""
+    worker, server, state, orders = problem
+    roster, boards = make_roster("aa", 1, len(state.parameters), timeout_s=60.0)
+    members = [Member(rank, roster, worker, server, state) for rank in (0, 1)]
+    with ThreadPoolExecutor(2) as pool:
+        waiting = pool.submit(members[0].connect, boards[0], state)
+        boards[0].cut()
+        members[0].cut()
+        with pytest.raises(PeerLostError):
+            waiting.result(timeout=10)
+        with pytest.raises(PeerLostError):
+            pool.submit(members[1].connect, boards[1], state).result(timeout=10)
+    with pytest.raises(PeerLostError, match="has left its group"):
+        members[0].run(orders)
+    for member in members:
+        member.close()
+
+
+def test_a_member_that_nobody_calls_names_who_is_late(problem):
+    worker, server, state, _ = problem
+    roster, boards = make_roster("aa", 1, len(state.parameters), timeout_s=0.2)
+    member = Member(0, roster, worker, server, state)
+    with pytest.raises(PeerLostError, match=r"worker 1 \(node a, pid 1\) was silent for 0\.2 s"):
+        member.connect(boards[0], state)
+    member.close()
+    boards[1].close()
+
+
+def test_a_caller_that_says_nothing_does_not_hold_up_the_others():
+    board = Switchboard("127.0.0.1", b"secret")
+    with socket.create_connection(board.addresses["tcp"]), ThreadPoolExecutor(1) as pool:
+        accepted = pool.submit(board.accept, "tcp", 1.0)
+        with pytest.raises(TimeoutError):
+            accepted.result(timeout=10)
+    board.close()
+
+
+@pytest.mark.parametrize("paces", [(1.0, 1.0, 1.0), (1.0, 10.0, 1.0), (5.0, 1.0, 1000.0)])
+def test_result_does_not_depend_on_paces(problem, expected, paces):
+    with ThreadPoolExecutor(3) as pool:
+        members = start(pool, problem, "aab", 1)
+        found = list(pool.map(lambda member: member.run(problem[3], paces), members))
+        for member in members:
+            member.close()
+    assert [report.checksum for report in found[0][0]] == expected[0]
+    shares = [effort.num_microbatches for _, effort in found]
+    assert sum(shares) == sum(-(-(order.stop - order.start) // 7) for order in problem[3])
+    assert shares[paces.index(max(paces))] == min(shares)
