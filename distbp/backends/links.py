@@ -191,7 +191,7 @@ def call(address: Any, secret: bytes, timeout_s: float) -> Link:
 
 
 def _connect_tcp(address: tuple[str, int], timeout_s: float) -> socket.socket:
-    return socket.create_connection(tuple(address), timeout=timeout_s)
+    return socket.create_connection(address, timeout=timeout_s)
 
 
 def _connect_unix(address: str, timeout_s: float) -> socket.socket:
