@@ -29,7 +29,7 @@ from distbp.training import Progress
 FAST = ["--set", "epochs=2"]
 MANY_STEPS = ["--set", "epochs=250", "--set", "microbatch_size=64", "--workers", "1"]
 DEADLINE_S = 60
-COMMANDS = ("train", "evaluate", "predict", "verify", "config")
+COMMANDS = ("train", "evaluate", "predict", "verify", "config", "explain")
 
 
 @pytest.fixture(scope="module")

@@ -11,22 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.config import Recipe
-from distbp.data import prepare, read_examples
-from distbp.errors import ConfigError, DataError, DivergedError
+from distbp.errors import ConfigError
 from distbp.explain.averages import BatchFan, StepEffect, WishTable, fan_batches, tabulate_wishes, try_step
 from distbp.explain.costs import CostSpread, spread_costs
 from distbp.explain.crowd import Crowd, affordable, epoch_batches, next_batch
 from distbp.explain.example import ExampleView, nudge_layers, trace_example, want
 from distbp.explain.listening import Listening, listen
 from distbp.explain.network import Network
+from distbp.explain.opening import draw_untrained, gather, open_network
 from distbp.explain.pulls import Pulls, measure_pulls
 from distbp.explain.ways import NeuronView, view_neuron
 from distbp.nn.numerics import one_blas_thread
 from distbp.nn.schedules import learning_rate
-from distbp.nn.streams import Purpose, stream
 from distbp.protocol.planning import steps_per_epoch
 from distbp.trained import TrainedRun, load_run
-from distbp.training.plan import model_spec
 
 MOST_BATCHES = 40
 TABLE_EXAMPLES = 7
@@ -114,50 +112,6 @@ def parse_neuron(text: str) -> tuple[int, int]:
     if not all(part.isascii() and part.isdigit() for part in (layer, number)):
         raise ConfigError(f"neuron={text!r} is none; expected LAYER:J such as 1:17, layers from 1 and neurons from 0")
     return int(layer), int(number)
-
-
-def open_network(trained: TrainedRun) -> Network:
-    """Return the network of a run.
-
-    Raises ConfigError if it is a user's own model, DivergedError if it is not finite.
-    """
-    spec = model_spec(trained.config.recipe, trained.schema)
-    if spec.config.function is not None:
-        raise ConfigError(
-            f"'{trained.run.url}' trained the model {spec.config.function}, which distbp cannot look into; "
-            "explain needs a run of the built-in network"
-        )
-    flat = np.concatenate([tensor.ravel() for tensor in trained.parameters.values()]).astype(np.float64)
-    if not np.isfinite(flat).all():
-        raise DivergedError(
-            f"the parameters of '{trained.run.url}' after step {trained.step} are not finite, so there is nothing to "
-            "explain; name an earlier one with --step"
-        )
-    sizes = (spec.num_inputs, *spec.config.hidden, spec.num_outputs)
-    return Network(spec.config, spec.is_classification, sizes, flat)
-
-
-def draw_untrained(trained: TrainedRun) -> Network:
-    """Return the network as it was before the first step: drawn in the recipe's dtype from its seed."""
-    model = model_spec(trained.config.recipe, trained.schema).build()
-    flat = np.zeros(model.layout.num_parameters, trained.config.recipe.dtype)
-    model.init(model.layout.views(flat), stream(trained.config.recipe.seed, Purpose.INIT))
-    trained_network = open_network(trained)
-    return Network(
-        trained_network.config, trained_network.is_classification, trained_network.sizes, flat.astype(np.float64)
-    )
-
-
-def gather(trained: TrainedRun, data: str) -> Crowd:
-    """Return the examples of one part of the run's data, or of another source. Raises DataError if there are none."""
-    recipe, schema = trained.config.recipe, trained.schema
-    if data in ("training", "validation"):
-        prepared = prepare(recipe.data, recipe.seed)
-        part = prepared.train if data == "training" else prepared.validation
-        if part is None:
-            raise DataError(f"'{trained.run.url}' was trained without validation data; use --data training or a file")
-        return Crowd(data, schema, recipe.dtype, part)
-    return Crowd(data, schema, recipe.dtype, read_examples(schema, data, recipe.data.target))
 
 
 def view_example(network: Network, crowd: Crowd, index: int) -> ExampleView:

@@ -8,13 +8,15 @@ import pytest
 
 from distbp import Placement, Recipe, Result, explain_run, train
 from distbp.explain.page import choose_page_writer
+from distbp.run import CheckpointStore, RunDirectory
 
 INPUT_SHAPE, NUM_CLASSES, NUM_TARGETS = (3, 2), 3, 2
 
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with classes.npz, 120 small pictures of three classes, and targets.npz, 120 examples of two numbers."""
+    """A folder with classes.npz, 120 small pictures of three classes; colors.npz, 120 coloured ones of 24 classes;
+    and targets.npz, 120 examples of two numbers."""
     folder = tmp_path_factory.mktemp("explain")
     rng = np.random.default_rng(0)
     y = rng.integers(0, NUM_CLASSES, 120)
@@ -22,6 +24,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.savez(folder / "classes.npz", x=x, y=y)
     targets = x.reshape(120, -1) @ rng.standard_normal((6, NUM_TARGETS)) + 0.3
     np.savez(folder / "targets.npz", x=x, y=targets)
+    np.savez(folder / "colors.npz", x=rng.integers(0, 256, (120, 4, 5, 3)).astype(np.uint8), y=np.arange(120) % 24)
     return folder
 
 
@@ -48,6 +51,18 @@ def train_small(folder: Path) -> Callable[..., Result]:
         return done[key]
 
     return call
+
+
+@pytest.fixture
+def middle_step() -> Callable[[str], int]:
+    """Returns a function that tells the step of a checkpoint from the middle of a run."""
+
+    def find(run: str) -> int:
+        steps = CheckpointStore(RunDirectory.open(run), keep=1).list_steps()
+        assert len(steps) > 2
+        return steps[len(steps) // 2]
+
+    return find
 
 
 @pytest.fixture(scope="session")

@@ -45,15 +45,16 @@ def test_the_terminal_shows_the_lesson_in_80_columns(run, capfd):
         assert float(shown[str(number)][2]) == pytest.approx(example.nudges[-1][number], rel=0.01)
 
 
-def test_the_document_holds_every_number(run, capfd):
-    assert main(["explain", run, "--example", "3", "--neuron", "2:1", "--step", "5", "--json"]) == 0
+def test_the_document_holds_every_number(run, middle_step, capfd):
+    step = middle_step(run)
+    assert main(["explain", run, "--example", "3", "--neuron", "2:1", "--step", str(step), "--json"]) == 0
     document = json.loads(capfd.readouterr().out)
-    explanation = explain_run(run, 3, step=5, neuron=(2, 1))
+    explanation = explain_run(run, 3, step=step, neuron=(2, 1))
     example, layers = explanation.example, document["example"]["layers"]
     for layer in range(4):
         for name in ("activations", "z", "deltas", "nudges"):
             assert layers[layer][name] == getattr(example, name)[layer].tolist()
-    assert document["step"] == 5
+    assert document["step"] == step
     assert document["example"]["output_wishes"] == example.wishes(3).tolist()
     assert document["neuron"]["layer"] == 2
     assert (
@@ -84,7 +85,7 @@ def test_the_page_is_written_whole_and_replaces_the_old_one(run, folder, capfd):
         ("--example x", 2, "a valid integer"),
         ("--neuron 3", 2, "neuron='3' is none; expected LAYER:J such as 1:17"),
         ("--neuron 2:9", 2, "layer 2 has no neuron 9; it has the neurons 0 to 3"),
-        ("--step 1", 4, "no checkpoint of step 1"),
+        ("--step 999", 4, "no checkpoint of step 999"),
         ("--step last", 2, "expected final, best, or the number of a step"),
         ("--data none.csv", 3, "'none.csv' does not exist"),
         ("--out page.pdf", 2, "a page is written as .html; did you mean 'page.html'?"),

@@ -9,16 +9,17 @@ from distbp import Recipe, load_run
 from distbp.data import prepare
 from distbp.errors import CheckpointError, ConfigError, DataError
 from distbp.explain import explain_run
+from distbp.explain.costs import spread_costs
 from distbp.explain.crowd import Crowd
-from distbp.explain.explanation import draw_untrained, open_network
 from distbp.explain.listening import NUM_STEPS, listen
+from distbp.explain.opening import draw_untrained, open_network
 from distbp.nn.build import ModelSpec
 from distbp.nn.streams import Purpose, epoch_order, stream
 
 
-def test_parameters_are_exactly_those_of_the_checkpoint(train_small):
+def test_parameters_are_exactly_those_of_the_checkpoint(train_small, middle_step):
     run = train_small().run
-    for step in (4, "best", "final"):
+    for step in (middle_step(run), "best", "final"):
         explanation, trained = explain_run(run, step=step), load_run(run, step)
         assert (explanation.step, explanation.digest) == (trained.step, trained.digest)
         for name, tensor in trained.parameters.items():
@@ -70,9 +71,12 @@ def test_examples_of_a_file(train_small, folder):
     assert len(explanation.batch.indices) == 9  # a whole batch would be 20
 
 
-def test_the_mini_batch_is_the_next_one_of_the_run(train_small):
-    explanation = explain_run(train_small().run, step=5)
-    assert explanation.batch.indices.tolist() == sorted(epoch_order(0, 1, 96)[:20])  # 5 steps an epoch
+def test_the_mini_batch_is_the_next_one_of_the_run(train_small, middle_step):
+    run = train_small().run
+    step = middle_step(run)
+    epoch, batch = divmod(step, 5)  # 96 examples are 4 batches of 20 and one of 16
+    members = epoch_order(0, epoch, 96)[20 * batch : 20 * batch + 20]
+    assert explain_run(run, step=step).batch.indices.tolist() == sorted(members)
 
 
 def test_many_examples_are_averaged_over_an_even_sample(train_small, monkeypatch):
@@ -134,6 +138,15 @@ def test_costs_are_spread_as_they_are(train_small):
     assert explanation.quantile == pytest.approx(np.mean(costs < explanation.example.cost))
 
 
+@pytest.mark.parametrize("costs", [[0.0], [0.0, 0.0, 0.0], [1.0], [0.0, 5.0], [3.0, 3.0]])
+def test_costs_that_are_zero_or_all_equal_are_spread_too(costs):
+    spread = spread_costs(np.array(costs))
+    assert spread.counts.sum() == len(costs)
+    assert np.all(np.diff(spread.edges) > 0)
+    costliest_half = sorted(costs, reverse=True)[: (len(costs) + 1) // 2]
+    assert spread.carried[-1] == pytest.approx(sum(costliest_half) / (sum(costs) or 1))
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "fragments"),
     [
@@ -142,7 +155,8 @@ def test_costs_are_spread_as_they_are(train_small):
         ({"neuron": (4, 0)}, ConfigError, "no layer 4 .* the layers 1 to 3"),
         ({"neuron": (0, 0)}, ConfigError, "no layer 0"),
         ({"neuron": (2, 4)}, ConfigError, "layer 2 has no neuron 4; it has the neurons 0 to 3"),
-        ({"step": 1}, CheckpointError, "no checkpoint of step 1; it has: 2, 4, "),
+        ({"step": 999}, CheckpointError, r"no checkpoint of step 999; it has: \d+, "),
+        ({"data": "train"}, DataError, "no data 'train'; did you mean training"),
         ({"data": "missing.npz"}, DataError, "'missing.npz' does not exist"),
     ],
 )

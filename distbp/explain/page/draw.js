@@ -8,7 +8,8 @@ function fill(node, attributes, children) {
   for (const [name, value] of Object.entries(attributes || {})) {
     if (value === null || value === undefined || value === false) continue;
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-    else if (name === "style") node.style.cssText = value;  // through the object model, so that no policy is in the way
+    else if (name === "style")
+      node.style.cssText = value; // through the object model, so that no policy is in the way
     else if (name === "tip") node.dataset.tip = value;
     else if (name === "value") node.dataset.value = String(value);
     else node.setAttribute(name, value === true ? "" : value);
@@ -41,14 +42,20 @@ function show(value, digits = 3) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
   if (Number.isInteger(value) && Math.abs(value) < 1e5) return String(value).replace("-", "−");
   const size = Math.abs(value);
-  if (size >= 1e-3 && size < 1e5) return (size >= 1000 ? value.toFixed(0) : value.toPrecision(digits)).replace("-", "−");
+  if (size >= 1e-3 && size < 1e5)
+    return (size >= 1000 ? value.toFixed(0) : value.toPrecision(digits)).replace("-", "−");
   const [mantissa, exponent] = value.toExponential(1).split("e");
   const power = String(Number(exponent)).replace(/./g, (letter) => SUPERSCRIPTS[letter]);
   return `${mantissa.replace("-", "−")}·10${power}`;
 }
 
 const signed = (value, digits) => (value > 0 ? "+" : "") + show(value, digits);
-const percent = (value) => (value > 0 && value < 0.001 ? "< 0.1 %" : value < 1 && value > 0.9995 ? "99.9 %" : `${+(100 * value).toFixed(value < 0.0995 ? 1 : 0)} %`);
+const percent = (value) =>
+  value > 0 && value < 0.001
+    ? "< 0.1 %"
+    : value < 1 && value > 0.9995
+      ? "99.9 %"
+      : `${+(100 * value).toFixed(value < 0.0995 ? 1 : 0)} %`;
 const count = (value) => value.toLocaleString("en");
 const largest = (values) => values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
 const sign = (value) => (value > 0 ? "pos" : value < 0 ? "neg" : "");
@@ -80,13 +87,17 @@ function canvas(shape, label, className, paint) {
 
 // Bytes as they are: grey, or red, green and blue.
 function photo(packed, shape, label, className) {
-  const values = bytes(packed), channels = shape[2];
-  return canvas(shape, label, className, (p) => (channels === 3 ? [0, 1, 2].map((c) => values[3 * p + c]) : [0, 0, 0].fill(values[p * channels])));
+  const values = bytes(packed),
+    channels = shape[2];
+  return canvas(shape, label, className, (p) =>
+    channels === 3 ? [0, 1, 2].map((c) => values[3 * p + c]) : [0, 0, 0].fill(values[p * channels]),
+  );
 }
 
 // Numbers around 0: blue up, orange down, the square root so that small ones show.
 function heat(values, shape, label, className, most = largest(values)) {
-  const [up, down, none] = ["--up", "--down", "--cell"].map(parseColor), channels = shape[2];
+  const [up, down, none] = ["--up", "--down", "--cell"].map(parseColor),
+    channels = shape[2];
   return canvas(shape, label, className, (p) => {
     let value = 0;
     for (let c = 0; c < channels; c++) value += values[p * channels + c];
@@ -95,18 +106,25 @@ function heat(values, shape, label, className, most = largest(values)) {
 }
 
 function push(value, most, className = "") {
-  return el("div", { class: "push", "aria-hidden": "true" }, el("i", { class: `${sign(value)} ${className}`, style: `--v:${ratio(value, most)}` }));
+  return el(
+    "div",
+    { class: "push", "aria-hidden": "true" },
+    el("i", { class: `${sign(value)} ${className}`, style: `--v:${ratio(value, most)}` }),
+  );
 }
 
 function startTips() {
   const tip = $("tip");
-  const hide = () => { tip.hidden = true; };
+  const hide = () => {
+    tip.hidden = true;
+  };
   const reveal = (event) => {
     const owner = event.target.closest && event.target.closest("[data-tip]");
     if (!owner) return hide();
     tip.textContent = owner.dataset.tip;
     tip.hidden = false;
-    const box = owner.getBoundingClientRect(), own = tip.getBoundingClientRect();
+    const box = owner.getBoundingClientRect(),
+      own = tip.getBoundingClientRect();
     const left = Math.max(6, Math.min(innerWidth - own.width - 6, box.left + box.width / 2 - own.width / 2));
     const above = box.top - own.height - 8;
     tip.style.left = `${left}px`;
@@ -116,5 +134,7 @@ function startTips() {
   document.addEventListener("focusin", reveal);
   document.addEventListener("focusout", hide);
   document.addEventListener("scroll", hide, { passive: true });
-  document.addEventListener("keydown", (event) => { if (event.key === "Escape") hide(); });
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") hide();
+  });
 }

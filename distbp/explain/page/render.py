@@ -14,6 +14,7 @@ from distbp.explain.page.contents import make_contents
 from distbp.run.folder import open_folder
 
 HERE = Path(__file__).parent
+SCRIPTS = ("draw.js", "state.js", "example.js", "network.js", "crowd.js", "page.js")
 
 
 def render_page(explanation: Explanation) -> str:
@@ -25,7 +26,7 @@ def render_page(explanation: Explanation) -> str:
     page: str = environment.get_template("page.html.j2").render(
         title=contents["title"],
         css=_read("page.css"),
-        javascript="\n".join(_read(name) for name in ("draw.js", "page.js")),
+        javascript="\n".join(map(_read, SCRIPTS)),
         data=_encode(contents),
     )
     return page

@@ -1,0 +1,64 @@
+"""From a run to its network and to the examples it is shown with."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from distbp.data import prepare, read_examples
+from distbp.errors import ConfigError, DataError, DivergedError
+from distbp.explain.crowd import Crowd
+from distbp.explain.network import Network
+from distbp.nn.streams import Purpose, stream
+from distbp.trained import TrainedRun
+from distbp.training.plan import model_spec
+
+PARTS = ("training", "validation")
+
+
+def open_network(trained: TrainedRun) -> Network:
+    """Return the network of a run.
+
+    Raises ConfigError if it is a user's own model, DivergedError if it is not finite.
+    """
+    spec = model_spec(trained.config.recipe, trained.schema)
+    if spec.config.function is not None:
+        raise ConfigError(
+            f"'{trained.run.url}' trained the model {spec.config.function}, which distbp cannot look into; "
+            "explain needs a run of the built-in network"
+        )
+    flat = np.concatenate([tensor.ravel() for tensor in trained.parameters.values()]).astype(np.float64)
+    if not np.isfinite(flat).all():
+        raise DivergedError(
+            f"the parameters of '{trained.run.url}' after step {trained.step} are not finite, so there is nothing to "
+            "explain; name an earlier one with --step"
+        )
+    sizes = (spec.num_inputs, *spec.config.hidden, spec.num_outputs)
+    return Network(spec.config, spec.is_classification, sizes, flat)
+
+
+def draw_untrained(trained: TrainedRun) -> Network:
+    """Return the network as it was before the first step: drawn in the recipe's dtype from its seed."""
+    recipe = trained.config.recipe
+    model = model_spec(recipe, trained.schema).build()
+    flat = np.zeros(model.layout.num_parameters, recipe.dtype)
+    model.init(model.layout.views(flat), stream(recipe.seed, Purpose.INIT))
+    return replace(open_network(trained), flat=flat.astype(np.float64))
+
+
+def gather(trained: TrainedRun, data: str) -> Crowd:
+    """Return the examples of one part of the run's data, or of another source. Raises DataError if there are none."""
+    recipe, schema = trained.config.recipe, trained.schema
+    if data in PARTS:
+        prepared = prepare(recipe.data, recipe.seed)
+        part = prepared.train if data == "training" else prepared.validation
+        if part is None:
+            raise DataError(f"'{trained.run.url}' was trained without validation data; use --data training or a file")
+        return Crowd(data, schema, recipe.dtype, part)
+    near = difflib.get_close_matches(data, PARTS, n=1, cutoff=0.5)
+    if near and not Path(data).exists():
+        raise DataError(f"there are no data '{data}'; did you mean {near[0]}?")
+    return Crowd(data, schema, recipe.dtype, read_examples(schema, data, recipe.data.target))
