@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from contextlib import suppress
@@ -10,6 +11,8 @@ from typing import Self
 from distbp.errors import CheckpointError, StorageError
 from distbp.run.folder import Folder, remove_temporaries
 from distbp.run.owner import STALE_AFTER_S, LockOwner, Sign
+
+logger = logging.getLogger("distbp")
 
 LOCK_FILE = "lock.json"
 HEARTBEAT_S = 5.0
@@ -25,8 +28,9 @@ def is_driver_alive(folder: Folder) -> bool:
 class RunLock:
     """The right to write to a run; `with run.lock():` holds it.
 
-    A lock whose process is gone is taken over at once. One from another machine that has been silent for 60 s is
-    watched for two heartbeats first, so that clocks that differ cannot cost a living driver its run.
+    A lock whose process is gone is taken over at once. One from another machine is watched: a heartbeat says that its
+    driver lives, and 60 s without one that it has died, so that a run goes on by itself when its node is lost. One
+    that seems older is watched for two heartbeats, so that clocks that differ cannot cost a living driver its run.
     On local filesystems two processes never both get it. On object stores that depends on the store's
     create-if-absent; without it there is a window of one round trip.
     """
@@ -47,12 +51,35 @@ class RunLock:
 
     def acquire(self) -> None:
         """Take the lock; raises CheckpointError naming the process that has it."""
-        silent = self._try_to_acquire(tolerated=None)
+        silent = self._try_to_acquire(tolerated=self._outwait_far_driver())
         if silent is not None:
             time.sleep(2 * self._heartbeat_s)
             still_there = self._try_to_acquire(tolerated=silent)
             if still_there is not None:
                 raise self._make_error(still_there)
+
+    def _outwait_far_driver(self) -> LockOwner | None:
+        """Return the driver on another machine that has fallen silent while watched; None if there is none to watch.
+
+        Raises CheckpointError at its next sign of life.
+        """
+        seen = LockOwner.decode(self._folder.read(LOCK_FILE))
+        if seen is None or seen.is_near(self._owner) or seen.examine(self._owner.refresh()) is not Sign.ALIVE:
+            return None
+        logger.info(
+            "'%s' was in use by %s; waiting up to %.0f s for its next sign of life",
+            self._folder.url,
+            seen.describe(observer=self._owner.refresh()),
+            STALE_AFTER_S,
+        )
+        while seen.examine(observer=self._owner.refresh()) is Sign.ALIVE:
+            time.sleep(self._heartbeat_s)
+            now = LockOwner.decode(self._folder.read(LOCK_FILE))
+            if now is None:
+                return None
+            if now != seen:
+                raise self._make_error(now)
+        return seen
 
     def check(self) -> None:
         """Raise CheckpointError if another driver took this lock, which needs silence or a removed file."""

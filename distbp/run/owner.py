@@ -72,12 +72,16 @@ class LockOwner:
         when storage is away. From elsewhere only the heartbeat is.
         """
         is_silent = abs(observer.heartbeat - self.heartbeat) > STALE_AFTER_S
-        if (self.host, self.machine) == (observer.host, observer.machine):
+        if self.is_near(observer):
             is_held = self._is_held_here() if self.pid == observer.pid else _is_alive(self.pid, self.started)
             if not is_held:
                 return Sign.DEAD
             return Sign.SILENT if is_silent and self.started is None else Sign.ALIVE
         return Sign.SILENT if is_silent else Sign.ALIVE
+
+    def is_near(self, other: LockOwner) -> bool:
+        """Return whether both are processes of one machine, which see each other."""
+        return (self.host, self.machine) == (other.host, other.machine)
 
     @property
     def thread_name(self) -> str:

@@ -52,7 +52,7 @@ class RayOnHosts:
         """Start Ray on every host and wait until all have joined.
 
         token: turns Ray's authentication on. variables: further ones for Ray's processes, such as PYTHONPATH.
-        dashboard: whether the head runs it, as Ray's jobs need.
+        dashboard: whether the head runs it, as Ray's jobs need; on the head's address, not on loopback alone.
 
         Raises RayHostsError.
         """
@@ -62,7 +62,8 @@ class RayOnHosts:
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
         self.environment = {**inherited, **_ENVIRONMENT, **_authentication(token), **(variables or {})}
         """What a driver's environment has to be; drivers run on the hosts."""
-        _finish(self._start(self._head, ["--head", f"--port={PORT}", f"--include-dashboard={str(dashboard).lower()}"]))
+        port = [f"--port={PORT}", f"--include-dashboard={str(dashboard).lower()}", f"--dashboard-host={self._head.ip}"]
+        _finish(self._start(self._head, ["--head", *port]))
         self.add(hosts[1:])
         alive = self.wait_for_nodes(len(hosts))
         if alive != sorted(host.ip for host in hosts):

@@ -85,10 +85,35 @@ def test_lock_that_was_being_written_when_its_writer_died_is_taken_over(run):
         assert run.holds_lock
 
 
-def test_fresh_lock_of_another_host_is_respected(run):
-    leave_lock(run, host="elsewhere")
+def test_lock_of_another_host_is_respected_from_its_next_heartbeat_on(run, monkeypatch):
+    there = leave_lock(run, host="elsewhere")
+    pauses = []
+
+    def beat_at_the_third(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            run.folder.write(LOCK_FILE, replace(there, heartbeat=there.heartbeat + 5).encode())
+
+    monkeypatch.setattr("distbp.run.lock.time.sleep", beat_at_the_third)
     with pytest.raises(CheckpointError, match="on host 'elsewhere'"):
         run.lock().acquire()
+    assert pauses == [5.0, 5.0, 5.0]
+
+
+def test_lock_of_another_host_is_taken_over_when_its_heart_has_stopped(run, monkeypatch):
+    leave_lock(run, host="elsewhere")
+    monkeypatch.setattr("distbp.run.owner.STALE_AFTER_S", 0.1)
+    began = time.monotonic()
+    with run.lock(heartbeat_s=0.02):
+        assert read_owner(run).host != "elsewhere"
+    assert time.monotonic() - began > 0.09
+
+
+def test_lock_of_another_host_that_is_given_back_is_taken(run, monkeypatch):
+    leave_lock(run, host="elsewhere")
+    monkeypatch.setattr("distbp.run.lock.time.sleep", lambda _: run.folder.remove(LOCK_FILE))
+    with run.lock():
+        assert run.holds_lock
 
 
 def test_silent_lock_of_another_host_is_taken_over(run):
