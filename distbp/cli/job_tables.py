@@ -1,13 +1,12 @@
-"""Jobs and stored runs as people read them."""
+"""Jobs and stored runs as people read them. Lines may be longer than the screen: ids and digests are never cut."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from rich.table import Table
 from rich.text import Text
 
 from distbp.cli.progress import format_duration
@@ -23,37 +22,39 @@ def describe_job(job: Job) -> Text:
     """Return one line: submission id, state, and its exit code where there is one."""
     code = "" if job.exit_code is None else f" (exit code {job.exit_code})"
     took = _format_duration(job)
-    return Text.assemble(job.submission_id, "  ", _style(job.status), code, f"  {took}" if took else "")
+    return Text.assemble(job.submission_id, "  ", (job.status, _style(job.status)), code, f"  {took}" if took else "")
 
 
-def make_job_table(jobs: Iterable[Job]) -> Table:
-    """Return one row for each job."""
-    table = _make_table("job", "state", "exit code", "started", "took")
+def make_job_table(jobs: Iterable[Job]) -> Text:
+    """Return one line for each job."""
+    rows = []
     for job in jobs:
         code = "" if job.exit_code is None else str(job.exit_code)
-        when = _format_time(job.start_time_ms), _format_duration(job)
-        table.add_row(job.submission_id, _style(job.status), code, *when)
-    return table
+        rows.append([job.submission_id, job.status, code, _format_time(job.start_time_ms), _format_duration(job)])
+    return _align(["job", "state", "exit code", "started", "took"], rows)
 
 
-def make_run_table(runs: Iterable[StoredRun]) -> Table:
-    """Return one row for each run; the digest is whole, so that it can be compared."""
-    table = _make_table("run", "state", "steps", "accuracy", "digest")
+def make_run_table(runs: Iterable[StoredRun]) -> Text:
+    """Return one line for each run; the digest is whole, so that it can be compared."""
+    rows = []
     for run in runs:
         accuracy = "" if run.validation_accuracy is None else f"{run.validation_accuracy:.4f}"
-        table.add_row(run.run, _style(run.state), f"{run.steps:,}", accuracy, run.digest or "")
-    return table
+        rows.append([run.run, run.state, f"{run.steps:,}", accuracy, run.digest or ""])
+    return _align(["run", "state", "steps", "accuracy", "digest"], rows)
 
 
-def _make_table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, no_wrap=True, justify="right" if column in ("steps", "accuracy", "took") else "left")
-    return table
+def _align(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Text:
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    lines = [Text("  ".join(map(str.ljust, header, widths)).rstrip(), "bold")]
+    for row in rows:
+        cells = [(cell.ljust(width), _style(cell)) for cell, width in zip(row, widths, strict=True)]
+        lines.append(Text("  ").join(Text(*cell) for cell in cells))
+        lines[-1].rstrip()
+    return Text("\n").join(lines)
 
 
-def _style(state: str) -> Text:
-    return Text(state, _STYLES.get(state, ""))
+def _style(cell: str) -> str:
+    return _STYLES.get(cell, "")
 
 
 def _format_time(milliseconds: int | None) -> str:

@@ -33,9 +33,17 @@ def connect(address: str) -> JobSubmissionClient:
     """Return a client of the job server at `address`. Raises ClusterError."""
     logging.getLogger("ray").setLevel(logging.WARNING)  # its notes on uploads and connections are for Ray's developers
     with translated(address):
-        _knock(address)
+        knock(address)
         with _only_this_address(address):
             return JobSubmissionClient(address)
+
+
+def knock(address: str) -> None:
+    """Raise OSError in ten seconds where nobody answers; Ray's client would wait for minutes."""
+    parts = urlsplit(address if "://" in address else f"http://{address}")
+    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    if parts.hostname and port:
+        socket.create_connection((parts.hostname, port), timeout=CONNECT_TIMEOUT_S).close()
 
 
 @contextmanager
@@ -64,14 +72,6 @@ def describe_failure(text: str, address: str) -> str:
     reason = " ".join(text.split())[:300].rstrip(".")
     advice = "check the address (http://HEAD:8265) and that it is up"
     return f"cannot reach Ray's job server at {address}: {reason}; {advice}"
-
-
-def _knock(address: str) -> None:
-    """Raise OSError in ten seconds where nobody answers; Ray's client would wait for minutes."""
-    parts = urlsplit(address if "://" in address else f"http://{address}")
-    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-    if parts.hostname and port:
-        socket.create_connection((parts.hostname, port), timeout=CONNECT_TIMEOUT_S).close()
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from ray.job_submission import JobDetails
 
 from distbp.config import Config
 from distbp.errors import ConfigError, DistbpError, TerminatedRunError
-from distbp.service.connection import connect, find_address, translated
+from distbp.service.connection import connect, find_address, knock, translated
 from distbp.service.job_log import LogLines, find_document
 from distbp.service.package import CONFIG_FILE, list_requirements, pack
 
@@ -25,6 +25,7 @@ RUN_KEY, STORAGE_KEY = "distbp_run", "distbp_storage"
 STOP_WAIT_S = 120
 """Ray's 3 seconds between SIGTERM and SIGKILL are too few to finish a step and write a checkpoint."""
 AGENT_TIMEOUT_S = 30.0
+QUIET_S = 20.0
 POLL_S = 0.5
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 
@@ -126,6 +127,7 @@ class JobServer:
     def look_up(self, submission_id: str) -> Job:
         """Return the job of this submission id."""
         with translated(self.address):
+            knock(self.address)
             return _to_job(self._client.get_job_info(submission_id))
 
     def list(self) -> list[Job]:
@@ -166,8 +168,16 @@ class JobServer:
         return job
 
     async def _tail(self, job: Job, lines: LogLines) -> None:
-        async for piece in self._client.tail_job_logs(job.submission_id):
-            lines.add(piece)
+        """Pass on what the job prints; ends with it, with the connection, or after a while without a word.
+
+        A head that loses its power closes no connection.
+        """
+        pieces = self._client.tail_job_logs(job.submission_id)
+        while True:
+            try:
+                lines.add(await asyncio.wait_for(anext(pieces), QUIET_S))
+            except StopAsyncIteration:
+                return
 
     def result(self, job: Job) -> dict[str, Any]:
         """Return the document that `distbp train --json` printed at the end of the job.

@@ -12,7 +12,7 @@ from pathlib import Path
 from hosts import Host
 
 PORT = 6379
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 120.0
 OBJECT_STORE_BYTES = 200_000_000
 
 _ENVIRONMENT = {
