@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -113,8 +113,11 @@ class Network:
     def plug_in(self, host: Host, inside: Namespaces) -> None:
         """Connect a host's network with the switch."""
         port = host.port
+        with suppress(HostsError):  # what the kernel has not yet cleared away of the host before
+            self._switch.configure(f"ip link delete {port}")
         self._switch.configure(f"ip link add {port} type veth peer name {INTERFACE} netns {inside.pid}")
         self._switch.configure(f"ip link set {port} master switch up")
+        inside.configure(f"ip link set {INTERFACE} address {host.hardware_address}")
         inside.configure(f"ip address add {host.ip}/24 dev {INTERFACE}")
         inside.configure(f"ip link set {INTERFACE} up")
         if self._bandwidth is not None:
@@ -140,6 +143,7 @@ class Host:
         self.name = f"host-{number}"
         self.ip = f"{_SUBNET}.{number + 1}"
         self.port = f"port{number}"
+        self.hardware_address = f"02:00:00:00:00:{number:02x}"  # kept, or neighbours would not find it after a boot
         self._network = network
         self._inside: Namespaces | None = None
 
