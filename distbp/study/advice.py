@@ -1,8 +1,9 @@
 """Which batch, workers and servers to use, decided from what a probe measured. Pure.
 
-Steps to what the recipe would reach follow McCandlish et al. 2018: S(B) is proportional to 1 + B_crit / B, with the
-gradient noise scale in B_crit's place, and the learning rate that keeps pace is proportional to 1 / (1 + B_crit / B)
-(their equation 2.7).
+Steps to what the recipe would reach follow McCandlish et al. 2018: S(B) is proportional to 1 + B_crit / B, and the
+learning rate that keeps pace to 1 / (1 + B_crit / B) (their equation 2.7). B_crit is taken as twice the gradient's noise
+scale: with rate and momentum tuned at every batch size, fits gave one to four times, and momentum is known to let larger
+batches pay (Shallue et al. 2019).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ Backend = Literal["local", "ray"]
 WORTH_IT = 1.1
 """Being distributed, or more workers, must be this many times faster to be worth it."""
 NEAR_ENOUGH = 1.5
+CRITICAL_PER_NOISE = 2.0
 NUM_DRAWS = 400
 TIMING_SPREAD, NOISE_SPREAD = 0.15, math.log(2)
 """How uncertain a measured step time and the noise scale are, as standard deviations of their logarithms."""
@@ -77,7 +79,8 @@ class Advice:
 
 def learning_curve(noise_scale: float, batch_size: int, num_steps: int) -> Hyperbola:
     """Return the curve on which `batch_size` needs `num_steps`."""
-    return Hyperbola(num_steps / (1 + noise_scale / batch_size), noise_scale)
+    critical = CRITICAL_PER_NOISE * noise_scale
+    return Hyperbola(num_steps / (1 + critical / batch_size), critical)
 
 
 def seconds_of(option: Option, curve: Hyperbola) -> float:
@@ -85,9 +88,9 @@ def seconds_of(option: Option, curve: Hyperbola) -> float:
     return curve.steps(option.batch_size) * option.step_s
 
 
-def keep_pace(learning_rate: float, noise_scale: float, old: int, new: int) -> float:
-    """Return the learning rate for another batch size, in two digits: linear below the noise scale, then level."""
-    rate = learning_rate * (1 + noise_scale / old) / (1 + noise_scale / new)
+def keep_pace(learning_rate: float, critical: float, old: int, new: int) -> float:
+    """Return the learning rate for another batch size, in two digits: linear below the critical size, then level."""
+    rate = learning_rate * (1 + critical / old) / (1 + critical / new)
     return float(f"{rate:.2g}")
 
 
@@ -105,7 +108,7 @@ def decide(
     return Advice(
         option=option,
         num_steps=max(1, round(curve.steps(option.batch_size))),
-        learning_rate=keep_pace(learning_rate, noise_scale, batch_size, option.batch_size),
+        learning_rate=keep_pace(learning_rate, curve.critical_batch_size, batch_size, option.batch_size),
         seconds=seconds_of(option, curve),
         one_worker=one_worker,
         one_worker_s=seconds_of(one_worker, curve),

@@ -104,7 +104,9 @@ def _headline(advice: Advice) -> str:
 def _explain(config: Config, advice: Advice, found: Probe) -> tuple[str, str, str]:
     """Return why, in three sentences: the noise, the steps, the whole."""
     scale, batch = found.noise_scale, advice.option.batch_size
-    examples = "saves steps and hardly wastes examples" if batch <= scale else "saves some steps and wastes examples"
+    examples = (
+        "saves steps and hardly wastes examples" if batch <= 2 * scale else "saves some steps and wastes examples"
+    )
     noise = (
         f"In {count(found.learning.steps_trained, 'step')} of training the gradient's noise scale was about "
         f"{number(scale)} examples, "

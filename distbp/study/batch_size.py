@@ -203,7 +203,8 @@ def _take_walk(
     steps = choose_steps(2 * (found[0] if found else max(2, search.most_steps())), NUM_READINGS)
     sizes = tuple(4**power for power in range(num_examples.bit_length()) if 4**power < num_examples / 2)
     walk = Walk(with_batch(recipe, size, candidate.learning_rate, candidate.momentum), steps, sizes, NUM_DRAWS)
-    return lab.run("walking along the gradient", [single(Job("walk", take_walk, walk, WalkResult))], [1])[0]
+    key = f"walk/{size}/{candidate.learning_rate}/{candidate.momentum}/{steps[-1]}"
+    return lab.run("walking along the gradient", [single(Job(key, take_walk, walk, WalkResult))], [1])[0]
 
 
 def _walk_size(goal: GoalFinding, searches: Sequence[Search]) -> int:

@@ -84,10 +84,11 @@ def test_advice_is_within_ten_percent_of_the_best_that_it_knows(example_s, step_
 def test_the_recipes_own_batch_needs_the_recipes_own_steps():
     curve = learning_curve(300, 64, 1000)
     assert curve.steps(64) == pytest.approx(1000)
-    assert curve.steps(1e9) == pytest.approx(1000 / (1 + 300 / 64), rel=1e-3)
+    assert curve.critical_batch_size == 600
+    assert curve.steps(1e9) == pytest.approx(1000 / (1 + 600 / 64), rel=1e-3)
 
 
-def test_learning_rate_follows_the_batch_until_the_noise_scale():
+def test_learning_rate_follows_the_batch_until_the_critical_size():
     assert keep_pace(0.1, 1000, 1, 2) == pytest.approx(0.2)
     assert keep_pace(0.1, 10, 1000, 100_000) == pytest.approx(0.1)
     assert keep_pace(0.1, 64, 64, 64) == pytest.approx(0.1)
