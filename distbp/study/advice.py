@@ -1,9 +1,9 @@
 """Which batch, workers and servers to use, decided from what a probe measured. Pure.
 
 Steps to what the recipe would reach follow McCandlish et al. 2018: S(B) is proportional to 1 + B_crit / B, and the
-learning rate that keeps pace to 1 / (1 + B_crit / B) (their equation 2.7). B_crit is taken as twice the gradient's noise
-scale: with rate and momentum tuned at every batch size, fits gave one to four times, and momentum is known to let larger
-batches pay (Shallue et al. 2019).
+learning rate that keeps pace to 1 / (1 + B_crit / B) (their equation 2.7). B_crit is taken as twice the gradient's
+noise scale: with rate and momentum tuned at every batch size, fits gave one to four times, and momentum is known to
+let larger batches pay (Shallue et al. 2019).
 """
 
 from __future__ import annotations

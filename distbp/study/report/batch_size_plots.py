@@ -52,7 +52,7 @@ def _plot_race(findings: BatchSizeFindings) -> Plot:
             xytext=(0, 3), textcoords="offset points", color=MUTED, fontsize=8.5,
         )  # fmt: skip
         use_log_axes(axes, "seconds of computing (one core)", _error_label(findings))
-        axes.legend(loc="upper right")
+        axes.legend(loc="best")
 
     faster = f"{'more than ' if goal.is_bound else ''}{times(goal.times_faster)} times"
     return draw("race", f"The mini-batch is there {faster} sooner than the full batch, each with its best rate.", paint)
