@@ -32,17 +32,25 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    profile = tmp_path_factory.mktemp("chromium")
+    profile, programs = tmp_path_factory.mktemp("chromium"), tmp_path_factory.mktemp("programs")
     options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
+    options.binary_location = str(write_mortal(programs, CHROMIUM))
     for argument in (*ARGUMENTS.split(), f"--user-data-dir={profile}"):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    browser = webdriver.Chrome(options, webdriver.ChromeService(str(DRIVER)))
+    browser = webdriver.Chrome(options, webdriver.ChromeService(str(write_mortal(programs, DRIVER))))
     browser.set_page_load_timeout(30)
     yield browser
     browser.quit()
     shutil.rmtree(profile, ignore_errors=True)
+
+
+def write_mortal(folder: Path, program: Path) -> Path:
+    """Return a script that runs a program which the kernel kills when its parent dies, even by SIGKILL."""
+    script = folder / program.name
+    script.write_text(f'#!/bin/sh\nexec setpriv --pdeathsig KILL {program} "$@"\n')
+    script.chmod(0o755)
+    return script
 
 
 @pytest.fixture(scope="module")
