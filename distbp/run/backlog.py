@@ -36,7 +36,10 @@ class Parcel:
 
 
 class Backlog:
-    """Lines and parcels that wait. num_dropped: lines that were more than may wait."""
+    """Lines and parcels that wait. num_dropped: lines that were more than may wait.
+
+    is_behind: whether the newest parcel took the place of one that storage had no time for.
+    """
 
     def __init__(self) -> None:
         self._waiting: dict[str, list[bytes]] = {}
@@ -45,14 +48,15 @@ class Backlog:
         self._num_bytes = 0
         self._has_urgent_lines = False
         self.num_dropped = 0
+        self.is_behind = False
 
     def __bool__(self) -> bool:
         return bool(self._waiting or self._in_flight or self._parcels)
 
     @property
-    def is_urgent(self) -> bool:
-        """Whether something in it should not wait for the next regular flush."""
-        return self._has_urgent_lines or bool(self._parcels)
+    def has_urgent_lines(self) -> bool:
+        """Whether a line should not wait for the next regular flush."""
+        return self._has_urgent_lines
 
     @property
     def oldest_parcel(self) -> Parcel | None:
@@ -81,7 +85,9 @@ class Backlog:
 
     def add_parcel(self, parcel: Parcel) -> None:
         """Add a checkpoint in place of all that wait, but for a best one that this one does not outdo."""
-        self._parcels = [*(p for p in self._parcels if p.is_best and not parcel.is_best), parcel]
+        kept = [p for p in self._parcels if p.is_best and not parcel.is_best]
+        self.is_behind = len(kept) < len(self._parcels)
+        self._parcels = [*kept, parcel]
 
     @property
     def lines_in_flight(self) -> dict[str, bytes]:

@@ -21,6 +21,7 @@ from distbp.run.records import EVENTS_FILE, encode_event
 logger = logging.getLogger("distbp")
 
 MAX_SHARE_OF_TIME = 0.05  # an object store rewrites the whole log: rarer flushes keep that cheap as the log grows
+MAX_SHARE_WHEN_BEHIND = 0.2  # of checkpoints, where storage cannot keep up anyway: its client takes our time too
 FIRST_RETRY_S = 0.25
 MAX_RETRY_S = 15.0
 MAX_RETRY_AT_END_S = 1.0
@@ -66,6 +67,7 @@ class Outbox:
         self._is_closing = False
         self._thread: threading.Thread | None = None
         self._next_flush = 0.0
+        self._next_checkpoint = 0.0
         self._progress_at = 0.0
 
     def append(self, name: str, line: bytes, at_once: bool) -> None:
@@ -228,21 +230,29 @@ class Outbox:
         if self._fault is not None:
             soon = self._fault.tried_at + MAX_RETRY_AT_END_S
             return min(self._fault.retry_at, soon) if self._is_awaited else self._fault.retry_at
-        return 0.0 if self._is_awaited or self._backlog.is_urgent else self._next_flush
+        if self._is_awaited or self._backlog.has_urgent_lines:
+            return 0.0
+        return self._next_flush if self._backlog.oldest_parcel is None else min(self._next_flush, self._parcel_due())
+
+    def _parcel_due(self) -> float:
+        return self._next_checkpoint if self._backlog.is_behind and not self._is_awaited else 0.0
 
     def _deliver(self) -> None:
-        """Write what failed the last time, then all lines, then the oldest checkpoint of those that wait."""
+        """Write what failed the last time, then all lines, then, if it is due, the oldest checkpoint that waits."""
         began = time.monotonic()
         backlog = self._backlog
         self._append_lines(backlog)
         with self._changed:
             backlog.take_lines()
             parcel = backlog.oldest_parcel  # taken together: no checkpoint may be ahead of its lines
+            is_due = began >= self._parcel_due()
         self._append_lines(backlog)
         now = time.monotonic()
         self._next_flush = now + max(self._folder.flush_interval_s, (now - began) / MAX_SHARE_OF_TIME)
-        if parcel is not None:
+        if parcel is not None and is_due:
             parcel.save()
+            done = time.monotonic()
+            self._next_checkpoint = done + (done - now) * (1 / MAX_SHARE_WHEN_BEHIND - 1)
             with self._changed:
                 backlog.confirm_parcel(parcel)
 

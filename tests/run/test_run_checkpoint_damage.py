@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,8 @@ from hypothesis import strategies as st
 from distbp.errors import CheckpointError
 from distbp.run import CheckpointStore, RunDirectory
 from distbp.run.folder import open_folder
+from distbp.run.json_text import seal
+from distbp.run.manifest import SEAL
 
 NEWEST = "checkpoints/step-00000020"
 MANY = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -62,6 +65,20 @@ def damage(folder, name, content, data) -> None:
         "empty": b"",
     }
     folder.write(name, damaged[kind], sync=False)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"step": None}, {"state": []}, {"format_version": None}, {"position": 3}, {"unknown": 1}, {"best": None}],
+)
+def test_sealed_nonsense_is_damage_or_another_version_and_never_a_type_error(local_run, make_checkpoint, changes):
+    CheckpointStore(local_run, keep=5).save(make_checkpoint(10))
+    path = local_run.folder.local_path("checkpoints") / "step-00000010" / "manifest.json"
+    values = {**json.loads(path.read_text()), **changes}
+    del values[SEAL]
+    path.write_text(json.dumps({**values, SEAL: seal(values)}))
+    with pytest.raises(CheckpointError, match=r"manifest.json is damaged|has format None"):
+        CheckpointStore(local_run, keep=5).load(10)
 
 
 def test_removed_folder_leaves_the_older_checkpoint(two_checkpoints):

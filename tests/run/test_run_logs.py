@@ -26,6 +26,9 @@ def wait_until(condition) -> None:
 RECORD = StepRecord(1, 0, 0.1 + 0.2, 64, 0.001, 1e-7, 0.5, "c0ffee")
 
 
+ENDLESS_STEP = encode_line(vars(RECORD)).replace('"step": 1', '"step": 1e999').strip().encode()
+
+
 def record(step: int, **changes: object) -> StepRecord:
     return replace(RECORD, step=step, **changes)
 
@@ -107,7 +110,9 @@ def test_torn_last_line_is_ignored_and_resuming_goes_on_after_it(run):
     assert run.read_steps() == [record(1), record(2)]
 
 
-@pytest.mark.parametrize("garbage", [b"{", b"\x00\x00", b"[1]", b'{"step": 1}', b"", b'{"step": "x"}', b"[" * 100_000])
+@pytest.mark.parametrize(
+    "garbage", [b"{", b"\x00\x00", b"[1]", b'{"step": 1}', b"", b'{"step": "x"}', b"[" * 100_000, ENDLESS_STEP]
+)
 def test_garbage_before_the_last_line_is_an_error_with_its_line(run, garbage):
     line = encode_line(vars(record(1))).encode()
     run.folder.append("steps.jsonl", line + garbage + b"\n" + line)

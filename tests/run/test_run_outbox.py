@@ -228,6 +228,22 @@ def test_more_lines_than_may_wait_are_dropped_and_counted(run, faults, monkeypat
     assert [r.step for r in kept] == list(range(1, len(kept) + 1))
 
 
+def test_storage_that_cannot_keep_up_anyway_is_not_kept_busy(run, faults, make_checkpoint):
+    writer = CheckpointWriter(CheckpointStore(run, keep=3))
+    faults.delay(0.05, ("pipe_file",), "state.safetensors")
+    began = time.monotonic()
+    step = 0
+    while time.monotonic() - began < 1.0:
+        step += 1
+        writer.submit(make_checkpoint(step))
+        time.sleep(0.002)
+    busy = writer.seconds / (time.monotonic() - began)
+    writer.close()
+    assert faults.num_met >= 2
+    assert busy < 0.6  # without a limit it is nearly all the time
+    assert CheckpointStore(run, keep=3).load_latest().step == step
+
+
 def test_silent_storage_is_given_up_too(run, faults, make_checkpoint, monkeypatch, here):
     monkeypatch.setattr("distbp.run.outbox.RESCUE_AFTER_S", 0.05)
     monkeypatch.setattr("distbp.run.outbox.MAX_SILENCE_S", 0.3)

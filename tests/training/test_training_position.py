@@ -58,7 +58,9 @@ def test_position_survives_its_journey_through_json():
     assert Position.from_json(position.to_json()) == position
 
 
-@pytest.mark.parametrize("change", [{"surplus": 1}, {"step": "three"}, {"best_loss": [1.0]}])
+@pytest.mark.parametrize(
+    "change", [{"surplus": 1}, {"step": "three"}, {"best_loss": [1.0]}, {"epochs_evaluated": None}, {"step": -1}]
+)
 def test_a_position_that_was_not_written_by_us_is_refused(change):
     with pytest.raises(CheckpointError, match="position is not one that this version"):
         Position.from_json({**Position().to_json(), **change})
