@@ -120,7 +120,7 @@ def test_ray_init_in_a_notebook_works(service, tmp_path):
         ["python", "-c", code], env=service.environment, cwd=tmp_path, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-2:] == ["ray", "ray"]
+    assert [line for line in done.stdout.splitlines() if line == "ray"] == ["ray", "ray"]  # Ray prints there, too
 
 
 def test_missing_and_wrong_token_are_sentences(service):
