@@ -289,7 +289,7 @@ class Session:
         for note in self._backend.take_notes():
             self._journal.events.append(note.kind, step=self._position.step, text=note.text)
             if note.kind != "joined":
-                logger.warning("%s", note.text)
+                logger.log(logging.INFO if note.kind == "shards" else logging.WARNING, "%s", note.text)
 
     def _newest_state(self, rescued: Snapshot | None) -> TrainState:
         """Return the state to go on from, and move the position there."""
