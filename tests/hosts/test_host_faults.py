@@ -1,8 +1,9 @@
-"""Hosts that die, are cut off and come back, join late, or compute otherwise: the run ends with the same bytes."""
+"""Hosts that die, are cut off and come back, join late, or compute otherwise: every step has the same bytes."""
 
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,9 +22,15 @@ from distbp.run import RunDirectory
 
 pytestmark = pytest.mark.ray
 
-RECIPE = {"model": {"hidden": [64]}, "global_batch_size": 240, "microbatch_size": 30, "epochs": 500}
-RUN_TIMEOUT_S = 150.0
-KERNELS = ("Haswell", "Sandybridge")
+RECIPE = {
+    "model": {"hidden": [64]},
+    "global_batch_size": 240,
+    "microbatch_size": 30,
+    "epochs": 2000,
+}  # more than a test waits for
+END_TIMEOUT_S = 60.0
+KERNELS = ("Haswell", "Sandybridge", "Nehalem")
+"""Of the first host, of the second, and of a driver that agrees with neither."""
 
 
 @pytest.fixture(scope="session")
@@ -54,8 +61,18 @@ class Running:
         """Wait until the newest group has so many workers and has done steps."""
         self.until(lambda: [event["workers"] for event in self.events("formed")][-1:] == [count])
 
+    def num_steps(self) -> int:
+        return len(RunDirectory.open(f"{self.storage}/run").read_steps())
+
+    def stop(self) -> tuple[int, dict[str, Any], str]:
+        """Let it do some more steps and end it with SIGTERM; returns exit code, document and messages."""
+        done = self.num_steps()
+        self.until(lambda: self.num_steps() > done + 50)
+        self.process.send_signal(signal.SIGTERM)
+        return self.finish()
+
     def finish(self) -> tuple[int, dict[str, Any], str]:
-        stdout, stderr = self.process.communicate(timeout=RUN_TIMEOUT_S)
+        stdout, stderr = self.process.communicate(timeout=END_TIMEOUT_S)
         return self.process.returncode, json.loads(stdout), stderr
 
     def _has_ended(self) -> bool:
@@ -84,14 +101,13 @@ def start(tmp_path):
         process.communicate()
 
 
-def expect_same(running: Running, whole: RunDirectory) -> dict[str, Any]:
-    """The result, once every step and the digest are found to be those of the whole run."""
-    code, found, stderr = running.finish()
-    assert code == 0, stderr
-    assert found["digest"] == whole.read_result()["digest"]
-    steps = RunDirectory.open(found["run"]).read_steps()
-    assert [(r.step, r.checksum) for r in steps] == [(r.step, r.checksum) for r in whole.read_steps()]
-    return found
+def expect_same(running: Running, whole: RunDirectory) -> None:
+    """Every step so far and some more have the bytes of the whole run."""
+    code, _, stderr = running.stop()
+    assert code == 128 + signal.SIGTERM, stderr
+    steps = RunDirectory.open(f"{running.storage}/run").read_steps()
+    assert len(steps) > 50
+    assert [(r.step, r.checksum) for r in steps] == [(r.step, r.checksum) for r in whole.read_steps()[: len(steps)]]
 
 
 def test_a_run_grows_onto_a_host_that_joins_and_outlives_one_that_loses_power(start, whole):
@@ -104,11 +120,11 @@ def test_a_run_grows_onto_a_host_that_joins_and_outlives_one_that_loses_power(st
         hosts[1].disconnect()
         hosts[1].kill()
         running.until(lambda: running.events("recovered"))
-        found = expect_same(running, whole)
+        expect_same(running, whole)
     (lost,) = running.events("lost")
     assert "node host-1" in lost["reason"]
     assert (lost["action"], lost["left"]) == ("shrink", 2)
-    assert found["recoveries"] == 1
+    assert len(running.events("recovered")) == 1
 
 
 def test_a_host_that_was_cut_off_cannot_commit_when_it_returns(start, whole):
@@ -129,9 +145,8 @@ def test_a_host_that_was_cut_off_cannot_commit_when_it_returns(start, whole):
 @pytest.fixture(scope="module")
 def mixed() -> RayOnHosts:
     """A cluster whose second host has another kernel than the first; skipped where they compute the same."""
-    probes = [_probe(kernel) for kernel in KERNELS]
-    if probes[0] == probes[1]:
-        pytest.skip(f"the kernels {' and '.join(KERNELS)} compute the same on this machine")
+    if len({_probe(kernel) for kernel in KERNELS}) < len(KERNELS):
+        pytest.skip(f"the kernels {', '.join(KERNELS)} do not all compute otherwise on this machine")
     with make_hosts(2) as hosts:
         cluster = RayOnHosts(hosts[:1], variables={"OPENBLAS_CORETYPE": KERNELS[0]})
         cluster.environment["OPENBLAS_CORETYPE"] = KERNELS[1]
@@ -151,9 +166,10 @@ def _probe(kernel: str) -> str:
 def test_a_worker_with_other_arithmetic_is_refused_and_the_others_go_on(mixed, start):
     cluster, hosts = mixed
     running = start(hosts[0], cluster, 2, OPENBLAS_CORETYPE=KERNELS[0])
-    code, found, stderr = running.finish()
-    assert code == 0, stderr
-    assert found["recoveries"] == 0
+    running.until_workers(1)
+    code, _, stderr = running.stop()
+    assert code == 128 + signal.SIGTERM, stderr
+    assert running.events("lost") == []
     assert [event["workers"] for event in running.events("formed")] == [1]
     (refused,) = running.events("refused")
     assert "node 'host-1' computes other floating-point results" in refused["text"]
@@ -162,7 +178,7 @@ def test_a_worker_with_other_arithmetic_is_refused_and_the_others_go_on(mixed, s
 
 def test_a_run_whose_workers_all_compute_otherwise_ends_with_the_reason_and_the_fix(mixed, start):
     cluster, hosts = mixed
-    running = start(hosts[0], cluster, 1, OPENBLAS_CORETYPE=KERNELS[1])
+    running = start(hosts[0], cluster, 2, OPENBLAS_CORETYPE=KERNELS[2])
     code, found, _ = running.finish()
     assert (code, found["error"]["kind"]) == (8, "NumericsError")
     assert "set the same OPENBLAS_CORETYPE" in found["error"]["message"]
