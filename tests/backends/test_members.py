@@ -202,7 +202,7 @@ def test_a_member_that_is_cut_while_it_waits_raises_at_once(problem):
             waiting.result(timeout=10)
         with pytest.raises(PeerLostError):
             pool.submit(members[1].connect, boards[1], state).result(timeout=10)
-    with pytest.raises(PeerLostError, match="has left its group"):
+    with pytest.raises(PeerLostError):
         members[0].run(orders)
     for member in members:
         member.close()
