@@ -15,6 +15,12 @@ from distbp.errors import ClusterError, ConfigError, DistbpError
 
 API_SERVER_ADDRESS = "RAY_API_SERVER_ADDRESS"
 CONNECT_TIMEOUT_S = 10.0
+_TALKATIVE = (
+    "ray.dashboard.modules.dashboard_sdk",
+    "ray.dashboard.modules.job.sdk",
+    "ray._private.runtime_env.packaging",
+)
+"""Loggers whose notes on uploads and connections are for Ray's developers; some set a level of their own."""
 NO_TOKEN, WRONG_TOKEN = "Authentication required", "Authentication failed"  # how Ray's sentences begin
 
 
@@ -31,7 +37,8 @@ def find_address(address: str | None) -> str:
 
 def connect(address: str) -> JobSubmissionClient:
     """Return a client of the job server at `address`. Raises ClusterError."""
-    logging.getLogger("ray").setLevel(logging.WARNING)  # its notes on uploads and connections are for Ray's developers
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)
     with translated(address):
         knock(address)
         with _only_this_address(address):
