@@ -293,8 +293,8 @@ def test_pointing_at_something_shows_its_numbers(browser, explanation):
 
 
 def shows_when_pointed_at(browser: webdriver.Chrome, node, tip) -> bool:
-    """Point at a node from elsewhere; scrolling, which may not have ended yet, hides the tip again."""
-    ActionChains(browser).move_by_offset(3, 3).move_to_element(node).perform()
+    """Point at a node from outside it, as only entering it shows the tip, which scrolling that has not ended hides."""
+    ActionChains(browser).move_by_offset(60, 3).move_to_element(node).perform()
     return tip.is_displayed()
 
 
@@ -302,6 +302,8 @@ def test_numbers_are_written_for_people(browser):
     written = {0: "0", 1: "1", -3: "−3", 0.25: "0.250", -0.0047123: "−0.00471", 1234.5: "1235", 4.71e-6: "4.7·10⁻⁶"}
     for number, expected in {**written, -2e7 - 0.5: "−2.0·10⁷"}.items():
         assert browser.execute_script("return show(arguments[0])", number) == expected
+    for number, expected in {205.4: "205", 99.7: "100", 12.34: "12"}.items():
+        assert browser.execute_script("return show(arguments[0], 2)", number) == expected
 
 
 def test_everything_that_speaks_in_pictures_has_a_name(browser):

@@ -43,7 +43,7 @@ function show(value, digits = 3) {
   if (Number.isInteger(value) && Math.abs(value) < 1e5) return String(value).replace("-", "−");
   const size = Math.abs(value);
   if (size >= 1e-3 && size < 1e5)
-    return (size >= 1000 ? value.toFixed(0) : value.toPrecision(digits)).replace("-", "−");
+    return (size >= 10 ** digits - 0.5 ? value.toFixed(0) : value.toPrecision(digits)).replace("-", "−");
   const [mantissa, exponent] = value.toExponential(1).split("e");
   const power = String(Number(exponent)).replace(/./g, (letter) => SUPERSCRIPTS[letter]);
   return `${mantissa.replace("-", "−")}·10${power}`;
