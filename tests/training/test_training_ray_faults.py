@@ -133,8 +133,8 @@ def test_a_slow_worker_gets_fewer_microbatches_and_the_bytes_stay(make_recipe, t
     (*_, newest) = events(disturbed, "shards")
     assert "worker 1 (node" in newest["text"]
     of_server, of_slow = map(int, newest["text"].rpartition("are now ")[2].split(", "))
-    assert of_server + of_slow == 15
-    assert of_slow <= 5
+    assert of_server + of_slow in (15, 6)  # of a whole batch, or of the last one of an epoch
+    assert of_slow <= (of_server + of_slow) // 3
     assert disturbed.digest == train_toy("whole", recipe=recipe).digest
 
 
