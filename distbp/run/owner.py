@@ -12,6 +12,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Self
 
+from distbp.backends.processes import read_start_time
 from distbp.run.json_text import decode_object, encode_document
 
 STALE_AFTER_S = 60.0
@@ -44,7 +45,7 @@ class LockOwner:
     def of_this_process(cls) -> Self:
         """Return this process as an owner, with a new token."""
         pid = os.getpid()
-        started = _read_start_time(pid)
+        started = read_start_time(pid)
         return cls(socket.gethostname(), _identify_machine(), pid, started, secrets.token_hex(8), time.time())
 
     @classmethod
@@ -99,7 +100,7 @@ class LockOwner:
 
 def _is_alive(pid: int, started: int | None) -> bool:
     if started is not None:
-        return _read_start_time(pid) == started
+        return read_start_time(pid) == started
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -107,16 +108,6 @@ def _is_alive(pid: int, started: int | None) -> bool:
     except (PermissionError, OverflowError):
         return True
     return True
-
-
-def _read_start_time(pid: int) -> int | None:
-    """Return field 22 of /proc/<pid>/stat; None for no such process, a zombie, or a system without /proc."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return None
-    state, *fields = text.rpartition(")")[2].split()  # the name before it may hold blanks and brackets
-    return None if state in "ZX" else int(fields[18])
 
 
 def _identify_machine() -> str:

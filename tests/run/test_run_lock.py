@@ -9,10 +9,11 @@ from dataclasses import replace
 
 import pytest
 
+from distbp.backends.processes import read_start_time
 from distbp.errors import CheckpointError, StorageError
 from distbp.run import RunDirectory
 from distbp.run.lock import LOCK_FILE
-from distbp.run.owner import LockOwner, Sign, _read_start_time
+from distbp.run.owner import LockOwner, Sign
 
 HOLD = """
 import sys
@@ -183,7 +184,7 @@ def test_processes_of_other_machines_and_containers_are_judged_by_heartbeat_only
     dead = replace(me, pid=2**22 + 1)
     assert dead.examine(me) is Sign.DEAD
     assert replace(dead, machine="another boot").examine(me) is Sign.ALIVE
-    parent = replace(me, pid=os.getppid(), started=_read_start_time(os.getppid()))
+    parent = replace(me, pid=os.getppid(), started=read_start_time(os.getppid()))
     assert replace(parent, heartbeat=me.heartbeat - 1000).examine(me) is Sign.ALIVE
     assert me.examine(replace(me, token="another")) is Sign.DEAD  # no thread of this process keeps it
     assert replace(me, host="elsewhere", heartbeat=me.heartbeat - 61).examine(me) is Sign.SILENT
