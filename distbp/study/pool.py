@@ -56,7 +56,9 @@ class ProcessPool:
         for process in ours:
             process.terminate()
         for process in ours:
-            process.join()
+            # The executor's thread waits for it too; whichever comes second is told of its end a moment later.
+            while process.is_alive():
+                process.join(0.01)
 
 
 def _prepare_process() -> None:
