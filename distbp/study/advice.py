@@ -1,9 +1,10 @@
 """Which batch, workers and servers to use, decided from what a probe measured. Pure.
 
 Steps to what the recipe would reach follow McCandlish et al. 2018: S(B) is proportional to 1 + B_crit / B, and the
-learning rate that keeps pace to 1 / (1 + B_crit / B) (their equation 2.7). B_crit is taken as twice the gradient's
-noise scale: with rate and momentum tuned at every batch size, fits gave one to four times, and momentum is known to
-let larger batches pay (Shallue et al. 2019).
+learning rate that keeps pace to 1 / (1 + B_crit / B) (their equation 2.7). Before anything was tuned, B_crit is taken
+as 2.5 times the gradient's noise scale, give or take a factor of 2: with rate and momentum tuned at every batch size,
+fits gave one to five times, and momentum is known to let larger batches pay (Shallue et al. 2019). Tuned trials at a
+few batch sizes then say more.
 """
 
 from __future__ import annotations
@@ -21,10 +22,28 @@ Backend = Literal["local", "ray"]
 WORTH_IT = 1.1
 """Being distributed, or more workers, must be this many times faster to be worth it."""
 NEAR_ENOUGH = 1.5
-CRITICAL_PER_NOISE = 2.0
+CRITICAL_PER_NOISE = 2.5
 NUM_DRAWS = 400
-TIMING_SPREAD, NOISE_SPREAD = 0.15, math.log(2)
-"""How uncertain a measured step time and the noise scale are, as standard deviations of their logarithms."""
+TIMING_SPREAD, NOISE_SPREAD, STEPS_SPREAD = 0.15, math.log(2), 0.3
+"""How uncertain a step time, B_crit by the noise scale, and the fewest steps of a few trials are, as standard
+deviations of their logarithms."""
+
+
+@dataclass(frozen=True)
+class TunedSteps:
+    """The fewest steps to the goal of `num_trials` trials at one batch size."""
+
+    batch_size: int
+    steps: int
+    num_trials: int
+
+
+@dataclass(frozen=True)
+class Critical:
+    """What is known of B_crit: its median, and the standard deviation of its logarithm."""
+
+    batch_size: float
+    spread: float
 
 
 @dataclass(frozen=True)
@@ -77,10 +96,22 @@ class Advice:
         return self.option.placing.backend == "ray"
 
 
-def learning_curve(noise_scale: float, batch_size: int, num_steps: int) -> Hyperbola:
+def estimate_critical(noise_scale: float, tuned: Sequence[TunedSteps] = ()) -> Critical:
+    """Return what the noise scale and tuned trials together say of B_crit (Bayes' rule on a grid of logarithms)."""
+    logs = math.log(CRITICAL_PER_NOISE * noise_scale) + NOISE_SPREAD * np.linspace(-5, 5, 401)
+    misfits = ((logs - logs[200]) / NOISE_SPREAD) ** 2
+    if len(tuned) > 1:
+        sizes = np.array([found.batch_size for found in tuned], float)
+        off = np.log([found.steps for found in tuned]) - np.log1p(np.exp(logs)[:, None] / sizes)
+        misfits += len(tuned) * off.var(axis=1) / STEPS_SPREAD**2
+    weights = np.exp(-misfits / 2)
+    mean = float(np.average(logs, weights=weights))
+    return Critical(math.exp(mean), math.sqrt(float(np.average((logs - mean) ** 2, weights=weights))))
+
+
+def learning_curve(critical: Critical, batch_size: int, num_steps: int) -> Hyperbola:
     """Return the curve on which `batch_size` needs `num_steps`."""
-    critical = CRITICAL_PER_NOISE * noise_scale
-    return Hyperbola(num_steps / (1 + critical / batch_size), critical)
+    return Hyperbola(num_steps / (1 + critical.batch_size / batch_size), critical.batch_size)
 
 
 def seconds_of(option: Option, curve: Hyperbola) -> float:
@@ -95,13 +126,13 @@ def keep_pace(learning_rate: float, critical: float, old: int, new: int) -> floa
 
 
 def decide(
-    options: Sequence[Option], noise_scale: float, batch_size: int, num_steps: int, learning_rate: float
+    options: Sequence[Option], critical: Critical, batch_size: int, num_steps: int, learning_rate: float
 ) -> Advice:
     """Return the simplest option that is about as fast as the fastest.
 
     options: with one worker in one process among them. batch_size, num_steps, learning_rate: the recipe's own.
     """
-    curve = learning_curve(noise_scale, batch_size, num_steps)
+    curve = learning_curve(critical, batch_size, num_steps)
     alone = [o for o in options if o.placing == Placing("local", 1, 1)]
     one_worker = min(alone, key=lambda option: seconds_of(option, curve))
     option = _simplest_fast(options, curve)
@@ -112,7 +143,7 @@ def decide(
         seconds=seconds_of(option, curve),
         one_worker=one_worker,
         one_worker_s=seconds_of(one_worker, curve),
-        sure=_how_sure(option, options, curve),
+        sure=_how_sure(option, options, critical),
     )
 
 
@@ -126,8 +157,8 @@ def _simplest_fast(options: Sequence[Option], curve: Hyperbola) -> Option:
     )
 
 
-def _how_sure(chosen: Option, options: Sequence[Option], curve: Hyperbola) -> float:
-    """Return in how many of 400 worlds, each with other true times and noise, the chosen one is near the best."""
+def _how_sure(chosen: Option, options: Sequence[Option], critical: Critical) -> float:
+    """Return in how many of 400 worlds, each with other true times and B_crit, the chosen one is near the best."""
     rng = np.random.default_rng(0)
     sizes = np.array([option.batch_size for option in options], float)
     times = np.array([option.step_s for option in options])
@@ -136,9 +167,9 @@ def _how_sure(chosen: Option, options: Sequence[Option], curve: Hyperbola) -> fl
     group = np.array([placings.index(option.placing) for option in options])
     good = 0
     for _ in range(NUM_DRAWS):
-        critical = curve.critical_batch_size * math.exp(NOISE_SPREAD * rng.standard_normal())
+        drawn = critical.batch_size * math.exp(critical.spread * rng.standard_normal())
         wrong = np.exp(TIMING_SPREAD * rng.standard_normal(len(placings)))[group]
-        seconds = (1 + critical / sizes) * times * wrong
+        seconds = (1 + drawn / sizes) * times * wrong
         good += seconds[index] <= NEAR_ENOUGH * seconds.min()
     return good / NUM_DRAWS
 

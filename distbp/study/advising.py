@@ -55,6 +55,8 @@ class Report:
             "sure": advice.sure,
             "goal": self.probe.learning.goal,
             "noise_scale": self.probe.noise_scale,
+            "critical_batch_size": self.probe.critical.batch_size,
+            "tuned": [asdict(tuned) for tuned in self.probe.tuned],
             "probe_seconds": self.probe.seconds,
             "config": self.config.model_dump(mode="json"),
             "measured": [
@@ -103,13 +105,13 @@ def _headline(advice: Advice) -> str:
 
 def _explain(config: Config, advice: Advice, found: Probe) -> tuple[str, str, str]:
     """Return why, in three sentences: the noise, the steps, the whole."""
-    scale, batch = found.noise_scale, advice.option.batch_size
-    examples = (
-        "saves steps and hardly wastes examples" if batch <= 2 * scale else "saves some steps and wastes examples"
-    )
+    critical, batch = found.critical.batch_size, advice.option.batch_size
+    examples = "saves steps and hardly wastes examples" if batch <= critical else "saves some steps and wastes examples"
+    trials = sum(tuned.num_trials for tuned in found.tuned)
+    seen = f" and {count(trials, 'trial')} at {len(found.tuned)} batch sizes" if trials else ""
     noise = (
-        f"In {count(found.learning.steps_trained, 'step')} of training the gradient's noise scale was about "
-        f"{number(scale)} examples, "
+        f"The gradient's noise in {count(found.learning.steps_trained, 'step')} of training{seen} put the critical "
+        f"batch size at about {number(critical)} examples, "
         f"so a batch of {batch:,} {examples} ({describe_certainty(advice.sure)}: this choice is within "
         f"1.5 times of the best with a probability of {advice.sure:.0%})."
     )
@@ -148,14 +150,14 @@ def _options(found: Probe) -> list[Option]:
 
 
 def _best_of(config: Config, found: Probe, backend: str) -> Option | None:
-    curve = learning_curve(found.noise_scale, config.recipe.global_batch_size, 1)
+    curve = learning_curve(found.critical, config.recipe.global_batch_size, 1)
     options = [option for option in _options(found) if option.placing.backend == backend]
     return min(options, key=lambda option: seconds_of(option, curve), default=None)
 
 
 def _rows(config: Config, advice: Advice, found: Probe) -> tuple[Row, ...]:
     """Return the best measured batch of every placing; the advised one may lie between two measured."""
-    curve = learning_curve(found.noise_scale, config.recipe.global_batch_size, found.learning.goal_steps)
+    curve = learning_curve(found.critical, config.recipe.global_batch_size, found.learning.goal_steps)
     best: dict[Placing, Option] = {}
     for option in [advice.option, *_options(found)]:
         known = best.get(option.placing)

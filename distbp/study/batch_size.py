@@ -17,13 +17,12 @@ from distbp.study.batch_size_findings import (
     BatchSizeFindings,
     GoalFinding,
     Search,
-    TriedCandidate,
     find_for_goal,
 )
 from distbp.study.curves import choose_batch_sizes, choose_goals
 from distbp.study.lab import Chain, Job, Lab, single
 from distbp.study.scaling_rules import study_scaling_rules
-from distbp.study.search import propose
+from distbp.study.search import Candidate, propose
 from distbp.study.timing import EpochCount, LoopTime, StepTime, count_epoch, time_loop, time_step
 from distbp.study.trial import Trial, TrialResult, plan_for, run_trial, with_batch
 from distbp.study.walk import Walk, WalkResult, choose_steps, take_walk
@@ -176,18 +175,21 @@ def _search(
     """Try rates and momenta at one batch size; a trial ends when it can no longer be the best that reached the goal."""
     search = Search(time.batch_size, time.step_s, ())
     for index in range(num_trials):
-        candidate = propose(recipe.seed, index, time.batch_size, search.best(goals[-1]))
-        found = search.fastest(goals[-1])
-        cap = max(1, int(cap_s / time.step_s))
-        max_steps, patience = (cap, max(MIN_PATIENCE, cap // 40)) if found is None else (found[0], None)
-        tried = with_batch(recipe, time.batch_size, candidate.learning_rate, candidate.momentum)
-        trial = Trial(tried, max_steps, tuple(goals), patience)
+        candidate, trial = propose_trial(recipe, search, goals, max(1, int(cap_s / time.step_s)))
         job = Job(f"{SEARCH}/{time.batch_size}/{index}", run_trial, trial, TrialResult)
         if index >= MIN_TRIALS and not may_begin(job):
             break
-        result = yield job
-        search = Search(time.batch_size, time.step_s, (*search.trials, TriedCandidate(candidate, result)))
+        search = search.with_trial(candidate, (yield job))
     return search
+
+
+def propose_trial(recipe: Recipe, search: Search, goals: Sequence[float], cap: int) -> tuple[Candidate, Trial]:
+    """Return the next choice to try; it ends after `cap` steps, or when it can no longer be the first at the goal."""
+    candidate = propose(recipe.seed, len(search.trials), search.batch_size, search.best(goals[-1]))
+    found = search.fastest(goals[-1])
+    max_steps, patience = (cap, max(MIN_PATIENCE, cap // 40)) if found is None else (found[0], None)
+    tried = with_batch(recipe, search.batch_size, candidate.learning_rate, candidate.momentum)
+    return candidate, Trial(tried, max_steps, tuple(goals), patience)
 
 
 def _take_walk(

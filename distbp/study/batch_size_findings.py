@@ -6,7 +6,7 @@ S steps, E = B S examples, seconds = S times the measured seconds of a step.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from distbp.study.curves import first_below, log_log_slope
 from distbp.study.gradients import GradientReading
@@ -35,6 +35,10 @@ class Search:
     batch_size: int
     step_s: float
     trials: tuple[TriedCandidate, ...]
+
+    def with_trial(self, candidate: Candidate, result: TrialResult) -> Search:
+        """Return the search with one more trial."""
+        return replace(self, trials=(*self.trials, TriedCandidate(candidate, result)))
 
     def fastest(self, goal: float) -> tuple[int, Candidate] | None:
         """Return the fewest steps of any trial to an error below `goal`, and with which choice."""

@@ -15,7 +15,19 @@ from distbp.backends.local import LocalBackend
 from distbp.config import Placement, Recipe
 from distbp.nn.digests import BLOCK
 from distbp.protocol.planning import step_order
-from distbp.study.advice import Advice, Backend, Option, Placing, decide, interpolate
+from distbp.study.advice import (
+    Advice,
+    Backend,
+    Critical,
+    Option,
+    Placing,
+    TunedSteps,
+    decide,
+    estimate_critical,
+    interpolate,
+    learning_curve,
+)
+from distbp.study.comparison import compare_sizes
 from distbp.study.cost_model import Measured
 from distbp.study.curves import Point, choose_goals, first_below, next_evaluation
 from distbp.study.gradients import GradientMeter
@@ -28,7 +40,8 @@ from distbp.training.plan import Plan
 
 READING_FACTOR = 1.8
 MAX_SAMPLED, MAX_SAMPLED_SLOWLY = 4096, 128
-LEARNING_SHARE = 0.3
+LEARNING_SHARE, COMPARING_SHARE = 0.25, 0.25
+MOST_COMPARED = 1024
 STARTING_S = 2.5
 """About how long a group takes to start on Ray."""
 SMALLEST_BATCH, LARGEST_BATCH = 16, 4096
@@ -39,12 +52,13 @@ NUM_MICROBATCHES, SMALLEST_MICROBATCH = 4, 16
 class Learning:
     """A training run by the recipe as it is, and the noise scale on the way.
 
-    goal: a validation error it came below, after `goal_steps` steps; None without validation data, and then
-    `goal_steps` are all of the recipe's. noise_scales: (step, scale), ascending.
+    goal: a validation error it came below, after `goal_steps` steps and about `goal_s` seconds; None without
+    validation data, and then `goal_steps` are all of the recipe's. noise_scales: (step, scale), ascending.
     """
 
     goal: float | None
     goal_steps: int
+    goal_s: float
     noise_scales: tuple[tuple[int, float], ...]
     steps_trained: int
 
@@ -57,9 +71,10 @@ class Learning:
 
 @dataclass(frozen=True)
 class Probe:
-    """What was measured: learning, and the step times of every group and batch size."""
+    """What was measured: learning, tuned trials, and the step times of every group and batch size."""
 
     learning: Learning
+    tuned: tuple[TunedSteps, ...]
     measured: tuple[tuple[Backend, Measured], ...]
     seconds: float
 
@@ -68,12 +83,19 @@ class Probe:
         """The noise scale on the way to the goal."""
         return self.learning.noise_scale
 
+    @property
+    def critical(self) -> Critical:
+        """What is known of the critical batch size."""
+        return estimate_critical(self.noise_scale, self.tuned)
+
 
 def probe(recipe: Recipe, placement: Placement, budget_s: float, use_ray: bool, observe: LabObserver) -> Probe:
     """Measure for about `budget_s` seconds."""
     began = time.perf_counter()
     observe(LabProgress("reading the gradient's noise", 0, 1, None))
     learning = learn(recipe, LEARNING_SHARE * budget_s)
+    observe(LabProgress("comparing batch sizes", 0, 1, None))
+    tuned = compare(recipe, learning, COMPARING_SHARE * budget_s)
     measured: list[tuple[Backend, Measured]] = []
     with _cluster(placement, use_ray) as num_cpus:
         groups = _choose_groups(recipe, placement, num_cpus)
@@ -83,7 +105,7 @@ def probe(recipe: Recipe, placement: Placement, budget_s: float, use_ray: bool, 
             observe(LabProgress("timing steps", number, len(groups), None))
             timed = time_group(replace(group, seconds=min(1.0, left / len(groups))))
             measured += [(group.backend, m) for m in timed.measured]
-    return Probe(learning, tuple(measured), time.perf_counter() - began)
+    return Probe(learning, tuned, tuple(measured), time.perf_counter() - began)
 
 
 def advise(recipe: Recipe, found: Probe) -> Advice:
@@ -96,7 +118,7 @@ def advise(recipe: Recipe, found: Probe) -> Advice:
     options = [option for known in placings.values() for option in {*known, *interpolate(known, sizes)}]
     options.sort(key=lambda option: (option.placing.effort, option.batch_size))
     rate = recipe.optimizer.learning_rate
-    return decide(options, found.noise_scale, recipe.global_batch_size, found.learning.goal_steps, rate)
+    return decide(options, found.critical, recipe.global_batch_size, found.learning.goal_steps, rate)
 
 
 def learn(recipe: Recipe, seconds: float) -> Learning:
@@ -104,12 +126,12 @@ def learn(recipe: Recipe, seconds: float) -> Learning:
     plan = plan_for(recipe)
     meter = GradientMeter(plan.worker)
     sample = _sample(meter, recipe.seed)
-    until = time.perf_counter() + seconds
+    began = time.perf_counter()
     scales: list[tuple[int, float]] = []
     curve: list[Point] = []
     reading, evaluation = 0, 0
     with start_one_worker(plan) as backend:
-        for report_step in _steps(backend, plan, until):
+        for report_step in _steps(backend, plan, began + seconds):
             if report_step >= evaluation and plan.worker.validation is not None:
                 curve.append(point_at(report_step, backend.evaluate()))
                 evaluation = next_evaluation(report_step)
@@ -119,7 +141,17 @@ def learn(recipe: Recipe, seconds: float) -> Learning:
                 reading = math.ceil((report_step + 1) * READING_FACTOR)
     good = tuple((step, scale) for step, scale in scales if math.isfinite(scale) and scale > 0)
     goal, goal_steps = _find_goal(curve, plan.num_steps)
-    return Learning(goal, goal_steps, good or ((0, float(recipe.global_batch_size)),), report_step)
+    goal_s = (time.perf_counter() - began) * goal_steps / max(1, report_step)
+    return Learning(goal, goal_steps, goal_s, good or ((0, float(recipe.global_batch_size)),), report_step)
+
+
+def compare(recipe: Recipe, learning: Learning, seconds: float) -> tuple[TunedSteps, ...]:
+    """Return tuned steps to the goal at a few batch sizes; () without a goal, or where a trial would take too long."""
+    sizes = [size for size in choose_batch_sizes(len(plan_for(recipe).worker.train)) if size <= MOST_COMPARED]
+    if learning.goal is None or 2 * len(sizes) * learning.goal_s > seconds:
+        return ()
+    expected = learning_curve(estimate_critical(learning.noise_scale), recipe.global_batch_size, learning.goal_steps)
+    return compare_sizes(recipe, learning.goal, expected, sizes, seconds)
 
 
 def _steps(backend: LocalBackend, plan: Plan, until: float) -> Iterator[int]:

@@ -155,4 +155,4 @@ def kill_writer_after(url: str, num_saves: int) -> None:
         for _ in range(num_saves):
             assert process.stdout.readline()
         process.kill()
-        assert process.wait(5) == -signal.SIGKILL
+        assert process.wait(60) == -signal.SIGKILL

@@ -146,7 +146,7 @@ def test_a_server_that_stays_frozen_ends_a_run_that_can_be_resumed(
     s3_storage, server, whole, monkeypatch, tmp_path, caplog
 ):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("distbp.run.remote_folder.CALL_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("distbp.run.remote_folder.CALL_TIMEOUT_S", 1.5)
     monkeypatch.setattr(RemoteFolder, "patience_s", 1.0)
     with pytest.raises(StorageError, match=r"no answer within .* step 48 was saved in 'distbp-rescue-run/run'"):
         train_on(s3_storage, at(6, server.stop))

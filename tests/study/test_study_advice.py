@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,28 +14,39 @@ from hypothesis import strategies as st
 from distbp.__main__ import main
 from distbp.config import Recipe, load_config
 from distbp.study.advice import (
+    CRITICAL_PER_NOISE,
+    NOISE_SPREAD,
+    Critical,
     Option,
     Placing,
+    TunedSteps,
     decide,
     describe_certainty,
+    estimate_critical,
     interpolate,
     keep_pace,
     learning_curve,
     seconds_of,
 )
+from distbp.study.batch_size import MIN_PATIENCE, propose_trial
+from distbp.study.batch_size_findings import Search
+from distbp.study.comparison import CAP_FACTOR, compare_sizes
 from distbp.study.gradients import GradientMeter
+from distbp.study.hyperbola import Hyperbola
 from distbp.study.probe import (
     Learning,
     choose_batch_sizes,
     choose_microbatch,
     choose_placings,
+    compare,
     learn,
     sampled_noise,
 )
-from distbp.study.trial import plan_for
+from distbp.study.trial import plan_for, run_trial
 
 ALONE, THREADS, RAY = Placing("local", 1, 1), Placing("local", 2, 1), Placing("ray", 4, 1)
 SIZES = (16, 64, 256, 1024)
+CRITICAL = Critical(200, math.log(2))
 
 
 def options(example_s: float, step_s: float, ray_step_s: float) -> list[Option]:
@@ -43,29 +56,32 @@ def options(example_s: float, step_s: float, ray_step_s: float) -> list[Option]:
 
 
 def test_a_tiny_network_is_not_distributed():
-    advice = decide(options(1e-6, 1e-4, 1e-3), 100, 64, 1000, 0.1)
+    advice = decide(options(1e-6, 1e-4, 1e-3), CRITICAL, 64, 1000, 0.1)
     assert advice.option.placing == ALONE
     assert not advice.is_distributed
     assert advice.times_faster == 1
 
 
 def test_a_large_network_is_distributed():
-    advice = decide(options(1e-3, 1e-4, 1e-3), 100, 64, 1000, 0.1)
+    advice = decide(options(1e-3, 1e-4, 1e-3), CRITICAL, 64, 1000, 0.1)
     assert advice.option.placing == RAY
     assert advice.is_distributed
     assert 3 < advice.times_faster < 5
 
 
 def test_more_noise_asks_for_larger_batches():
-    batches = [decide(options(1e-6, 1e-4, 1e-3), scale, 64, 1000, 0.1).option.batch_size for scale in (1, 100, 10_000)]
+    batches = [
+        decide(options(1e-6, 1e-4, 1e-3), estimate_critical(scale), 64, 1000, 0.1).option.batch_size
+        for scale in (1, 100, 10_000)
+    ]
     assert batches == sorted(batches)
     assert batches[0] < batches[-1]
 
 
 def test_what_gains_less_than_ten_percent_is_not_worth_it():
     found = [Option(ALONE, 64, 1.0), Option(THREADS, 64, 0.95), Option(RAY, 64, 0.92)]
-    assert decide(found, 100, 64, 10, 0.1).option.placing == ALONE
-    assert decide([*found, Option(RAY, 65, 0.5)], 100, 64, 10, 0.1).option.placing == RAY
+    assert decide(found, CRITICAL, 64, 10, 0.1).option.placing == ALONE
+    assert decide([*found, Option(RAY, 65, 0.5)], CRITICAL, 64, 10, 0.1).option.placing == RAY
 
 
 @settings(deadline=None, max_examples=25)
@@ -74,18 +90,57 @@ def test_what_gains_less_than_ten_percent_is_not_worth_it():
 )
 def test_advice_is_within_ten_percent_of_the_best_that_it_knows(example_s, step_s, ray_s, noise):
     found = options(example_s, step_s, ray_s)
-    advice = decide(found, noise, 64, 1000, 0.1)
-    curve = learning_curve(noise, 64, 1000)
+    critical = estimate_critical(noise)
+    advice = decide(found, critical, 64, 1000, 0.1)
+    curve = learning_curve(critical, 64, 1000)
     assert advice.seconds <= 1.1 * min(seconds_of(option, curve) for option in found) + 1e-12
     assert advice.one_worker_s >= advice.seconds / 1.1
     assert 0 <= advice.sure <= 1
 
 
 def test_the_recipes_own_batch_needs_the_recipes_own_steps():
-    curve = learning_curve(300, 64, 1000)
+    curve = learning_curve(Critical(600, 0.5), 64, 1000)
     assert curve.steps(64) == pytest.approx(1000)
     assert curve.critical_batch_size == 600
     assert curve.steps(1e9) == pytest.approx(1000 / (1 + 600 / 64), rel=1e-3)
+
+
+def tuned_on(curve: Hyperbola, sizes: tuple[int, ...]) -> list[TunedSteps]:
+    return [TunedSteps(size, round(curve.steps(size)), 5) for size in sizes]
+
+
+def test_without_trials_the_critical_batch_size_is_that_of_the_noise():
+    critical = estimate_critical(40)
+    assert critical.batch_size == pytest.approx(40 * CRITICAL_PER_NOISE)
+    assert critical.spread == pytest.approx(NOISE_SPREAD, rel=0.01)
+    assert estimate_critical(40, [TunedSteps(16, 100, 5)]) == critical  # one size says nothing about the others
+
+
+@pytest.mark.parametrize("true", [20.0, 100.0, 400.0])
+def test_trials_draw_the_critical_batch_size_to_what_they_saw(true):
+    before, after = estimate_critical(40), estimate_critical(40, tuned_on(Hyperbola(1000, true), (16, 64, 256, 1024)))
+    assert abs(math.log(after.batch_size / true)) <= 0.5 * abs(math.log(before.batch_size / true)) + 0.01
+    assert after.spread < 0.7 * before.spread
+
+
+def test_short_trials_say_what_is_known_by_definition():
+    expected = Hyperbola(50, 100)
+    found = compare_sizes(Recipe(), 0.1, expected, (16, 64, 256), 2.0)
+    assert [tuned.batch_size for tuned in found] == [16, 64, 256]
+    assert min(tuned.num_trials for tuned in found) > 1
+    for tuned in found:
+        again = Search(tuned.batch_size, 0.0, ())
+        for _ in range(tuned.num_trials):
+            cap = MIN_PATIENCE + int(CAP_FACTOR * expected.steps(tuned.batch_size))
+            candidate, trial = propose_trial(Recipe(), again, (0.1,), cap)
+            again = again.with_trial(candidate, run_trial(trial))
+        assert again.fastest(0.1)[0] == tuned.steps
+
+
+def test_no_trials_where_they_would_take_too_long():
+    learning = Learning(0.1, 100, 50.0, ((0, 10.0),), 100)
+    assert compare(Recipe(), learning, 10.0) == ()
+    assert compare(Recipe(), replace(learning, goal=None, goal_s=0.001), 10.0) == ()
 
 
 def test_learning_rate_follows_the_batch_until_the_critical_size():
@@ -101,8 +156,8 @@ def test_interpolation_meets_what_was_measured_and_stays_between():
 
 
 def test_a_clear_case_is_surer_than_a_close_one():
-    clear = decide([Option(ALONE, 64, 1.0), Option(RAY, 64, 9.0)], 100, 64, 10, 0.1)
-    close = decide([Option(ALONE, 64, 1.0), Option(RAY, 64, 0.6), Option(THREADS, 64, 0.61)], 100, 64, 10, 0.1)
+    clear = decide([Option(ALONE, 64, 1.0), Option(RAY, 64, 9.0)], CRITICAL, 64, 10, 0.1)
+    close = decide([Option(ALONE, 64, 1.0), Option(RAY, 64, 0.6), Option(THREADS, 64, 0.61)], CRITICAL, 64, 10, 0.1)
     assert clear.sure == 1.0
     assert close.sure < 1.0
     assert [describe_certainty(sure) for sure in (1.0, 0.9, 0.5)] == ["sure", "fairly sure", "a guess"]
@@ -151,7 +206,7 @@ def test_learning_stops_when_the_time_is_over():
 
 def test_only_noise_on_the_way_to_the_goal_counts():
     scales = ((0, 1.0), (2, 4.0), (10, 16.0), (100, 1e9))
-    assert Learning(0.1, 10, scales, 100).noise_scale == pytest.approx(8.0)
+    assert Learning(0.1, 10, 1.0, scales, 100).noise_scale == pytest.approx(8.0)
 
 
 def test_command_advises_and_its_configuration_trains(tmp_path, capfd, monkeypatch):

@@ -74,7 +74,7 @@ def test_every_second_of_a_run_is_accounted_for(train_scripted):
     parts = (found.work_s, found.waiting_s, found.recomputing_s, found.checkpointing_s)
     assert min(parts) > 0
     assert sum(parts) == pytest.approx(found.seconds, abs=3e-3)
-    assert found.goodput == pytest.approx(found.work_s / found.seconds, abs=0.02)
+    assert found.goodput == pytest.approx(found.work_s / sum(parts), abs=0.01)
 
 
 def test_steps_done_again_after_a_driver_died_count_as_recomputed(train_toy, whole):
