@@ -77,6 +77,11 @@ class Partial:
     loss: float
     num_examples: int
 
+    def joined(self, right: Partial) -> Partial:
+        """Return the partial over both subtrees, given that this one's gradient holds the sum by now."""
+        loss, num_examples = self.loss + right.loss, self.num_examples + right.num_examples
+        return Partial(self.start, right.stop, self.gradient, loss, num_examples)
+
 
 @dataclass(frozen=True)
 class ShardResult:
