@@ -19,12 +19,12 @@ import numpy as np
 from distbp.study.hyperbola import Hyperbola
 
 Backend = Literal["local", "ray"]
-WORTH_IT = 1.1
-"""Being distributed, or more workers, must be this many times faster to be worth it."""
+WORTH_IT = 1.2
+"""Being distributed, or more workers, must be this many times faster to be worth it: less is within a probe's error."""
 NEAR_ENOUGH = 1.5
 CRITICAL_PER_NOISE = 2.5
 NUM_DRAWS = 400
-TIMING_SPREAD, NOISE_SPREAD, STEPS_SPREAD = 0.15, math.log(2), 0.3
+TIMING_SPREAD, NOISE_SPREAD, STEPS_SPREAD = 0.25, math.log(2), 0.3
 """How uncertain a step time, B_crit by the noise scale, and the fewest steps of a few trials are, as standard
 deviations of their logarithms."""
 
@@ -148,7 +148,7 @@ def decide(
 
 
 def _simplest_fast(options: Sequence[Option], curve: Hyperbola) -> Option:
-    """Return the fastest of the simplest placing whose fastest option is within 10 percent of the best."""
+    """Return the fastest of the simplest placing whose fastest option is within 20 percent of the best."""
     fastest = min(seconds_of(option, curve) for option in options)
     near = [option for option in options if seconds_of(option, curve) <= WORTH_IT * fastest]
     simplest = min(option.placing.effort for option in near)

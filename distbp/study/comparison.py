@@ -14,6 +14,8 @@ from distbp.study.trial import run_trial
 
 CAP_FACTOR = 3.0
 """A trial may take this many times the steps that are expected at its batch size."""
+MOST_TRIALS = 24
+"""At each batch size: more hardly find fewer steps."""
 
 
 def compare_sizes(
@@ -26,9 +28,9 @@ def compare_sizes(
     until = time.perf_counter() + seconds
     searches = [Search(size, 0.0, ()) for size in batch_sizes]
     spent = [0.0] * len(searches)
-    while True:
+    while any(len(search.trials) < MOST_TRIALS for search in searches):
         began = time.perf_counter()
-        turn = min(range(len(searches)), key=spent.__getitem__)
+        turn = min((i for i, s in enumerate(searches) if len(s.trials) < MOST_TRIALS), key=spent.__getitem__)
         search = searches[turn]
         if began + spent[turn] / max(1, len(search.trials)) >= until:
             break

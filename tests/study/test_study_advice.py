@@ -16,6 +16,7 @@ from distbp.config import Recipe, load_config
 from distbp.study.advice import (
     CRITICAL_PER_NOISE,
     NOISE_SPREAD,
+    WORTH_IT,
     Critical,
     Option,
     Placing,
@@ -31,6 +32,7 @@ from distbp.study.advice import (
 from distbp.study.batch_size import MIN_PATIENCE, propose_trial
 from distbp.study.batch_size_findings import Search
 from distbp.study.comparison import CAP_FACTOR, compare_sizes
+from distbp.study.cost_model import Measured, Setting, StepParts
 from distbp.study.gradients import GradientMeter
 from distbp.study.hyperbola import Hyperbola
 from distbp.study.probe import (
@@ -39,6 +41,7 @@ from distbp.study.probe import (
     choose_microbatch,
     choose_placings,
     compare,
+    fastest_of,
     learn,
     sampled_noise,
 )
@@ -78,7 +81,7 @@ def test_more_noise_asks_for_larger_batches():
     assert batches[0] < batches[-1]
 
 
-def test_what_gains_less_than_ten_percent_is_not_worth_it():
+def test_what_gains_less_than_a_probe_can_tell_is_not_worth_it():
     found = [Option(ALONE, 64, 1.0), Option(THREADS, 64, 0.95), Option(RAY, 64, 0.92)]
     assert decide(found, CRITICAL, 64, 10, 0.1).option.placing == ALONE
     assert decide([*found, Option(RAY, 65, 0.5)], CRITICAL, 64, 10, 0.1).option.placing == RAY
@@ -88,13 +91,13 @@ def test_what_gains_less_than_ten_percent_is_not_worth_it():
 @given(
     example_s=st.floats(1e-7, 1e-3), step_s=st.floats(1e-5, 1e-2), ray_s=st.floats(1e-5, 1e-1), noise=st.floats(1, 1e5)
 )
-def test_advice_is_within_ten_percent_of_the_best_that_it_knows(example_s, step_s, ray_s, noise):
+def test_advice_is_within_twenty_percent_of_the_best_that_it_knows(example_s, step_s, ray_s, noise):
     found = options(example_s, step_s, ray_s)
     critical = estimate_critical(noise)
     advice = decide(found, critical, 64, 1000, 0.1)
     curve = learning_curve(critical, 64, 1000)
-    assert advice.seconds <= 1.1 * min(seconds_of(option, curve) for option in found) + 1e-12
-    assert advice.one_worker_s >= advice.seconds / 1.1
+    assert advice.seconds <= WORTH_IT * min(seconds_of(option, curve) for option in found) + 1e-12
+    assert advice.one_worker_s >= advice.seconds / WORTH_IT
     assert 0 <= advice.sure <= 1
 
 
@@ -161,6 +164,16 @@ def test_a_clear_case_is_surer_than_a_close_one():
     assert clear.sure == 1.0
     assert close.sure < 1.0
     assert [describe_certainty(sure) for sure in (1.0, 0.9, 0.5)] == ["sure", "fairly sure", "a guess"]
+
+
+def test_the_faster_of_two_measurements_counts():
+    def measured(backend, batch_size, step_s):
+        return backend, Measured(Setting(1, 1, 100, batch_size, 8, 2), StepParts(step_s, 0, 0, 0))
+
+    slow, fast, other, ray = (
+        measured(*case) for case in (("local", 16, 2.0), ("local", 16, 1.0), ("local", 64, 3.0), ("ray", 16, 9.0))
+    )
+    assert fastest_of([slow, other, ray, fast]) == fastest_of([fast, other, ray, slow]) == (fast, other, ray)
 
 
 def test_servers_are_tried_only_where_the_vector_has_blocks_for_them():
