@@ -92,7 +92,8 @@ class Probe:
 def probe(recipe: Recipe, placement: Placement, budget_s: float, use_ray: bool, observe: LabObserver) -> Probe:
     """Measure for about `budget_s` seconds.
 
-    One process is measured before Ray and again after it: processors change their clock, and the faster one counts.
+    One process is measured twice before Ray and twice after it, which costs little: processors change their clock, and
+    the fastest counts.
     """
     began = time.perf_counter()
     observe(LabProgress("reading the gradient's noise", 0, 1, None))
@@ -102,7 +103,8 @@ def probe(recipe: Recipe, placement: Placement, budget_s: float, use_ray: bool, 
     measured: list[tuple[Backend, Measured]] = []
     with _cluster(placement, use_ray) as num_cpus:
         groups = _choose_groups(recipe, placement, num_cpus)
-        groups += [group for group in groups if group.backend == "local" and use_ray]
+        here = [group for group in groups if group.backend == "local"]
+        groups = [*here, *groups, *here, *here]
         starting = STARTING_S * sum(group.backend == "ray" for group in groups)
         left = max(0.0, budget_s - (time.perf_counter() - began) - starting)
         for number, group in enumerate(groups):
