@@ -10,7 +10,7 @@ few batch sizes then say more.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -133,9 +133,9 @@ def decide(
     options: with one worker in one process among them. batch_size, num_steps, learning_rate: the recipe's own.
     """
     curve = learning_curve(critical, batch_size, num_steps)
-    sure = dict(zip(options, _how_sure(options, critical), strict=True))
-    option = _simplest_fast(options, curve, sure)
-    one_worker = _simplest_fast([o for o in options if o.placing == Placing("local", 1, 1)], curve, sure)
+    alone = [o for o in options if o.placing == Placing("local", 1, 1)]
+    one_worker = min(alone, key=lambda option: seconds_of(option, curve))
+    option = _simplest_fast(options, curve)
     return Advice(
         option=option,
         num_steps=max(1, round(curve.steps(option.batch_size))),
@@ -143,39 +143,35 @@ def decide(
         seconds=seconds_of(option, curve),
         one_worker=one_worker,
         one_worker_s=seconds_of(one_worker, curve),
-        sure=sure[option],
+        sure=_how_sure(option, options, critical),
     )
 
 
-def _simplest_fast(options: Sequence[Option], curve: Hyperbola, sure: Mapping[Option, float]) -> Option:
-    """Return the surest of those within 20 percent of the best that are in the simplest placing.
-
-    The surest and not the fastest: batch sizes in the middle of a flat optimum stay good if the measurements are off.
-    """
+def _simplest_fast(options: Sequence[Option], curve: Hyperbola) -> Option:
+    """Return the fastest of the simplest placing whose fastest option is within 20 percent of the best."""
     fastest = min(seconds_of(option, curve) for option in options)
     near = [option for option in options if seconds_of(option, curve) <= WORTH_IT * fastest]
     simplest = min(option.placing.effort for option in near)
     return min(
-        (option for option in near if option.placing.effort == simplest),
-        key=lambda option: (-round(sure[option], 2), seconds_of(option, curve)),
+        (option for option in near if option.placing.effort == simplest), key=lambda option: seconds_of(option, curve)
     )
 
 
-def _how_sure(options: Sequence[Option], critical: Critical) -> list[float]:
-    """Return in how many of 400 worlds, each with other true times and B_crit, each option is near the best."""
+def _how_sure(chosen: Option, options: Sequence[Option], critical: Critical) -> float:
+    """Return in how many of 400 worlds, each with other true times and B_crit, the chosen one is near the best."""
     rng = np.random.default_rng(0)
     sizes = np.array([option.batch_size for option in options], float)
     times = np.array([option.step_s for option in options])
+    index = list(options).index(chosen)
     placings = sorted({option.placing for option in options}, key=lambda placing: placing.effort)
     group = np.array([placings.index(option.placing) for option in options])
-    good = np.zeros(len(options))
+    good = 0
     for _ in range(NUM_DRAWS):
         drawn = critical.batch_size * math.exp(critical.spread * rng.standard_normal())
         wrong = np.exp(TIMING_SPREAD * rng.standard_normal(len(placings)))[group]
         seconds = (1 + drawn / sizes) * times * wrong
-        good += seconds <= NEAR_ENOUGH * seconds.min()
-    found: list[float] = (good / NUM_DRAWS).tolist()
-    return found
+        good += seconds[index] <= NEAR_ENOUGH * seconds.min()
+    return good / NUM_DRAWS
 
 
 def interpolate(options: Sequence[Option], batch_sizes: Sequence[int]) -> list[Option]:
