@@ -40,8 +40,10 @@ from distbp.training.plan import Plan
 
 READING_FACTOR = 1.8
 MAX_SAMPLED, MAX_SAMPLED_SLOWLY = 4096, 128
-LEARNING_SHARE, COMPARING_SHARE = 0.25, 0.25
+LEARNING_SHARE, COMPARING_SHARE = 0.2, 0.2
 MOST_COMPARED = 1024
+WORTH_TIMING = 8.0
+"""Batches up to so many times the critical size are timed: there training takes 1.125 times the fewest steps."""
 STARTING_S = 2.5
 """About how long a group takes to start on Ray."""
 SMALLEST_BATCH, LARGEST_BATCH = 16, 4096
@@ -102,7 +104,8 @@ def probe(recipe: Recipe, placement: Placement, budget_s: float, use_ray: bool, 
     tuned = compare(recipe, learning, COMPARING_SHARE * budget_s)
     measured: list[tuple[Backend, Measured]] = []
     with _cluster(placement, use_ray) as num_cpus:
-        groups = _choose_groups(recipe, placement, num_cpus)
+        critical = estimate_critical(learning.noise_scale, tuned)
+        groups = _choose_groups(recipe, placement, num_cpus, critical)
         here = [group for group in groups if group.backend == "local"]
         groups = [*here, *groups, *here, *here]
         starting = STARTING_S * sum(group.backend == "ray" for group in groups)
@@ -226,7 +229,13 @@ def choose_batch_sizes(num_examples: int) -> tuple[int, ...]:
     return tuple(min(size, num_examples) for size in sizes)
 
 
-def _choose_groups(recipe: Recipe, placement: Placement, num_cpus: int | None) -> list[Group]:
+def choose_timed_sizes(num_examples: int, critical: Critical) -> tuple[int, ...]:
+    """Return the batch sizes whose steps are timed: those that may pay, and no fewer than two."""
+    sizes = choose_batch_sizes(num_examples)
+    return tuple(size for i, size in enumerate(sizes) if i < 2 or size <= WORTH_TIMING * critical.batch_size)
+
+
+def _choose_groups(recipe: Recipe, placement: Placement, num_cpus: int | None, critical: Critical) -> list[Group]:
     """Return a group for every placing and batch size: the microbatch, which a group keeps, goes with the batch."""
     plan = plan_for(recipe)
     return [
@@ -235,7 +244,7 @@ def _choose_groups(recipe: Recipe, placement: Placement, num_cpus: int | None) -
             placement.address, None,
         )
         for placing in choose_placings(plan.layout.num_parameters, num_cpus)
-        for size in choose_batch_sizes(len(plan.worker.train))
+        for size in choose_timed_sizes(len(plan.worker.train), critical)
     ]  # fmt: skip
 
 

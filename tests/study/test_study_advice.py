@@ -40,6 +40,7 @@ from distbp.study.probe import (
     choose_batch_sizes,
     choose_microbatch,
     choose_placings,
+    choose_timed_sizes,
     compare,
     fastest_of,
     learn,
@@ -191,6 +192,12 @@ def test_probed_batches_fit_the_data(num_examples):
     assert all(1 <= size <= num_examples for size in sizes)
     assert all(1 <= choose_microbatch(size, 2) <= size for size in sizes)
     assert all(size <= 16 * 8 or size / choose_microbatch(size, 8) >= 7 for size in sizes)
+
+
+def test_batches_that_cannot_pay_are_not_timed():
+    assert choose_timed_sizes(60_000, Critical(40, 0.5)) == (16, 64, 256)
+    assert choose_timed_sizes(60_000, Critical(1, 0.5)) == (16, 64)
+    assert choose_timed_sizes(60_000, Critical(1e6, 0.5)) == choose_batch_sizes(60_000)
 
 
 def test_noise_of_a_sample_is_about_that_of_all():
