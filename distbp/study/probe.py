@@ -94,8 +94,8 @@ class Probe:
 def probe(recipe: Recipe, placement: Placement, budget_s: float, use_ray: bool, observe: LabObserver) -> Probe:
     """Measure for about `budget_s` seconds.
 
-    One process is measured twice before Ray and twice after it, which costs little: processors change their clock, and
-    the fastest counts.
+    One process is measured twice before Ray and twice after it, which costs little, and the median counts: processors
+    change their clock.
     """
     began = time.perf_counter()
     observe(LabProgress("reading the gradient's noise", 0, 1, None))
@@ -114,17 +114,18 @@ def probe(recipe: Recipe, placement: Placement, budget_s: float, use_ray: bool, 
             observe(LabProgress("timing steps", number, len(groups), None))
             timed = time_group(replace(group, seconds=min(1.0, left / len(groups))))
             measured += [(group.backend, m) for m in timed.measured]
-    return Probe(learning, tuned, fastest_of(measured), time.perf_counter() - began)
+    return Probe(learning, tuned, medians_of(measured), time.perf_counter() - began)
 
 
-def fastest_of(measured: Iterable[tuple[Backend, Measured]]) -> tuple[tuple[Backend, Measured], ...]:
-    """Return the fastest measurement of every backend and setting, in the order in which they first occur."""
-    found: dict[tuple[Backend, Setting], Measured] = {}
+def medians_of(measured: Iterable[tuple[Backend, Measured]]) -> tuple[tuple[Backend, Measured], ...]:
+    """Return the median measurement of every backend and setting, in the order in which they first occur."""
+    found: dict[tuple[Backend, Setting], list[Measured]] = {}
     for backend, one in measured:
-        known = found.setdefault((backend, one.setting), one)
-        if one.parts.step_s < known.parts.step_s:
-            found[backend, one.setting] = one
-    return tuple((backend, one) for (backend, _), one in found.items())
+        found.setdefault((backend, one.setting), []).append(one)
+    return tuple(
+        (backend, sorted(all_of_it, key=lambda one: one.parts.step_s)[(len(all_of_it) - 1) // 2])
+        for (backend, _), all_of_it in found.items()
+    )
 
 
 def advise(recipe: Recipe, found: Probe) -> Advice:

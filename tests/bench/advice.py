@@ -2,7 +2,8 @@
 
 A grid is every batch size times every place: one process with 1 and 2 workers, Ray with 1 and 2 workers and servers.
 What an option truly takes is steps times seconds of a step: steps to a validation error with rate and momentum
-tuned at every batch size, and step times measured apart from the probe's, the faster of two rounds. Two cases run on
+tuned at every batch size, the mean over two seeds, and step times measured apart from the probe's, the mean over two
+rounds. Two cases run on
 two hosts in network namespaces joined by links of limited bandwidth (root; see tests/hosts/hosts.py), the
 Fashion-MNIST cases on 10,000 of its images.
 """
@@ -13,6 +14,7 @@ import argparse
 import itertools
 import json
 import os
+import statistics
 import sys
 import tempfile
 from contextlib import closing
@@ -39,6 +41,7 @@ from distbp.study.trial import plan_for  # noqa: E402
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 NUM_IMAGES = 10_000
+SEEDS = (0, 1)
 NUM_ROUNDS = 2
 TIMEOUT_S = 1800.0
 
@@ -110,29 +113,32 @@ def _data(case: Case, folder: Path) -> dict:
     return {"source": str(path)}
 
 
-def _search_steps(recipe: Recipe, folder: Path, minutes: float, trials: int) -> dict[int, int]:
+def _search_steps(recipe: Recipe, folder: Path, minutes: float, trials: int) -> dict[int, float]:
     """Return steps to a goal for every power of two between the probe's smallest and largest batch."""
     ends = choose_batch_sizes(len(plan_for(recipe).worker.train))
     sizes = [size for size in (2**power for power in range(31)) if ends[0] <= size <= ends[-1]]
     placement = Placement(backend="local")
-    with open_lab(folder, {"bench": "advice"}, placement, ignore) as lab:
-        found = search_sizes(recipe, sizes, trials, minutes, lab)
-    return {size.batch_size: size.steps for size in found.sizes if size.reached}
+    found: dict[int, list[int]] = {}
+    for seed in SEEDS:
+        seeded = recipe.model_copy(update={"seed": seed})
+        with open_lab(folder / str(seed), {"bench": "advice"}, placement, ignore) as lab:
+            for size in search_sizes(seeded, sizes, trials, minutes / len(SEEDS), lab).sizes:
+                found.setdefault(size.batch_size, []).extend([size.steps] if size.reached else [])
+    return {size: statistics.geometric_mean(steps) for size, steps in found.items() if len(steps) == len(SEEDS)}
 
 
 def _time_grid(config: Config, sizes: list[int]) -> list[Option]:
     """Return every batch size in every place."""
     num_parameters = plan_for(config.recipe).layout.num_parameters
     address = config.placement.address
-    found: dict[tuple[Placing, int], float] = {}
+    found: dict[tuple[Placing, int], list[float]] = {}
     with closing(RayCluster(address, num_cores())):
         placings = choose_placings(num_parameters, count_cpus())
         for _, placing, size in itertools.product(range(NUM_ROUNDS), placings, sizes):
             recipe = with_choice(config.recipe, size, placing.workers)
             group = Group(recipe, placing.backend, placing.workers, placing.servers, (size,), 0.5, address, None)
-            step_s = time_group(group).measured[0].parts.step_s
-            found[placing, size] = min(step_s, found.get((placing, size), step_s))
-    return [Option(placing, size, step_s) for (placing, size), step_s in found.items()]
+            found.setdefault((placing, size), []).append(time_group(group).measured[0].parts.step_s)
+    return [Option(placing, size, statistics.geometric_mean(times)) for (placing, size), times in found.items()]
 
 
 def _describe(option: Option) -> str:
@@ -175,7 +181,7 @@ def main() -> None:
     parser.add_argument("--cases", default="", help="numbers of the cases, such as 1,4; all by default")
     parser.add_argument("--probe", type=float, default=45.0, help="seconds of the probe")
     parser.add_argument("--minutes", type=float, default=2.5, help="for the search in each case")
-    parser.add_argument("--trials", type=int, default=48, help="rates tried at each batch size")
+    parser.add_argument("--trials", type=int, default=32, help="rates tried at each batch size")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--here", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)

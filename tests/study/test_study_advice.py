@@ -42,8 +42,8 @@ from distbp.study.probe import (
     choose_placings,
     choose_timed_sizes,
     compare,
-    fastest_of,
     learn,
+    medians_of,
     sampled_noise,
 )
 from distbp.study.trial import plan_for, run_trial
@@ -167,14 +167,14 @@ def test_a_clear_case_is_surer_than_a_close_one():
     assert [describe_certainty(sure) for sure in (1.0, 0.9, 0.5)] == ["sure", "fairly sure", "a guess"]
 
 
-def test_the_faster_of_two_measurements_counts():
+def test_the_median_of_several_measurements_counts():
     def measured(backend, batch_size, step_s):
         return backend, Measured(Setting(1, 1, 100, batch_size, 8, 2), StepParts(step_s, 0, 0, 0))
 
-    slow, fast, other, ray = (
-        measured(*case) for case in (("local", 16, 2.0), ("local", 16, 1.0), ("local", 64, 3.0), ("ray", 16, 9.0))
-    )
-    assert fastest_of([slow, other, ray, fast]) == fastest_of([fast, other, ray, slow]) == (fast, other, ray)
+    first, *others = (measured("local", 16, step_s) for step_s in (3.0, 1.0, 2.0))
+    once, ray = measured("local", 64, 3.0), measured("ray", 16, 9.0)
+    assert medians_of([first, once, ray, *others]) == (others[1], once, ray)
+    assert medians_of([first, others[0]]) == (others[0],)
 
 
 def test_servers_are_tried_only_where_the_vector_has_blocks_for_them():
