@@ -3,9 +3,8 @@
 A grid is every batch size times every place: one process with 1 and 2 workers, Ray with 1 and 2 workers and servers.
 What an option truly takes is steps times seconds of a step: steps to a validation error with rate and momentum
 tuned at every batch size, the mean over two seeds, and step times measured apart from the probe's, the mean over two
-rounds. Two cases run on
-two hosts in network namespaces joined by links of limited bandwidth (root; see tests/hosts/hosts.py), the
-Fashion-MNIST cases on 10,000 of its images.
+rounds. Two cases run on two hosts in network namespaces joined by links of limited bandwidth (root; see
+tests/hosts/hosts.py), the Fashion-MNIST cases on 10,000 of its images.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ import argparse
 import itertools
 import json
 import os
+import signal
 import statistics
 import sys
 import tempfile
@@ -188,6 +188,7 @@ def main() -> None:
     options = parser.parse_args()
     for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
         os.environ.pop(name, None)
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that the folder and Ray are gone
     if options.here:
         case = next(case for case in CASES if case.name == options.here)
         print(json.dumps(measure(case, options.folder, options.probe, options.minutes, options.trials)))
