@@ -23,7 +23,7 @@ Write = Annotated[
 def advise(
     config_file: ConfigFile = None,
     overrides: Overrides = None,
-    seconds: Seconds = 60,
+    seconds: Seconds = 55,
     local_only: OnlyLocal = False,
     write: Write = None,
     as_json: AsJson = False,
