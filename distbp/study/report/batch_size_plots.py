@@ -211,7 +211,7 @@ def _mark_critical(axes: Axes, goal: GoalFinding) -> None:
     if goal.fit is None:
         return
     critical = goal.fit.curve.critical_batch_size
-    axes.axvline(critical, color=MUTED, linestyle=":", linewidth=1.2)
+    axes.axvline(critical, ymax=0.68, color=MUTED, linestyle=":", linewidth=1.2)
     axes.annotate(
         f" B_crit {number(critical)}", (critical, 0.02), xycoords=("data", "axes fraction"), color=MUTED, fontsize=8.5
     )
