@@ -121,9 +121,16 @@ def test_digests_that_differ_and_faults_that_did_not_happen_have_their_exit_code
         assert text in " ".join(capsys.readouterr().err.split())
 
 
+def hear_interrupts() -> None:
+    """Undo what a shell does to a command in the background, and all that it starts: to ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_an_interrupted_drill_leaves_no_driver_behind(tmp_path):
     argv = [sys.executable, "-m", "distbp", "drill", "--kill", "driver@5", "--storage", str(tmp_path)]
-    process = subprocess.Popen([*argv, "--set", "epochs=100"], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*argv, "--set", "epochs=100"], stderr=subprocess.PIPE, text=True, preexec_fn=hear_interrupts
+    )
     before = ""
     while "parameters) on" not in (line := process.stderr.readline()) or "disturbed run: kill" not in before:
         before = line
