@@ -76,11 +76,11 @@ def _add_by_blas(delta: NDArray, a: NDArray, out: NDArray, in_c_order: tuple[boo
     gemm = _find_gemm(out.dtype.name)
     assert gemm is not None  # asked before
     num_examples, (num_outputs, num_inputs) = len(delta), out.shape
-    first = (_TRANSPOSED, num_outputs) if in_c_order[0] else (_AS_IT_LIES, num_examples)
-    second = (_AS_IT_LIES, num_inputs) if in_c_order[1] else (_TRANSPOSED, num_examples)
+    delta_lies, delta_stride = (_TRANSPOSED, num_outputs) if in_c_order[0] else (_AS_IT_LIES, num_examples)
+    a_lies, a_stride = (_AS_IT_LIES, num_inputs) if in_c_order[1] else (_TRANSPOSED, num_examples)
     gemm(
-        _ROW_MAJOR, first[0], second[0], num_outputs, num_inputs, num_examples,
-        1.0, delta.ctypes.data, first[1], a.ctypes.data, second[1], 1.0, out.ctypes.data, num_inputs,
+        _ROW_MAJOR, delta_lies, a_lies, num_outputs, num_inputs, num_examples,
+        1.0, delta.ctypes.data, delta_stride, a.ctypes.data, a_stride, 1.0, out.ctypes.data, num_inputs,
     )  # fmt: skip
 
 

@@ -98,8 +98,9 @@ class Advice:
 
 def estimate_critical(noise_scale: float, tuned: Sequence[TunedSteps] = ()) -> Critical:
     """Return what the noise scale and tuned trials together say of B_crit (Bayes' rule on a grid of logarithms)."""
-    logs = math.log(CRITICAL_PER_NOISE * noise_scale) + NOISE_SPREAD * np.linspace(-5, 5, 401)
-    misfits = ((logs - logs[200]) / NOISE_SPREAD) ** 2
+    deviations = np.linspace(-5, 5, 401)
+    logs = math.log(CRITICAL_PER_NOISE * noise_scale) + NOISE_SPREAD * deviations
+    misfits = deviations**2
     if len(tuned) > 1:
         sizes = np.array([found.batch_size for found in tuned], float)
         off = np.log([found.steps for found in tuned]) - np.log1p(np.exp(logs)[:, None] / sizes)

@@ -28,9 +28,9 @@ def compare_sizes(
     until = time.perf_counter() + seconds
     searches = [Search(size, 0.0, ()) for size in batch_sizes]
     spent = [0.0] * len(searches)
-    while any(len(search.trials) < MOST_TRIALS for search in searches):
+    while unfinished := [i for i, search in enumerate(searches) if len(search.trials) < MOST_TRIALS]:
         began = time.perf_counter()
-        turn = min((i for i, s in enumerate(searches) if len(s.trials) < MOST_TRIALS), key=spent.__getitem__)
+        turn = min(unfinished, key=spent.__getitem__)
         search = searches[turn]
         if began + spent[turn] / max(1, len(search.trials)) >= until:
             break

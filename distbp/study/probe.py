@@ -73,10 +73,14 @@ class Learning:
 
 @dataclass(frozen=True)
 class Probe:
-    """What was measured: learning, tuned trials, and the step times of every group and batch size."""
+    """What was measured: learning, tuned trials, and the step times of every group and batch size.
+
+    critical: what learning and trials say of the critical batch size.
+    """
 
     learning: Learning
     tuned: tuple[TunedSteps, ...]
+    critical: Critical
     measured: tuple[tuple[Backend, Measured], ...]
     seconds: float
 
@@ -84,11 +88,6 @@ class Probe:
     def noise_scale(self) -> float:
         """The noise scale on the way to the goal."""
         return self.learning.noise_scale
-
-    @property
-    def critical(self) -> Critical:
-        """What is known of the critical batch size."""
-        return estimate_critical(self.noise_scale, self.tuned)
 
 
 def probe(recipe: Recipe, placement: Placement, budget_s: float, use_ray: bool, observe: LabObserver) -> Probe:
@@ -102,9 +101,9 @@ def probe(recipe: Recipe, placement: Placement, budget_s: float, use_ray: bool, 
     learning = learn(recipe, LEARNING_SHARE * budget_s)
     observe(LabProgress("comparing batch sizes", 0, 1, None))
     tuned = compare(recipe, learning, COMPARING_SHARE * budget_s)
+    critical = estimate_critical(learning.noise_scale, tuned)
     measured: list[tuple[Backend, Measured]] = []
     with _cluster(placement, use_ray) as num_cpus:
-        critical = estimate_critical(learning.noise_scale, tuned)
         groups = _choose_groups(recipe, placement, num_cpus, critical)
         here = [group for group in groups if group.backend == "local"]
         groups = [*here, *groups, *here, *here]
@@ -114,17 +113,17 @@ def probe(recipe: Recipe, placement: Placement, budget_s: float, use_ray: bool, 
             observe(LabProgress("timing steps", number, len(groups), None))
             timed = time_group(replace(group, seconds=min(1.0, left / len(groups))))
             measured += [(group.backend, m) for m in timed.measured]
-    return Probe(learning, tuned, medians_of(measured), time.perf_counter() - began)
+    return Probe(learning, tuned, critical, medians_of(measured), time.perf_counter() - began)
 
 
 def medians_of(measured: Iterable[tuple[Backend, Measured]]) -> tuple[tuple[Backend, Measured], ...]:
-    """Return the median measurement of every backend and setting, in the order in which they first occur."""
+    """Return the (lower) median measurement of every backend and setting, in the order in which they first occur."""
     found: dict[tuple[Backend, Setting], list[Measured]] = {}
     for backend, one in measured:
         found.setdefault((backend, one.setting), []).append(one)
     return tuple(
-        (backend, sorted(all_of_it, key=lambda one: one.parts.step_s)[(len(all_of_it) - 1) // 2])
-        for (backend, _), all_of_it in found.items()
+        (backend, sorted(several, key=lambda one: one.parts.step_s)[(len(several) - 1) // 2])
+        for (backend, _), several in found.items()
     )
 
 

@@ -127,7 +127,7 @@ def test_trials_draw_the_critical_batch_size_to_what_they_saw(true):
     assert after.spread < 0.7 * before.spread
 
 
-def test_short_trials_say_what_is_known_by_definition():
+def test_a_comparison_tells_what_its_trials_found():
     expected = Hyperbola(50, 100)
     found = compare_sizes(Recipe(), 0.1, expected, (16, 64, 256), 2.0)
     assert [tuned.batch_size for tuned in found] == [16, 64, 256]
