@@ -2,9 +2,10 @@
 
 A grid is every batch size times every place: one process with 1 and 2 workers, Ray with 1 and 2 workers and servers.
 What an option truly takes is steps times seconds of a step: steps to a validation error with rate and momentum
-tuned at every batch size, the mean over two seeds, and step times measured apart from the probe's, the mean over two
-rounds. Two cases run on two hosts in network namespaces joined by links of limited bandwidth (root; see
-tests/hosts/hosts.py), the Fashion-MNIST cases on 10,000 of its images.
+tuned at every batch size, the mean over six seeds, and step times measured apart from the probe's, the median of
+three rounds. Two cases run on two hosts in network namespaces joined by links of limited bandwidth (root; see
+tests/hosts/hosts.py), the Fashion-MNIST cases on 10,000 of its images. A grid is measured once (about half an hour for
+all six; `--grids` takes it from an earlier `--json`), advice asked for as often as `--probes` says.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import statistics
 import sys
 import tempfile
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -41,9 +42,9 @@ from distbp.study.trial import plan_for  # noqa: E402
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 NUM_IMAGES = 10_000
-SEEDS = (0, 1)
-NUM_ROUNDS = 2
-TIMEOUT_S = 1800.0
+SEEDS = range(6)
+NUM_ROUNDS = 3
+TIMEOUT_S = 3600.0
 
 
 @dataclass(frozen=True)
@@ -71,35 +72,42 @@ def ignore(_: object) -> None:
     """Show no progress."""
 
 
-def measure(case: Case, folder: Path, probe_s: float, minutes: float, trials: int) -> dict:
-    """Measure the grid of a case and the advice about it."""
+def measure_grid(case: Case, folder: Path, options: argparse.Namespace) -> dict:
+    """Return tuned steps by batch size, and every option with what a step and all of them take, the fastest first."""
+    config = _configure(case, folder)
+    steps = _search_steps(config.recipe, folder, options.minutes, options.trials)
+    grid = [
+        {"option": _describe(option), "step_s": option.step_s, "seconds": steps[option.batch_size] * option.step_s}
+        for option in _time_grid(config, sorted(steps))
+    ]
+    return {"case": case.name, "steps": steps, "grid": sorted(grid, key=lambda row: row["seconds"])}
+
+
+def ask(case: Case, folder: Path, options: argparse.Namespace) -> dict:
+    """Return one piece of advice, and from what it followed."""
+    report = make_report(_configure(case, folder), options.probe, True, ignore)
+    found, advice = report.probe, report.advice
+    return {
+        "advised": _describe(advice.option),
+        "headline": report.headline,
+        "sure": advice.sure,
+        "probe_s": found.seconds,
+        "noise_scale": found.noise_scale,
+        "critical": asdict(found.critical),
+        "tuned": [asdict(tuned) for tuned in found.tuned],
+        "step_s": [
+            [_describe(Option(Placing(backend, m.setting.workers, m.setting.servers), m.setting.batch_size, 0.0)),
+             m.parts.step_s]
+            for backend, m in found.measured
+        ],
+    }  # fmt: skip
+
+
+def _configure(case: Case, folder: Path) -> Config:
     recipe = Recipe.model_validate(
         {"data": _data(case, folder), "model": {"hidden": case.hidden}, "epochs": case.epochs}
     )
-    config = Config(recipe=recipe, placement=Placement(address=os.environ.get("RAY_ADDRESS")))
-    report = make_report(config, probe_s, True, ignore)
-    steps = _search_steps(recipe, folder, minutes, trials)
-    grid = _time_grid(config, sorted(steps))
-    seconds = {option: steps[option.batch_size] * option.step_s for option in grid}
-    best = min(seconds, key=seconds.__getitem__)
-    advised = replace(report.advice.option)
-    same = [o for o in grid if (o.placing, o.batch_size) == (advised.placing, advised.batch_size)]
-    taken = seconds[same[0]] if same else float("nan")
-    return {
-        "case": case.name,
-        "advised": _describe(advised),
-        "best": _describe(best),
-        "advised_s": taken,
-        "best_s": seconds[best],
-        "ratio": taken / seconds[best],
-        "worst_ratio": max(seconds.values()) / seconds[best],
-        "sure": report.advice.sure,
-        "headline": report.headline,
-        "probe_s": report.probe.seconds,
-        "noise_scale": report.probe.noise_scale,
-        "steps": steps,
-        "grid": [{"option": _describe(option), "step_s": option.step_s, "seconds": s} for option, s in seconds.items()],
-    }
+    return Config(recipe=recipe, placement=Placement(address=os.environ.get("RAY_ADDRESS")))
 
 
 def _data(case: Case, folder: Path) -> dict:
@@ -136,42 +144,53 @@ def _time_grid(config: Config, sizes: list[int]) -> list[Option]:
         placings = choose_placings(num_parameters, count_cpus())
         for _, placing, size in itertools.product(range(NUM_ROUNDS), placings, sizes):
             recipe = with_choice(config.recipe, size, placing.workers)
-            group = Group(recipe, placing.backend, placing.workers, placing.servers, (size,), 0.5, address, None)
+            group = Group(recipe, placing.backend, placing.workers, placing.servers, (size,), 0.3, address, None)
             found.setdefault((placing, size), []).append(time_group(group).measured[0].parts.step_s)
-    return [Option(placing, size, statistics.geometric_mean(times)) for (placing, size), times in found.items()]
+    return [Option(placing, size, statistics.median(times)) for (placing, size), times in found.items()]
 
 
 def _describe(option: Option) -> str:
-    placing: Placing = option.placing
+    placing = option.placing
     where = "one process" if placing.backend == "local" else "Ray"
     servers = f" + {placing.servers} servers" if placing.servers > 1 else ""
     return f"{where}, {placing.workers} worker{'s' if placing.workers > 1 else ''}{servers}, batch {option.batch_size}"
 
 
-def run_case(case: Case, folder: Path, options: argparse.Namespace) -> dict:
-    """Measure a case here, or on the first of two hosts."""
-    arguments = (options.probe, options.minutes, options.trials)
+TASKS = {"grid": measure_grid, "ask": ask}
+
+
+def run(task: str, case: Case, folder: Path, options: argparse.Namespace) -> dict:
+    """Carry out a task for a case here, or on the first of two hosts."""
     if case.bandwidth is None:
-        return measure(case, folder, *arguments)
+        return TASKS[task](case, folder, options)
     from hosts import make_hosts
     from ray_hosts import RayOnHosts
 
     with make_hosts(2, case.bandwidth) as hosts:
         cluster = RayOnHosts(hosts)
-        argv = [sys.executable, __file__, "--here", case.name, "--folder", str(folder)]
-        argv += ["--probe", str(options.probe), "--minutes", str(options.minutes), "--trials", str(options.trials)]
+        argv = [sys.executable, __file__, "--here", task, case.name, "--folder", str(folder)]
+        for name in ("probe", "minutes", "trials"):
+            argv += [f"--{name}", str(getattr(options, name))]
         done = hosts[0].run(argv, TIMEOUT_S, {**cluster.environment, "RAY_ADDRESS": cluster.address})
     if done.returncode:
         raise SystemExit(f"{case.name} failed: {done.stderr[-3000:]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def judge(grid: dict, asked: dict) -> dict:
+    """Return the advice with how many times longer it takes than the best in the grid."""
+    taken = [row["seconds"] for row in grid["grid"] if row["option"] == asked["advised"]]
+    return {**asked, "ratio": taken[0] / grid["grid"][0]["seconds"] if taken else float("inf")}
+
+
 def show(found: list[dict]) -> None:
     """Print the table."""
     table = Table("case", "advised", "best in the grid", "advised : best", "worst : best", "sure")
     for row in found:
-        table.add_row(row["case"], row["advised"], row["best"], f"{row['ratio']:.2f}", f"{row['worst_ratio']:.0f}",
-                      f"{100 * row['sure']:.0f} %")  # fmt: skip
+        best, worst = row["grid"][0], row["grid"][-1]
+        for asked in row["asked"]:
+            table.add_row(row["case"], asked["advised"], best["option"], f"{asked['ratio']:.2f}",
+                          f"{worst['seconds'] / best['seconds']:.0f}", f"{100 * asked['sure']:.0f} %")  # fmt: skip
     Console(width=150).print(table)
 
 
@@ -179,29 +198,35 @@ def main() -> None:
     """Measure, print, write JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", default="", help="numbers of the cases, such as 1,4; all by default")
-    parser.add_argument("--probe", type=float, default=45.0, help="seconds of the probe")
-    parser.add_argument("--minutes", type=float, default=2.5, help="for the search in each case")
-    parser.add_argument("--trials", type=int, default=32, help="rates tried at each batch size")
+    parser.add_argument("--probe", type=float, default=55.0, help="seconds of a probe")
+    parser.add_argument("--probes", type=int, default=1, help="how often advice is asked for in each case")
+    parser.add_argument("--minutes", type=float, default=6.0, help="for the search in each case, at most")
+    parser.add_argument("--trials", type=int, default=24, help="rates tried at each batch size")
+    parser.add_argument("--grids", type=Path, help="JSON of an earlier run whose grids are taken")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--here", help=argparse.SUPPRESS)
+    parser.add_argument("--here", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
         os.environ.pop(name, None)
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that the folder and Ray are gone
     if options.here:
-        case = next(case for case in CASES if case.name == options.here)
-        print(json.dumps(measure(case, options.folder, options.probe, options.minutes, options.trials)))
+        task, name = options.here
+        print(json.dumps(TASKS[task](next(case for case in CASES if case.name == name), options.folder, options)))
         return
     chosen = [CASES[int(number) - 1] for number in options.cases.split(",")] if options.cases else CASES
+    known = {row["case"]: row for row in json.loads(options.grids.read_text())} if options.grids else {}
     found = []
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as root:
         for case in chosen:  # cases of one network and data share their trials
-            name = "-".join([case.data, *map(str, case.hidden)])
-            found.append(run_case(case, Path(folder) / name, options))
-            print({key: found[-1][key] for key in ("case", "advised", "best", "ratio")}, file=sys.stderr)
-            if options.json:
-                options.json.write_text(json.dumps(found, indent=1))
+            folder = Path(root) / "-".join([case.data, *map(str, case.hidden)])
+            grid = known.get(case.name) or run("grid", case, folder, options)
+            found.append({**grid, "asked": []})
+            for _ in range(options.probes):
+                found[-1]["asked"].append(judge(grid, run("ask", case, folder, options)))
+                print(case.name, {k: found[-1]["asked"][-1][k] for k in ("advised", "ratio")}, file=sys.stderr)
+                if options.json:
+                    options.json.write_text(json.dumps(found, indent=1))
     show(found)
 
 
