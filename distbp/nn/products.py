@@ -17,11 +17,13 @@ import threadpoolctl
 from numpy.typing import NDArray
 
 _ROW_MAJOR, _AS_IT_LIES, _TRANSPOSED = 101, 111, 112
-_TYPES = {"float32": ("s", ctypes.c_float), "float64": ("d", ctypes.c_double)}
+_TYPES = {"f": ("s", ctypes.c_float), "d": ("d", ctypes.c_double)}
 _NAMES = ("scipy_cblas_{}gemm64_", "cblas_{}gemm64_")
 """gemm with 64-bit integers, as OpenBLAS calls it in NumPy's wheels; elsewhere NumPy's own operations are used."""
 
 MIN_SIDE, NUM_TRIALS = 8, 3
+MIN_VALUES = 1 << 15
+"""Calling BLAS takes a few microseconds more than NumPy's product: so long does adding take from about here on."""
 
 
 class ProductAdder:
@@ -36,7 +38,7 @@ class ProductAdder:
         delta: (B, O), a: (B, I), each in C or Fortran order. out: (O, I) in C order.
         """
         in_c_order = delta.flags.c_contiguous, a.flags.c_contiguous
-        if _adds_like_numpy(out.dtype.name, len(delta), out.shape, in_c_order):
+        if out.size >= MIN_VALUES and _adds_like_numpy(out.dtype.char, len(delta), out.shape, in_c_order):
             _add_by_blas(delta, a, out, in_c_order)
             return
         product = self._products.get(out.shape)
@@ -73,7 +75,7 @@ def _is_equal_once(
 
 
 def _add_by_blas(delta: NDArray, a: NDArray, out: NDArray, in_c_order: tuple[bool, bool]) -> None:
-    gemm = _find_gemm(out.dtype.name)
+    gemm = _find_gemm(out.dtype.char)
     assert gemm is not None  # asked before
     num_examples, (num_outputs, num_inputs) = len(delta), out.shape
     delta_lies, delta_stride = (_TRANSPOSED, num_outputs) if in_c_order[0] else (_AS_IT_LIES, num_examples)
@@ -86,7 +88,7 @@ def _add_by_blas(delta: NDArray, a: NDArray, out: NDArray, in_c_order: tuple[boo
 
 @functools.cache
 def _find_gemm(dtype: str) -> Callable[..., Any] | None:
-    """Return cblas_sgemm or cblas_dgemm of a BLAS in this process, None if there is none that is known to fit."""
+    """Return cblas_sgemm ("f") or cblas_dgemm ("d") of a BLAS in this process, None if there is none known to fit."""
     letter, scalar = _TYPES[dtype]
     size, pointer = ctypes.c_int64, ctypes.c_void_p
     for library in threadpoolctl.threadpool_info():

@@ -26,9 +26,12 @@ class Scaling:
     scale: NDArray[np.float64] | None = None
 
     def cast(self, dtype: DTypeLike) -> Scaling:
-        """Return the same map with its arrays in `dtype`; a shift of zeros, which changes nothing, is left out."""
+        """Return the same map in `dtype`: without a shift of zeros, and one number () for a scale that all share."""
         shift = None if self.shift is None or not self.shift.any() else self.shift.astype(dtype)
-        return Scaling(shift, None if self.scale is None else self.scale.astype(dtype))
+        scale = None if self.scale is None else self.scale.astype(dtype)
+        if scale is not None and scale.size > 0 and (scale == scale[0]).all():
+            scale = scale[0]
+        return Scaling(shift, scale)
 
     def apply(self, raw: NDArray, dtype: DTypeLike) -> NDArray:
         """Return (B, I) raw features as (B, I) inputs in `dtype`, to which `self` has been cast."""

@@ -37,6 +37,7 @@ def num_microbatches(num_examples: int, microbatch_size: int) -> int:
     return -(-num_examples // microbatch_size)
 
 
+@lru_cache(maxsize=64)
 def shards(count: int, num_workers: int) -> tuple[Shard, ...]:
     """Return a shard for each worker: consecutive, together all `count` microbatches, sizes differing by at most 1.
 

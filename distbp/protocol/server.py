@@ -104,8 +104,7 @@ class ParameterServer:
 
     def _averaged(self, sums: _Sums, block: slice) -> NDArray:
         """Return the batch's mean gradient with weight decay, one block of it, a new array."""
-        gradient = sums.gradient(block)
-        gradient /= sums.num_examples
+        gradient = sums.mean(block)
         weight_decay = self._task.optimizer.weight_decay
         if weight_decay > 0:
             offset = self._offset + block.start
@@ -159,7 +158,11 @@ class _Sums:
         loss = tree.merge([partial.loss for partial in partials], additions, lambda a, b: a + b)
         return cls(tuple(partials), additions, loss, sum(partial.num_examples for partial in partials))
 
-    def gradient(self, block: slice) -> NDArray:
-        """Return one block of the gradient sum, a new array; the partials stay as they are."""
+    def mean(self, block: slice) -> NDArray:
+        """Return one block of the mean gradient, a new array; the partials stay as they are."""
         values = [partial.gradient[block] for partial in self.partials]
-        return tree.merge(values, self.additions, np.add) if self.additions else values[0].copy()
+        if not self.additions:
+            return values[0] / self.num_examples
+        gradient = tree.merge(values, self.additions, np.add)
+        gradient /= self.num_examples
+        return gradient

@@ -52,7 +52,7 @@ class Worker:
 
     def _map(self, call: Callable[[_Thread, Shard], list[T]], shard: Shard) -> list[list[T]]:
         """Return call(thread, piece) for every thread that has a piece of `shard`, in order."""
-        pieces = list(split(shard, len(self._threads)))
+        pieces = [shard] if self._pool is None else list(split(shard, len(self._threads)))
         if self._pool is None or len(pieces) < 2:
             return [call(self._threads[0], piece) for piece in pieces]
         return list(self._pool.map(call, self._threads, pieces))

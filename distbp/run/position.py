@@ -69,10 +69,15 @@ class Position:
         """Share of the time that went into steps which count."""
         return self.work_s / self.seconds if self.seconds > 0 else 1.0
 
+    def changed(self, **changes: int | float) -> Self:
+        """Return the position with other values in some fields: `replace`, for what is done every step, 5 us faster."""
+        copy = object.__new__(type(self))
+        vars(copy).update(vars(self), **changes)
+        return copy
+
     def after_step(self, report: StepReport) -> Self:
         """Return the position one step on."""
-        return replace(
-            self,
+        return self.changed(
             step=report.step,
             epoch_loss=self.epoch_loss + report.loss * report.num_examples,
             epoch_examples=self.epoch_examples + report.num_examples,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from typing import Literal
 
 from distbp.run.position import Position
@@ -31,10 +30,4 @@ class Ledger:
 
     def stamp(self, position: Position) -> Position:
         """Return the position with the accounts as they stand."""
-        return replace(
-            position,
-            work_s=self._spent["work_s"],
-            waiting_s=self._spent["waiting_s"],
-            recomputing_s=self._spent["recomputing_s"],
-            checkpointing_s=self._spent["checkpointing_s"],
-        )
+        return position.changed(**self._spent)

@@ -40,9 +40,16 @@ def draw(rng, shape, dtype, order):
     return np.asarray(10.0 ** rng.integers(-2, 3, (shape[0], 1)) * rng.standard_normal(shape), dtype, order=order)
 
 
+@pytest.fixture
+def small_too(monkeypatch):
+    """Have BLAS add small products too."""
+    monkeypatch.setattr(products, "MIN_VALUES", 0)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("orders", [*itertools.product("CF", repeat=2)])
+@pytest.mark.usefixtures("small_too")
 def test_bits_are_those_of_adding_afterwards(shape, dtype, orders):
     num_examples, num_outputs, num_inputs = shape
     rng, adder = np.random.default_rng(7), ProductAdder()
@@ -57,7 +64,7 @@ def test_bits_are_those_of_adding_afterwards(shape, dtype, orders):
 
 def test_a_blas_that_sums_in_another_way_is_not_used():
     """NumPy's own OpenBLAS sums over 5,000 examples in several goes."""
-    assert not products._adds_like_numpy("float32", 5000, (40, 50), (False, False))
+    assert not products._adds_like_numpy("f", 5000, (40, 50), (False, False))
 
 
 def gradients(make_adding, num_microbatches=4):
@@ -85,6 +92,7 @@ def add_afterwards(model):
     return add
 
 
+@pytest.mark.usefixtures("small_too")
 def test_a_network_adds_its_gradient_with_the_bits_of_adding_afterwards():
     np.testing.assert_array_equal(gradients(find_adding), gradients(add_afterwards))
 
