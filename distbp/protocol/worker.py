@@ -51,11 +51,10 @@ class Worker:
         return [sums for piece in found for sums in piece]
 
     def _map(self, call: Callable[[_Thread, Shard], list[T]], shard: Shard) -> list[list[T]]:
-        """Return call(thread, piece) for every thread that has a piece of `shard`, in order."""
-        pieces = [shard] if self._pool is None else list(split(shard, len(self._threads)))
-        if self._pool is None or len(pieces) < 2:
-            return [call(self._threads[0], piece) for piece in pieces]
-        return list(self._pool.map(call, self._threads, pieces))
+        """Return call(thread, piece) for every thread that has a piece of `shard`, in order; a lone one has all."""
+        if self._pool is None:
+            return [call(self._threads[0], shard)]
+        return list(self._pool.map(call, self._threads, split(shard, len(self._threads))))
 
     def _batch(self, order: StepOrder) -> NDArray[np.int64]:
         """Return the indices of the batch's examples, ascending: a batch is a set."""
