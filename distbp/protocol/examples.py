@@ -20,13 +20,14 @@ class Scaling:
     """The affine map from raw features to inputs: (x - shift) * scale.
 
     shift, scale: (I,) float64, measured on the training part; None for features that are not shifted or scaled.
+    After `cast` the scale may have the shape ().
     """
 
     shift: NDArray[np.float64] | None = None
     scale: NDArray[np.float64] | None = None
 
     def cast(self, dtype: DTypeLike) -> Scaling:
-        """Return the same map in `dtype`: without a shift of zeros, and one number () for a scale that all share."""
+        """Return the same map in `dtype`: without a shift of zeros, and with one number for a scale that all share."""
         shift = None if self.shift is None or not self.shift.any() else self.shift.astype(dtype)
         scale = None if self.scale is None else self.scale.astype(dtype)
         if scale is not None and scale.size > 0 and (scale == scale[0]).all():

@@ -70,7 +70,10 @@ class Position:
         return self.work_s / self.seconds if self.seconds > 0 else 1.0
 
     def changed(self, **changes: int | float) -> Self:
-        """Return the position with other values in some fields: `replace`, for what is done every step, 5 us faster."""
+        """Return the position with other values in some of its fields: as `replace`, but 1 us instead of 5.
+
+        It is needed twice a step. Names are not checked.
+        """
         copy = object.__new__(type(self))
         vars(copy).update(vars(self), **changes)
         return copy

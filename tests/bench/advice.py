@@ -77,7 +77,11 @@ def measure_grid(case: Case, folder: Path, options: argparse.Namespace) -> dict:
     config = _configure(case, folder)
     steps = _search_steps(config.recipe, folder, options.minutes, options.trials)
     grid = [
-        {"option": _describe(option), "step_s": option.step_s, "seconds": steps[option.batch_size] * option.step_s}
+        {
+            "option": _describe(option.placing, option.batch_size),
+            "step_s": option.step_s,
+            "seconds": steps[option.batch_size] * option.step_s,
+        }
         for option in _time_grid(config, sorted(steps))
     ]
     return {"case": case.name, "steps": steps, "grid": sorted(grid, key=lambda row: row["seconds"])}
@@ -88,19 +92,18 @@ def ask(case: Case, folder: Path, options: argparse.Namespace) -> dict:
     report = make_report(_configure(case, folder), options.probe, True, ignore)
     found, advice = report.probe, report.advice
     return {
-        "advised": _describe(advice.option),
+        "advised": _describe(advice.option.placing, advice.option.batch_size),
         "headline": report.headline,
         "sure": advice.sure,
         "probe_s": found.seconds,
         "noise_scale": found.noise_scale,
         "critical": asdict(found.critical),
         "tuned": [asdict(tuned) for tuned in found.tuned],
-        "step_s": [
-            [_describe(Option(Placing(backend, m.setting.workers, m.setting.servers), m.setting.batch_size, 0.0)),
-             m.parts.step_s]
+        "step_s": {
+            _describe(Placing(backend, m.setting.workers, m.setting.servers), m.setting.batch_size): m.parts.step_s
             for backend, m in found.measured
-        ],
-    }  # fmt: skip
+        },
+    }
 
 
 def _configure(case: Case, folder: Path) -> Config:
@@ -149,11 +152,10 @@ def _time_grid(config: Config, sizes: list[int]) -> list[Option]:
     return [Option(placing, size, statistics.median(times)) for (placing, size), times in found.items()]
 
 
-def _describe(option: Option) -> str:
-    placing = option.placing
+def _describe(placing: Placing, batch_size: int) -> str:
     where = "one process" if placing.backend == "local" else "Ray"
     servers = f" + {placing.servers} servers" if placing.servers > 1 else ""
-    return f"{where}, {placing.workers} worker{'s' if placing.workers > 1 else ''}{servers}, batch {option.batch_size}"
+    return f"{where}, {placing.workers} worker{'s' if placing.workers > 1 else ''}{servers}, batch {batch_size}"
 
 
 TASKS = {"grid": measure_grid, "ask": ask}
