@@ -119,7 +119,7 @@ function startTips() {
     tip.hidden = true;
   };
   const reveal = (event) => {
-    const owner = event.target.closest && event.target.closest("[data-tip]");
+    const owner = event.target.closest?.("[data-tip]");
     if (!owner) return hide();
     tip.textContent = owner.dataset.tip;
     tip.hidden = false;

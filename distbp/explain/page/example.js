@@ -502,7 +502,7 @@ function hebbMatrix(layer, asked, carried) {
   const most = largest(asked) * largest(carried),
     mostAsked = largest(asked),
     mostCarried = largest(carried);
-  const ranked = asked.flatMap((d, j) => Array.from(carried, (a, k) => Math.abs(d * a))).sort((a, b) => b - a),
+  const ranked = asked.flatMap((d) => Array.from(carried, (a) => Math.abs(d * a))).sort((a, b) => b - a),
     strong = ranked[2];
   const head = [
     el(

@@ -124,7 +124,7 @@ function measureStage() {
 function drawStage() {
   const stage = stages[state.stage],
     box = measureStage(),
-    hadFocus = document.activeElement && document.activeElement.closest && document.activeElement.closest(".node");
+    hadFocus = document.activeElement?.closest?.(".node");
   const parts = [];
   for (let layer = 1; layer <= last; layer++) parts.push(...drawEdges(layer, stage, box));
   if (data.picture) parts.push(...drawInput(stage, box));
@@ -223,7 +223,7 @@ function drawEdges(layer, stage, box) {
   if (edges === null) return drawPictureEdges(layer, stage, box);
   const most = Math.max(...edges.at.map((row) => largest(row)));
   const found = [];
-  edges.at.forEach((row, j) =>
+  edges.at.forEach((row, j) => {
     row.forEach((value, k) => {
       const size = ratio(value, most);
       if (size < 0.02) return;
@@ -244,8 +244,8 @@ function drawEdges(layer, stage, box) {
             : null,
         }),
       });
-    }),
-  );
+    });
+  });
   return found.sort((a, b) => a.size - b.size).map((edge) => edge.node);
 }
 
@@ -257,7 +257,6 @@ function drawPictureEdges(layer, stage, box) {
     (stage.kind === "one" && layer === last);
   const deltas = passage(layer, "delta"),
     most = largest(deltas);
-  const middle = box.top + box.photoSize / 2;
   return Array.from({ length: width(layer) }, (_, j) => {
     const size = isLit
       ? stage.kind === "one" && j !== focusOutput()

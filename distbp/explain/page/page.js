@@ -62,7 +62,7 @@ function drawAll() {
 
 function onKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  const inStrip = event.target.closest && event.target.closest("#examples");
+  const inStrip = event.target.closest?.("#examples");
   if (inStrip && ["ArrowRight", "ArrowDown", "ArrowLeft", "ArrowUp"].includes(event.key)) {
     event.preventDefault();
     chooseExample(state.example + (["ArrowRight", "ArrowDown"].includes(event.key) ? 1 : -1), true);
