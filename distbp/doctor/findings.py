@@ -1,4 +1,4 @@
-"""What the doctor says: one fact, how bad it is, and what to do."""
+"""A finding of the doctor: one fact, how bad it is, and what to do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Level = Literal["ok", "warning", "problem"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One fact about `topic`. advice: what to do, None where all is well. exit_code: of a problem, else 0."""
+    """One fact about `topic`. advice: what to do; None where all is well. exit_code: 0 unless it blocks a run."""
 
     topic: str
     level: Level
@@ -30,5 +30,5 @@ def warn(topic: str, fact: str, advice: str) -> Finding:
 
 
 def block(topic: str, fact: str, advice: str, exit_code: int) -> Finding:
-    """Return a finding that keeps a run from working; exit_code: what that run would end with."""
+    """Return a finding that stops a run from working; exit_code: the one with which that run would end."""
     return Finding(topic, "problem", fact, advice, exit_code)

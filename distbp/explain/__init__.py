@@ -1,7 +1,7 @@
 """What backpropagation is really doing: what one example asks of every weight, and how such wishes average into a step.
 
-`explain_run` computes everything as arrays; `document` turns it into JSON values; `page` draws it. The derivatives come
-from distbp.nn; what is added here are the identities of the lesson, small steps that try them out, and averages.
+`explain_run` computes everything as arrays. `document` turns it into JSON values. `page` draws it. The derivatives come
+from distbp.nn. This folder adds the formulas of the lesson, small steps that try them out, and averages.
 """
 
 from distbp.explain.example import ExampleView

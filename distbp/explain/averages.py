@@ -38,7 +38,7 @@ class WishTable:
 
 @dataclass(frozen=True, eq=False)
 class BatchFan:
-    """M mini-batches of one epoch against all examples; batch 0 .. M - 1 in the order in which SGD takes them.
+    """M mini-batches of one epoch against all examples; batches are in the order in which SGD takes them.
 
     lengths, agreements: (M,) of each batch's average gradient, and its cosine to that of all.
     """
@@ -51,8 +51,9 @@ class BatchFan:
 class StepEffect:
     """What one plain step (no momentum, no decay) does to the average cost of all examples, measured.
 
-    learning_rate: of the recipe at this step. before, after_batch, after_all: the cost now, after a step along the
-    mini-batch's average, after one along that of all. batch_agreement: cosine between the two averages.
+    learning_rate: of the recipe at this step. before: the cost now. after_batch: the cost after a step along the
+    mini-batch's average. after_all: after a step along the average of all examples. batch_agreement: the cosine of
+    the two averages.
     """
 
     learning_rate: float
@@ -65,7 +66,7 @@ class StepEffect:
 def tabulate_wishes(
     network: Network, batches: Sequence[Batch], examples: NDArray[np.int64], batch_mean: NDArray, all_mean: NDArray
 ) -> WishTable:
-    """Return the table for `examples`, of which `batches` has each as a batch of one."""
+    """Return the table for `examples`; `batches` holds the same examples, each as a batch of one."""
     rows = _strongest(network, all_mean, num_rows=12)
     wishes = [-network.mean_gradient([batch])[rows] for batch in batches]
     return WishTable(

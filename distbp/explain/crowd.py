@@ -1,4 +1,4 @@
-"""All the examples that have their say: one part of a run's data, and what was made of each for a person to see."""
+"""All the examples that are averaged over: one part of a run's data, with what a person sees of each example."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Crowd:
         return self.examples.y[self.examples.rows]
 
     def sample(self, num_parameters: int) -> NDArray[np.int64]:
-        """Return the examples to average over: all, or where that would take long, a part of them evenly spaced."""
+        """Return the examples to average over: all, or an evenly spaced part of them where all would take long."""
         most = min(MOST_EXAMPLES, affordable(num_parameters, at_least=1000))
         if len(self) <= most:
             return np.arange(len(self))
@@ -87,7 +87,7 @@ class Crowd:
 
 
 def next_batch(crowd: Crowd, recipe: Recipe, step: int) -> NDArray[np.int64]:
-    """Return the mini-batch (ascending) that training takes after `step` steps; of other data one of that size."""
+    """Return the mini-batch (ascending) that training takes after `step` steps; of other data, one of that size."""
     if crowd.name == "training":
         order = step_order(recipe, step, len(crowd))
         return np.sort(epoch_order(recipe.seed, order.epoch, len(crowd))[order.start : order.stop])

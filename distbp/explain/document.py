@@ -1,7 +1,8 @@
 """An explanation as JSON values: every number of it, arrays as lists.
 
-Of the examples that are averaged over, those that pull hardest, pull against, and cost most are listed; of a layer's
-weight nudges, the outer product of `deltas` and the `activations` before, the strongest.
+Two parts are shortened. Of the examples that are averaged over, only those that pull hardest, pull against, or cost
+most are listed. Of a layer's weight nudges only the strongest are listed; all of them are the outer product of `deltas`
+and the `activations` before.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""explain_run(): from a run, a checkpoint and an example to everything that there is to see."""
+"""explain_run(): from a run, a checkpoint and an example to everything that can be shown of them."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ TABLE_EXAMPLES = 7
 class Explanation:
     """What backpropagation does to one network: for one example, and for all of them together.
 
-    run, step, digest: which checkpoint. crowd: the examples among which `example` is. neuron: the one chosen.
-    pulls: of all examples (or an even sample, `is_sample`) on their average. own: of the example explained (n = 1)
-    on the same average; its share is what it has, or would have, among them. batch: of a mini-batch on its own average.
-    fan: the mini-batches of an epoch against all. listening: one class only, from this network and from the untrained
-    one; empty in regression.
+    run, step, digest: which checkpoint. crowd: the examples to which `example` belongs. neuron: the one chosen.
+    pulls: how all examples pull on their average (or an even sample of them, see `is_sample`). own: how the explained
+    example pulls on the same average (n = 1); if it is not in the sample, its share is what it would have there.
+    batch: how the examples of a mini-batch pull on its own average. fan: the mini-batches of an epoch against all.
+    listening: what becomes of this network and of the untrained one on one class only; empty in regression.
     """
 
     run: str
@@ -60,7 +60,7 @@ class Explanation:
 
     @property
     def is_sample(self) -> bool:
-        """Whether averages over "all" examples are over a part of them, since all would take long."""
+        """Whether averages over "all" examples are in fact over a part of them, because all would take long."""
         return len(self.pulls.indices) < len(self.crowd)
 
     @cached_property
@@ -77,7 +77,7 @@ class Explanation:
         return view_neuron(example, self.crowd.take(np.array([example.index]))[1], layer, neuron, limit)
 
     def pull(self, index: int) -> Pulls:
-        """Return the pull of any example on the average of all, its share counted as one of theirs."""
+        """Return how any example pulls on the average of all, with its share as if it were one of them."""
         return _pull_of_one(self.network, self.crowd, index, self.pulls)
 
 
@@ -95,8 +95,8 @@ def explain_run(
     like `recipe.data.source`. step: as in load_run; 0 is the untrained network. neuron: (layer 1 .. L, number from 0),
     the one that is raised in three ways; None: the wanted output.
 
-    Raises ConfigError for an example or neuron that is not there and for a model that is no fully connected network of
-    distbp's own, DataError for data that cannot be had, CheckpointError, DivergedError for a network with NaN in it.
+    Raises ConfigError for an example or neuron that is not there, and for a model that is not distbp's own network;
+    DataError for data that cannot be read; CheckpointError; DivergedError for a network with NaN in it.
     """
     trained = load_run(run, step)
     network = open_network(trained)
@@ -107,10 +107,12 @@ def explain_run(
 
 
 def parse_neuron(text: str) -> tuple[int, int]:
-    """Return what `explain_run` takes as `neuron` from its text, such as 2:17. Raises ConfigError for anything else."""
+    """Return the neuron that a text such as 2:17 names, as `explain_run` takes it. Raises ConfigError."""
     layer, _, number = text.partition(":")
     if not all(part.isascii() and part.isdigit() for part in (layer, number)):
-        raise ConfigError(f"neuron={text!r} is none; expected LAYER:J such as 1:17, layers from 1 and neurons from 0")
+        raise ConfigError(
+            f"neuron={text!r} is not a neuron; expected LAYER:J such as 1:17, layers from 1 and neurons from 0"
+        )
     return int(layer), int(number)
 
 
@@ -182,7 +184,7 @@ def _pull_of_one(network: Network, crowd: Crowd, index: int, pulls: Pulls) -> Pu
 
 
 def _choose_for_table(index: int, batch: Pulls) -> NDArray[np.int64]:
-    """Return the example explained and others of the mini-batch, from the strongest-willed to the median."""
+    """Return the example explained and others of the mini-batch, from the one that asks most to the median."""
     order = batch.indices[np.argsort(-batch.lengths, kind="stable")]
     others = order[order != index]
     places = np.linspace(0, (len(others) - 1) // 2, min(TABLE_EXAMPLES - 1, len(others))).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Listening to one class only: steps of SGD in which every example is of the same class, really made."""
+"""Listening to one class only: real steps of SGD in which every example is of the same class."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ MOST_WATCHED = 2000
 
 @dataclass(frozen=True, eq=False)
 class Listening:
-    """What a network becomes that hears of one class only.
+    """What becomes of a network that hears of one class only.
 
-    class_number, label: of that class. steps: (T,) after how many the following was recorded, 0 first.
-    called: (T, O) the share of the watched examples, of all classes, that the network calls each class.
-    accuracies, costs: (T,) over the same examples. num_watched: how many they are. num_heard: examples of the class.
-    batch_size: examples of the class that one step takes.
+    class_number, label: of that class. steps: (T,) the steps after which the rest was recorded, 0 first.
+    called: (T, O) for each class the share of the watched examples that the network takes for it. The watched examples
+    are of all classes; num_watched: how many. accuracies, costs: (T,) over the same examples.
+    num_heard: examples of the one class. batch_size: how many of them one step takes.
     """
 
     class_number: int
@@ -41,10 +41,10 @@ class Listening:
 
 
 def listen(network: Network, crowd: Crowd, recipe: Recipe, class_number: int) -> Listening:
-    """Return what NUM_STEPS steps on one class make of the network, by the recipe's own optimizer.
+    """Return what becomes of the network in NUM_STEPS steps on one class, with the recipe's own optimizer.
 
-    The batch size is the recipe's too, or what a large network can afford; the learning rate is without its decay, and
-    weights do not decay. Raises ValueError if the crowd has no such example.
+    The batch size is the recipe's, or smaller for a large network. The learning rate does not fall, and weights do not
+    decay. Raises ValueError if there is no example of the class.
     """
     heard = np.flatnonzero(crowd.classes() == class_number)
     if len(heard) == 0:

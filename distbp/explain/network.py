@@ -1,7 +1,7 @@
-"""The network of one checkpoint, in float64: what backprop computes of it, and what happens when one thing changes.
+"""The network of one checkpoint, in float64: what backprop computes, and what happens when one number changes.
 
-The parameters are exactly the checkpoint's; only the arithmetic is wider than in training, so that a predicted and a
-measured change of the cost can be told from rounding. Nothing is dropped.
+The parameters are exactly the checkpoint's. Only the arithmetic is more precise than in training, so that a small
+change of the cost is not lost in rounding. Nothing is dropped (no dropout).
 
 Layer 0 is the input, layer L the output. Shape legend: B examples, n_l neurons of layer l; W_l (n_l, n_(l-1)).
 """
@@ -97,9 +97,9 @@ class Network:
         return a
 
     def slopes(self, layer: int, neuron: int, z: NDArray) -> NDArray:
-        """Return da/dz (n_layer,): how a neuron's activation follows each z (n_layer,) of its layer.
+        """Return da/dz (n_layer,): how the activation of one neuron changes with each z (n_layer,) of its layer.
 
-        It follows only its own, with s'(z); a softmax output a_j follows all, with a_j (1 - a_j) and -a_j a_i.
+        It changes only with its own z, by s'(z). A softmax output a_j changes with all: by a_j (1 - a_j) and -a_j a_i.
         """
         a = self.activations(layer, z[None])
         if layer == self.num_layers and self.config.loss == "cross_entropy":
@@ -112,7 +112,7 @@ class Network:
         return own.ravel()
 
     def losses_at(self, layer: int, z: NDArray, y: NDArray) -> NDArray:
-        """Return the costs, (B,), when the z of a layer are what is given, (B, n_layer)."""
+        """Return the costs, (B,), for given z of a layer, (B, n_layer)."""
         if layer == self.num_layers:
             return self._loss.losses(z, y)
         return self.tail(layer).losses(self.activations(layer, z), y)

@@ -1,4 +1,4 @@
-"""From a run to its network and to the examples it is shown with."""
+"""From a run to its network and to the examples that it is explained with."""
 
 from __future__ import annotations
 

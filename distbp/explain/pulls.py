@@ -1,9 +1,11 @@
 """How single examples pull on the average gradient of all of them.
 
-With g_i the gradient of example i and G the mean of n of them: the share (g_i . G) / (n |G|^2) adds up to 1 over the
-n examples, and the agreement is the cosine between g_i and G. No g_i is ever formed: of a dense layer it is the outer
-product of delta and the activations before, so that |g_i|^2 = sum_l |delta_l|^2 (1 + |a_(l-1)|^2) (Goodfellow 2015,
-"Efficient per-example gradient computations") and g_i . G = sum_l delta_l . (G_W a_(l-1) + G_b).
+g_i is the gradient of example i, G the mean of n of them. The share of an example is (g_i . G) / (n |G|^2); the shares
+of all n add up to 1. The agreement is the cosine of the angle between g_i and G.
+
+No g_i is ever stored. In a dense layer g_i is the outer product of delta and the activations before, so that
+|g_i|^2 = sum_l |delta_l|^2 (1 + |a_(l-1)|^2) (Goodfellow 2015, "Efficient per-example gradient computations") and
+g_i . G = sum_l delta_l . (G_W a_(l-1) + G_b).
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ class Pulls:
     """n examples and the mean of their gradients; arrays (n,) in the order of `indices`.
 
     gradient: (num_parameters,) the mean G. length: |G|. lengths: |g_i|.
-    shares: each one's part of G along G; they add up to 1 (all 0 where G is 0). agreements: cosines, 0 where g_i is 0.
+    shares: the part of G that each example makes; they add up to 1 (all 0 where G is 0).
+    agreements: cosines, 0 where g_i is 0.
     """
 
     indices: NDArray[np.int64]

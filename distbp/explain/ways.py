@@ -1,8 +1,10 @@
 """Three ways to raise a neuron's activation: its bias, its weights, the activations before it.
 
-z_j = sum_k w_jk a_k + b_j, so that dz_j/db_j = 1, dz_j/dw_jk = a_k and dz_j/da_k = w_jk: by these the levers are
-ranked. Each way is predicted from
-the derivatives and tried out: a small step is really made and the activation and the cost are computed again.
+A lever is one bias, weight or activation that can be moved. z_j = sum_k w_jk a_k + b_j, so that dz_j/db_j = 1,
+dz_j/dw_jk = a_k and dz_j/da_k = w_jk. These slopes rank the levers.
+
+The effect of each way is predicted from the derivatives, and then measured: a small step is made, and the activation
+and the cost are computed again.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ class Effect:
 class Way:
     """One of the three ways; K levers, 1 for the bias, else those ranked highest.
 
-    levers: (K,) the neurons before that a weight leads from or that an activation belongs to; [0] for the bias.
+    levers: (K,) the neurons of the layer before, whose weight or activation is the lever; [0] for the bias.
     values: (K,) of the levers now. slopes: (K,) dz/dlever. Levers are ranked by |slope|, strongest first.
     single: each lever moved alone by STEP, in the direction that raises z.
     together: all n levers of this way moved at once along their slopes by a step of length STEP (K = 1).

@@ -1,6 +1,6 @@
 """The flat vector: every parameter, gradient and velocity is one contiguous array with a view per layer.
 
-One buffer means one message, one digest and one update loop.
+Because it is one array, it is sent as one message, has one digest, and is updated in one loop.
 """
 
 from __future__ import annotations

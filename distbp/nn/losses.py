@@ -1,6 +1,6 @@
 """Losses of one example, and how the last layer's error delta = dC/dz follows from them.
 
-Shape legend: B examples, O outputs. Losses are per example; nobody here averages.
+Shape legend: B examples, O outputs. Losses are per example; nothing is averaged here.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ class MLP:
     def add_gradient_sums(
         self, parameters: Views, x: NDArray, y: NDArray, gradient: Views, rng: np.random.Generator
     ) -> Sums:
-        """Add to `gradient` what gradient_sums would write, with the bits of adding it afterwards."""
+        """Add to `gradient` what gradient_sums would write, with the same bits as adding it afterwards."""
 
         def add(delta: NDArray, a: NDArray, weight: NDArray, bias: NDArray) -> None:
             self._adder.add(delta, a, weight)
@@ -108,7 +108,7 @@ class MLP:
         return Sums(float(np.add.reduce(losses, dtype=np.float64)), len(x))
 
     def trace(self, parameters: Views, x: NDArray, y: NDArray) -> Trace:
-        """Return what backprop computes on its way, example by example, in arrays of their own; nothing is dropped."""
+        """Return what backprop computes for each example, in new arrays; without dropout."""
         inputs = [a.copy() for a in self._forward(parameters, x, None)]
         z = self._layers(len(x))[-1].z
         outputs = self._loss.outputs(z.copy())

@@ -14,10 +14,10 @@ Views = Mapping[str, NDArray]
 
 
 class Sums(NamedTuple):
-    """Sums over some examples; averages are taken once, over the whole batch, by whoever holds all of it.
+    """Sums over some examples. The average is taken later, once, over the whole batch.
 
-    loss: sum of the per-example losses. num_examples: what the sum over the whole batch will be divided by.
-    correct: number of examples classified correctly, 0 where that means nothing or was not asked.
+    loss: sum of the per-example losses. num_examples: how many were added; the average divides by their total.
+    correct: number of examples classified correctly; 0 in regression, and where it was not asked for.
     """
 
     loss: float
@@ -31,8 +31,8 @@ GradientSums = Callable[[Views, NDArray, NDArray, Views, np.random.Generator], S
 class Model(Protocol):
     """A differentiable function of a flat parameter vector.
 
-    An object is used by one thread at a time and may keep scratch memory between calls, but nothing
-    that changes a result: every method is a pure function of its arguments.
+    An object is used by one thread at a time. It may keep scratch memory between calls, but nothing that changes a
+    result: every method is a pure function of its arguments.
 
     Shape legend: B examples of one microbatch, I inputs, O outputs.
     """
@@ -56,7 +56,7 @@ class Model(Protocol):
         ...
 
     def loss_sums(self, parameters: Views, x: NDArray, y: NDArray) -> Sums:
-        """Return loss, number and correct predictions as evaluation wants them: nothing dropped, no gradient."""
+        """Return loss, number and correct predictions for an evaluation: without dropout, without a gradient."""
         ...
 
     def predict(self, parameters: Views, x: NDArray) -> NDArray:
@@ -65,9 +65,10 @@ class Model(Protocol):
 
 
 def find_adding(model: Model) -> GradientSums | None:
-    """Return the model's add_gradient_sums(...), which adds to `gradient` instead of overwriting it, if it has one.
+    """Return the model's add_gradient_sums(...), which adds to `gradient` instead of overwriting it, or None.
 
-    Its result must have the bits of adding afterwards. A class that overrides only gradient_sums has none.
+    Its result must have the bits of computing first and adding afterwards. A class that overrides only gradient_sums
+    counts as having none, for an inherited one would compute something else.
     """
     for kind in type(model).__mro__:
         if "gradient_sums" in vars(kind):

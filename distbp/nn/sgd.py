@@ -50,6 +50,6 @@ def sum_of_squares(block: NDArray) -> float:
 
 
 def clip_factor(sums_of_squares: Iterable[float], clip_norm: float) -> float:
-    """Return min(1, clip_norm / norm) for the norm whose squared blocks are given; fsum needs no fixed order."""
+    """Return min(1, clip_norm / norm), given the sum of squares of each block; fsum is exact, so any order is right."""
     norm = math.sqrt(math.fsum(sums_of_squares))
     return min(1.0, clip_norm / norm) if norm > 0 else 1.0

@@ -1,8 +1,8 @@
 """The reduction tree: one fixed order in which microbatch results are added, whoever adds them.
 
-Floating-point addition is not associative, so the order is part of the recipe. The node over leaves
-[start, stop) has as its left child the largest power of two below its number of leaves. Left children are
-therefore perfect subtrees, and a run of consecutive leaves splits into few whole subtrees.
+Floating-point addition rounds, so another order gives another result: the order is part of the recipe. The leaves are
+microbatches. A node over leaves [start, stop) gives its left child as many leaves as the largest power of two below
+their number. So left children are perfect subtrees, and a run of consecutive leaves is made of few whole subtrees.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ def reduce_leaves(
 ) -> T:
     """Return the sum over the subtree [start, stop); at most 1 + log2(stop - start) results live at once.
 
-    add_leaf(left, i): the same as add(left, leaf(i)), for who can have it cheaper, without a result for the leaf.
+    add_leaf(left, i): must return what add(left, leaf(i)) returns. It is for callers that can add a leaf without
+    storing its result first, which is cheaper.
     """
     if stop - start == 1:
         return leaf(start)

@@ -1,4 +1,4 @@
-"""How fast each worker is, as seen from what it computed, and when it is worth changing the shards. Pure."""
+"""How fast each worker is, measured by what it computed, and when new shards are worth it. Pure."""
 
 from __future__ import annotations
 
@@ -10,33 +10,36 @@ from distbp.protocol.messages import Effort
 from distbp.protocol.planning import paced_shards
 
 FRESHNESS = 0.3
-"""Weight of the newest measurement. One that is 10 times slower shows at once, one of 20 % has to last."""
+"""Weight of the newest measurement. A worker 10 times slower is noticed at once; 20 % slower only if it lasts."""
 FORGIVENESS = 0.9
 """Factor on the pace of a worker that computes nothing, so that it gets another chance."""
 SHORTEST_S = 0.01
-"""Seconds of computing below which a measurement says more about the operating system than about the worker."""
+"""Seconds. A shorter measurement says more about the operating system than about the worker."""
 GAIN = 0.85
-"""New shards are worth it when they shorten a step's computing below this share of what it is."""
+"""New shards are worth it when a step's computing then takes less than this share of what it takes now."""
 
 
 @dataclass(frozen=True)
 class Pacing:
-    """seen: seconds per microbatch of each worker, None before it computed one. planned: what the shards follow."""
+    """The paces of all workers, in seconds per microbatch.
+
+    seen: as measured; None before a worker computed one. planned: those by which the shards were made.
+    """
 
     seen: tuple[float | None, ...]
     planned: tuple[float, ...]
 
     @classmethod
     def of_equals(cls, num_workers: int) -> Self:
-        """Return the pacing of workers of which nothing is known."""
+        """Return the pacing of workers about which nothing is known: all are equal."""
         return cls((None,) * num_workers, (1.0,) * num_workers)
 
     def after(self, efforts: Sequence[Effort]) -> Self:
-        """Return the pacing once each worker has told what it computed; the plan stays."""
+        """Return the pacing with the newest measurement of each worker; the plan stays."""
         return replace(self, seen=tuple(map(_update, self.seen, efforts)))
 
     def replanned(self, num_microbatches: int) -> Self:
-        """Return the pacing with the plan that suits a batch of so many microbatches; itself if that gains little."""
+        """Return the pacing with a new plan for a batch of so many microbatches; itself if that gains little."""
         known = [pace for pace in self.seen if pace is not None]
         if not known:
             return self

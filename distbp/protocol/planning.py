@@ -39,7 +39,7 @@ def num_microbatches(num_examples: int, microbatch_size: int) -> int:
 
 @lru_cache(maxsize=64)
 def shards(count: int, num_workers: int) -> tuple[Shard, ...]:
-    """Return a shard for each worker: consecutive, together all `count` microbatches, sizes differing by at most 1.
+    """Return a shard for each worker: consecutive, all `count` microbatches together, sizes differing by at most 1.
 
     Workers beyond the number of microbatches get an empty shard.
     """
@@ -49,11 +49,11 @@ def shards(count: int, num_workers: int) -> tuple[Shard, ...]:
 
 @lru_cache(maxsize=64)
 def paced_shards(count: int, paces: tuple[float, ...]) -> tuple[Shard, ...]:
-    """Return a shard for each worker such that the last one finishes as early as whole microbatches allow.
+    """Return a shard for each worker, such that the last worker finishes as early as whole microbatches allow.
 
-    paces: seconds that each worker takes for one microbatch, above 0. Shards are consecutive, together all `count`
-    microbatches; a worker that would only delay the step gets an empty one. Equal arguments give equal shards, so
-    every member of a group that is told the same paces makes the same plan.
+    paces: seconds that each worker takes for one microbatch, above 0. Shards are consecutive and make up all `count`
+    microbatches. A worker that would only delay the step gets an empty one. Equal arguments give equal shards, so all
+    members of a group that get the same paces make the same plan.
     """
     sizes = [0] * len(paces)
     finishes = [(pace, -rank) for rank, pace in enumerate(paces)]  # of equals the last: the first are servers too
@@ -85,7 +85,7 @@ def server_slices(num_parameters: int, num_servers: int) -> tuple[tuple[int, int
 
 
 def auto_servers(num_parameters: int, num_workers: int) -> int:
-    """Return how many servers `servers: auto` means: every worker's actor is one for large models, else one."""
+    """Return how many servers `servers: auto` means: one, or as many as workers for large models."""
     return num_workers if num_parameters >= 1 << 19 else 1
 
 
@@ -98,11 +98,11 @@ def choose_slices(
 
 
 def num_local_threads(num_parameters: int, microbatch_size: int, num_workers: int) -> int:
-    """Return how many threads the workers of one process are worth: one where a microbatch takes few operations.
+    """Return how many threads to use for the workers of one process: one where a microbatch takes few operations.
 
     A dense layer's gradient takes 6 operations per weight and example. Measured on two cores: two threads are 2.4
-    times slower than one at 0.3 million operations a microbatch, and faster from about 10 million. Never more
-    threads than the machine has cores.
+    times slower than one at 0.3 million operations a microbatch, and faster from about 10 million on. There are never
+    more threads than cores.
     """
     is_small = 6 * num_parameters * microbatch_size < 10_000_000
     return 1 if is_small else min(num_workers, os.cpu_count() or 1)

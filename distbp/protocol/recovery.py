@@ -62,8 +62,9 @@ def decide(failure: Failure, history: History, limits: Limits) -> Decision:
     """Return what to do after a failure.
 
     shrink: go on at once with the members that are left; others join when they have started. rebuild: wait for
-    new members first, because too few are left. Failures without a step in between wait longer and longer, so that
-    a group that cannot work does not spin, and end the run after MAX_WITHOUT_STEP unless any number is allowed.
+    new members first, because too few are left. After several failures without a step in between the driver waits
+    longer and longer, so that a group that cannot work does not try all the time. MAX_WITHOUT_STEP of them end the run,
+    unless any number of failures is allowed.
     """
     if limits.max_failures is not None:
         if history.num_failures > limits.max_failures:

@@ -25,14 +25,14 @@ Exchange = Callable[[list[float]], list[float]]
 class ParameterServer:
     """Averages the workers' gradients and applies the SGD update, block by block of the flat vector.
 
-    It may hold all of the vector or a slice that begins at a multiple of BLOCK; then it sees that slice of
-    every gradient. Built from a state, so that a new server continues where an old one stood.
+    It holds all of the vector, or a slice that begins at a multiple of BLOCK; then it gets that slice of every
+    gradient. It is built from a state, so a new server continues where an old one stood.
     """
 
     def __init__(self, task: ServerTask, state: TrainState, offset: int = 0, memory: NDArray | None = None):
         """Take over `state`, whose arrays are the slice that begins at `offset`.
 
-        memory: where to keep the parameters, for instance memory shared with workers; None for an array of its own.
+        memory: the array to keep the parameters in, for instance shared with workers; None: an array of its own.
         """
         self._task = task
         self._step = state.step
@@ -50,10 +50,10 @@ class ParameterServer:
         return self._parameters
 
     def commit(self, order: StepOrder, results: Sequence[ShardResult], exchange: Exchange | None = None) -> StepReport:
-        """Apply the step once: committing a step again returns the report of the first time.
+        """Apply the step once. Committing it again changes nothing and returns the report of the first time.
 
-        exchange: given this slice's sums of squares (none without clipping), returns those of all servers, once
-        each of them holds all of its partials; None when this is the only server.
+        exchange: a function that takes this slice's sums of squares (none without clipping) and returns those of all
+        servers, once each of them has all of its partials; None when this is the only server.
 
         Raises ValueError if the order is not the next step, or the partials do not make up its batch.
         """

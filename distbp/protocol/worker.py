@@ -51,7 +51,7 @@ class Worker:
         return [sums for piece in found for sums in piece]
 
     def _map(self, call: Callable[[_Thread, Shard], list[T]], shard: Shard) -> list[list[T]]:
-        """Return call(thread, piece) for every thread that has a piece of `shard`, in order; a lone one has all."""
+        """Return call(thread, piece) for every thread that has a piece of `shard`, in order; a lone one has it all."""
         if self._pool is None:
             return [call(self._threads[0], shard)]
         return list(self._pool.map(call, self._threads, split(shard, len(self._threads))))

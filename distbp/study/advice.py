@@ -1,10 +1,11 @@
 """Which batch, workers and servers to use, decided from what a probe measured. Pure.
 
-Steps to what the recipe would reach follow McCandlish et al. 2018: S(B) is proportional to 1 + B_crit / B, and the
-learning rate that keeps pace to 1 / (1 + B_crit / B) (their equation 2.7). Before anything was tuned, B_crit is taken
-as 2.5 times the gradient's noise scale, give or take a factor of 2: with rate and momentum tuned at every batch size,
-fits gave one to five times, and momentum is known to let larger batches pay (Shallue et al. 2019). Tuned trials at a
-few batch sizes then say more.
+The number of steps follows McCandlish et al. 2018. S(B), the steps at batch size B to what the recipe would reach, is
+proportional to 1 + B_crit / B. The learning rate that suits B is proportional to 1 / (1 + B_crit / B) (equation 2.7).
+
+Before any trial, B_crit is taken as 2.5 times the gradient's noise scale, with an uncertainty of a factor of 2. Fits
+with rate and momentum tuned at every batch size gave one to five times, and with momentum larger batches pay (Shallue
+et al. 2019). Tuned trials at a few batch sizes then make the estimate better.
 """
 
 from __future__ import annotations
@@ -71,10 +72,11 @@ class Option:
 
 @dataclass(frozen=True)
 class Advice:
-    """The option to take. seconds, one_worker_s: to what the recipe would reach, here and at one worker's own best.
+    """The option to take.
 
-    num_steps, learning_rate: what the option needs. sure: probability that it is within 1.5 times of the best option,
-    given how uncertain the measurements are.
+    seconds: to what the recipe would reach. one_worker_s: the same for one worker in one process, at its own best batch
+    size. num_steps, learning_rate: what the option needs. sure: the probability that it takes at most 1.5 times the
+    seconds of the best option, given how uncertain the measurements are.
     """
 
     option: Option
@@ -97,7 +99,7 @@ class Advice:
 
 
 def estimate_critical(noise_scale: float, tuned: Sequence[TunedSteps] = ()) -> Critical:
-    """Return what the noise scale and tuned trials together say of B_crit (Bayes' rule on a grid of logarithms)."""
+    """Return the estimate of B_crit from the noise scale and tuned trials (Bayes' rule on a grid of logarithms)."""
     deviations = np.linspace(-5, 5, 401)
     logs = math.log(CRITICAL_PER_NOISE * noise_scale) + NOISE_SPREAD * deviations
     misfits = deviations**2
@@ -131,7 +133,7 @@ def decide(
 ) -> Advice:
     """Return the simplest option that is about as fast as the fastest.
 
-    options: with one worker in one process among them. batch_size, num_steps, learning_rate: the recipe's own.
+    options: one worker in one process is among them. batch_size, num_steps, learning_rate: the recipe's own.
     """
     curve = learning_curve(critical, batch_size, num_steps)
     alone = [o for o in options if o.placing == Placing("local", 1, 1)]
@@ -149,7 +151,7 @@ def decide(
 
 
 def _simplest_fast(options: Sequence[Option], curve: Hyperbola) -> Option:
-    """Return the fastest of the simplest placing whose fastest option is within 20 percent of the best."""
+    """Return the fastest option of a placing: the simplest one that comes within 20 percent of the best."""
     fastest = min(seconds_of(option, curve) for option in options)
     near = [option for option in options if seconds_of(option, curve) <= WORTH_IT * fastest]
     simplest = min(option.placing.effort for option in near)
@@ -159,7 +161,7 @@ def _simplest_fast(options: Sequence[Option], curve: Hyperbola) -> Option:
 
 
 def _how_sure(chosen: Option, options: Sequence[Option], critical: Critical) -> float:
-    """Return in how many of 400 worlds, each with other true times and B_crit, the chosen one is near the best."""
+    """Return the share of 400 draws of true times and B_crit in which the chosen option is near the best."""
     rng = np.random.default_rng(0)
     sizes = np.array([option.batch_size for option in options], float)
     times = np.array([option.step_s for option in options])

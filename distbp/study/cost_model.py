@@ -1,4 +1,4 @@
-"""What a step costs with W workers and S servers: a small model, fitted to measured parts, then asked. Pure.
+"""What a step costs with W workers and S servers: a small model, fitted to measured steps, that predicts others. Pure.
 
     step = compute + waiting + transfer + commit
 
@@ -98,7 +98,7 @@ class CostModel:
 
     @property
     def bytes_per_s(self) -> float:
-        """The rate of transfers; infinite where bytes were not seen to cost anything."""
+        """The rate of transfers; infinite where no cost of bytes was measured."""
         return 1 / self.transfer[2] if self.transfer[2] > 0 else math.inf
 
     def predict(self, setting: Setting) -> StepParts:
@@ -112,13 +112,13 @@ class CostModel:
         )
 
     def on_network(self, bits_per_s: float, latency_s: float) -> CostModel:
-        """Return the same over links: their rate, if slower than the measured one, and two latencies a step."""
+        """Return the model for given links: with their rate, if it is slower, and with two latencies a step."""
         calls, peers, per_byte = self.transfer
         return replace(self, transfer=(calls + 2 * latency_s, peers, max(per_byte, 8 / bits_per_s)))
 
 
 def fit_cost_model(measured: Sequence[Measured]) -> CostModel:
-    """Return the model whose relative squared errors are least, each part fitted on its own."""
+    """Return the model with the least relative squared errors; each part of a step is fitted alone."""
     settings = [m.setting for m in measured]
     crowding = np.array([s.crowding for s in settings])
     compute = fit_nonnegative(
@@ -132,7 +132,7 @@ def fit_cost_model(measured: Sequence[Measured]) -> CostModel:
 
 
 def fit_nonnegative(rows: Sequence[Sequence[float]], values: NDArray) -> tuple[float, ...]:
-    """Return coefficients x >= 0 that make the relative errors (rows x - values) / values least in square.
+    """Return the coefficients x >= 0 with the least squares of the relative errors (rows x - values) / values.
 
     Coordinate descent on the normal equations, which converges because the problem is convex.
     """

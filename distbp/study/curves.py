@@ -1,4 +1,4 @@
-"""Training curves and what is read off them: steps to a goal, slopes. Pure."""
+"""Training curves and what they show: steps to a goal, slopes. Pure."""
 
 from __future__ import annotations
 
@@ -51,6 +51,6 @@ def choose_goals(initial_error: float, reachable_error: float) -> tuple[float, .
 
 
 def choose_batch_sizes(num_examples: int) -> tuple[int, ...]:
-    """Return 1, 2, 4, ... and all `num_examples`; a power of two that is nearly all of them is left out."""
+    """Return 1, 2, 4, ... and `num_examples`; a power of two just below `num_examples` is left out."""
     powers = (1 << power for power in range(num_examples.bit_length()))
     return (*(size for size in powers if 1.3 * size <= num_examples), num_examples)

@@ -19,7 +19,7 @@ _GOLDEN = (math.sqrt(5) - 1) / 2
 
 @dataclass(frozen=True)
 class Hyperbola:
-    """Fitted steps to a goal: at least `min_steps` however large the batch, and twice that at `critical_batch_size`."""
+    """Fitted steps to a goal: never below `min_steps`, and twice that at `critical_batch_size`."""
 
     min_steps: float
     critical_batch_size: float

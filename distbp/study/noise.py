@@ -39,10 +39,10 @@ def exact_noise(squared_norms: NDArray, gradient_squared_norm: float) -> Noise:
 
 
 def estimate_noise(small: int, squared_small: float, big: int, squared_big: float) -> Noise:
-    """Return what batches of two sizes tell (appendix A.1): squared_small is the mean of |G_B|^2 at B = small.
+    """Return the noise estimated from batches of two sizes (appendix A.1).
 
-    Trace and norm are unbiased each, so smooth both before dividing. Drawn without replacement from N examples,
-    squared_norm estimates |G|^2 - tr(S) / N.
+    squared_small: the mean of |G_B|^2 at B = small. Trace and norm are each unbiased, their ratio is not: average both
+    before dividing. For batches drawn without replacement from N examples, squared_norm estimates |G|^2 - tr(S) / N.
     """
     squared_norm = (big * squared_big - small * squared_small) / (big - small)
     trace = (squared_small - squared_big) / (1 / small - 1 / big)
@@ -55,5 +55,5 @@ def relative_error(noise_scale: float, batch_size: int, num_examples: int) -> fl
 
 
 def expected_cosine(noise_scale: float, batch_size: int, num_examples: int) -> float:
-    """Return about how well a batch's gradient points along the full one: 1 / sqrt(1 + relative error)."""
+    """Return roughly the cosine between a batch's gradient and the full one: 1 / sqrt(1 + relative error)."""
     return 1 / math.sqrt(1 + relative_error(noise_scale, batch_size, num_examples))

@@ -1,4 +1,4 @@
-"""How the learning rate should follow a batch 32 times as large: the rules of Goyal et al. 2017, table 2."""
+"""Rules for the learning rate of a batch 32 times as large, compared (Goyal et al. 2017, table 2)."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class RuleFinding:
 
 
 def choose_base(num_examples: int) -> int:
-    """Return the small batch: a power of two, at most 64, so that 32 times as many still make 8 steps an epoch."""
+    """Return the small batch: a power of two, at most 64; an epoch of batches 32 times as large has 8 steps or more."""
     most = max(1, min(64, num_examples // (8 * FACTOR)))
     return 1 << (most.bit_length() - 1)
 

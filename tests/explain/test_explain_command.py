@@ -83,7 +83,7 @@ def test_the_page_is_written_whole_and_replaces_the_old_one(run, folder, capfd):
     [
         ("--example 96", 2, "no example 96 in training, which has 96; choose one from 0 to 95"),
         ("--example x", 2, "a valid integer"),
-        ("--neuron 3", 2, "neuron='3' is none; expected LAYER:J such as 1:17"),
+        ("--neuron 3", 2, "neuron='3' is not a neuron; expected LAYER:J such as 1:17"),
         ("--neuron 2:9", 2, "layer 2 has no neuron 9; it has the neurons 0 to 3"),
         ("--step 999", 4, "no checkpoint of step 999"),
         ("--step last", 2, "expected final, best, or the number of a step"),

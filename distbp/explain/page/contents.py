@@ -1,8 +1,7 @@
-"""What the page holds: of large layers the neurons that matter most, of the examples a few to choose from.
+"""What the page holds: the neurons of large layers that matter most, and a few examples to choose from.
 
-Arrays of one value for each input are packed as little-endian float32 in base64, pictures as bytes; everything else is
-rounded to seven digits. The page's script draws what is here and multiplies factors of products; it computes no
-derivative.
+Arrays with one value for each input are packed as little-endian float32 in base64, and pictures as bytes. Everything
+else is rounded to seven digits. The page's script draws this and multiplies it; it computes no derivative.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ def make_contents(explanation: Explanation) -> dict[str, Any]:
 def choose_neurons(explanation: Explanation, examples: list[ExampleView]) -> list[NDArray[np.int64]]:
     """Return which neurons of each layer are drawn, ascending: all, or those with the largest |nudge times activation|.
 
-    Each example counts the same. Of a picture all pixels are drawn.
+    Each example counts the same. All pixels of a picture are drawn.
     """
     network = explanation.network
     drawn = []
@@ -82,7 +81,7 @@ def _importance(example: ExampleView, layer: int, is_last: bool) -> NDArray:
 
 
 def _choose_examples(explanation: Explanation) -> list[int]:
-    """Return the one explained, those of the table, and the most remarkable of all."""
+    """Return the example explained, those of the table, and the ones that stand out among all."""
     pulls = explanation.pulls
     places = [*pulls.hardest(2), *pulls.opposing(2), *pulls.costliest(2)]
     chosen = [*explanation.table.examples.tolist(), *(int(pulls.indices[place]) for place in places)]
@@ -157,7 +156,7 @@ def _describe_example(explanation: Explanation, example: ExampleView, drawn: lis
 
 
 def _describe_passage(example: ExampleView, layer: int, drawn: NDArray[np.int64]) -> dict[str, Any]:
-    """Return what the drawn neurons of a layer do and are asked for; packed where there is one for each pixel."""
+    """Return what the drawn neurons of a layer do, and what is asked of them; packed where each is a pixel."""
     columns = {
         "a": example.activations[layer][drawn],
         "nudge": example.nudges[layer][drawn],
@@ -167,7 +166,7 @@ def _describe_passage(example: ExampleView, layer: int, drawn: NDArray[np.int64]
 
 
 def _others(example: ExampleView, layer: int, drawn: list[NDArray[np.int64]]) -> str | list[float]:
-    """Return the wishes, added up, that neurons of `layer` which are not drawn have for the drawn ones before it."""
+    """Return the sum of the wishes that the neurons of `layer` that are not drawn have for the drawn ones before it."""
     hidden = np.setdiff1d(np.arange(len(example.deltas[layer])), drawn[layer])
     wishes = -example.deltas[layer][hidden] @ example.network.weight(layer)[np.ix_(hidden, drawn[layer - 1])]
     return _pack(wishes) if len(wishes) > 64 else wishes.tolist()

@@ -1,4 +1,4 @@
-"""From an explanation to the page's text, and the text into a file."""
+"""From an explanation to the text of a page, and to the file."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def render_page(explanation: Explanation) -> str:
 
 
 def choose_page_writer(path: str) -> Callable[[Explanation], None]:
-    """Return what writes an explanation's page to `path`, replacing a file only when all of it is there.
+    """Return a function that writes an explanation's page to `path`; a file there is replaced only by a whole page.
 
-    Raises ConfigError for a name that is none of a page, StorageError if nothing can be written there.
+    Raises ConfigError for a name that is not that of a page, StorageError if nothing can be written there.
     """
     target = Path(path).expanduser()
     if target.suffix.lower() not in (".html", ".htm"):
@@ -53,7 +53,7 @@ def _read(name: str) -> str:
 
 
 def _encode(contents: dict[str, Any]) -> str:
-    """Return JSON that may stand inside a script element: nothing in it can end the element."""
+    """Return JSON that is safe inside a script element: nothing in it can end the element."""
     text = json.dumps(_finite(contents), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 

@@ -1,1 +1,1 @@
-"""From findings to a folder that can be handed on: report.html, plots, CSV and JSON. Measures nothing."""
+"""From findings to a folder that can be passed on: report.html, plots, CSV and JSON. Nothing is measured here."""

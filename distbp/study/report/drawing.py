@@ -1,7 +1,7 @@
-"""How every plot looks, and how it is written: PNG and SVG files, and SVG inside a page that follows its colours.
+"""How every plot looks, and how it is written: as PNG and SVG files, and as SVG inside a page.
 
-A plot is drawn once in the light palette. Inside a page each colour becomes a CSS variable, so that the same plot is
-right in light, in dark and in print.
+A plot is drawn once, in the light colours. Inside a page each colour becomes a CSS variable, so the same plot looks
+right in light mode, in dark mode and in print.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def write_plots(plots: list[Plot], folder: Path) -> None:
 
 
 def use_log_axes(axes: Axes, x: str, y: str, is_log_y: bool = True) -> None:
-    """Label both axes; x is logarithmic and y if told, with plain numbers instead of powers. Call it last."""
+    """Label both axes with plain numbers; x is logarithmic, and y if asked for. Call it last."""
     axes.set(xscale="log", xlabel=x, ylabel=y)
     _label_plainly(axes.xaxis)
     if is_log_y:

@@ -6,7 +6,7 @@ import math
 
 
 def number(value: float | None) -> str:
-    """Return 12,345 or 43 for what is 10 or more, and three digits, such as 3.14 or 0.0271, for what is less."""
+    """Return 12,345 or 43 for values from 10 on, and three digits, such as 3.14 or 0.0271, for smaller ones."""
     if value is None or not math.isfinite(value):
         return "-"
     if isinstance(value, int) or value == 0 or abs(value) >= 9.995:
@@ -41,7 +41,7 @@ def percent(part: float | None) -> str:
 
 
 def times(factor: float | None) -> str:
-    """Return 5.7 or 120: two digits are all that a ratio of measured seconds is worth."""
+    """Return 5.7 or 120: two digits, because a ratio of measured seconds is not more precise."""
     if factor is None or not math.isfinite(factor):
         return "-"
     return f"{float(f'{factor:.2g}'):,g}"

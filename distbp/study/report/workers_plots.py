@@ -92,7 +92,7 @@ def _select(findings: WorkersFindings, rate: float, choice: str) -> list[Predict
 
 
 def server_choices(findings: WorkersFindings) -> list[str]:
-    """Return the choices that differ for this model, which may be too small for many servers."""
+    """Return the numbers of servers that differ for this model; a small one cannot use many."""
     found: dict[tuple[int, ...], str] = {}
     for choice in dict.fromkeys(p.server_choice for p in findings.targets):
         key = tuple(p.servers for p in _select(findings, BANDWIDTHS[0], choice))
