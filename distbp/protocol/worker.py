@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distbp.nn import tree
+from distbp.nn.blas import compute_exactly
 from distbp.nn.model import GradientSums, Sums, Views, find_adding
 from distbp.nn.streams import Purpose, Streams, epoch_order
 from distbp.protocol.messages import Partial, Shard, ShardResult, StepOrder, WorkerTask
@@ -81,7 +83,6 @@ class _Thread:
 
     def compute(self, parameters: NDArray, batch: NDArray[np.int64], step: int, shard: Shard) -> list[Partial]:
         """Return one partial for each whole subtree inside `shard`."""
-        self._num_used = 0
         views = self._model.layout.views(parameters)
         size = self._microbatch_size
 
@@ -102,11 +103,14 @@ class _Thread:
             right = backprop(microbatch, self._add_gradient_sums, self._buffers[self._num_used - 1])
             return left.joined(right)
 
-        with np.errstate(all="ignore"):  # divergence shows in the loss, which the server checks
+        def reduce() -> list[Partial]:
+            self._num_used = 0
             return [
                 tree.reduce_leaves(start, stop, leaf, add, self._add_gradient_sums and add_leaf)
                 for start, stop in tree.cover(shard.start, shard.stop, shard.num_microbatches)
             ]
+
+        return compute_exactly(reduce)  # divergence shows in the loss, which the server checks
 
     def evaluate(self, parameters: NDArray, shard: Shard) -> list[Sums]:
         """Return the sums over each evaluation chunk in `shard`."""
@@ -115,8 +119,7 @@ class _Thread:
         found = []
         for chunk in range(shard.start, shard.stop):
             x, y = self._validation.take(slice(chunk * EVALUATION_CHUNK, (chunk + 1) * EVALUATION_CHUNK), self._dtype)
-            with np.errstate(all="ignore"):
-                found.append(self._model.loss_sums(views, x, y))
+            found.append(compute_exactly(partial(self._model.loss_sums, views, x, y)))
         return found
 
     def _next_buffer(self) -> tuple[NDArray, Views]:

@@ -9,9 +9,9 @@ import pytest
 
 from distbp.config import Model as ModelConfig
 from distbp.nn import products
+from distbp.nn.blas import one_blas_thread
 from distbp.nn.mlp import build_mlp
 from distbp.nn.model import find_adding
-from distbp.nn.numerics import one_blas_thread
 from distbp.nn.products import ProductAdder
 from distbp.nn.streams import Purpose, stream
 
