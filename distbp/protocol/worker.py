@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from distbp.nn import tree
 from distbp.nn.blas import compute_exactly
-from distbp.nn.model import GradientSums, Sums, Views, find_adding
+from distbp.nn.model import Sums, Views
 from distbp.nn.streams import Purpose, Streams, epoch_order
 from distbp.protocol.messages import Partial, Shard, ShardResult, StepOrder, WorkerTask
 from distbp.protocol.planning import EVALUATION_CHUNK, split
@@ -71,7 +71,6 @@ class _Thread:
 
     def __init__(self, task: WorkerTask, allocate: Allocate | None):
         self._model = task.model.build()
-        self._add_gradient_sums = find_adding(self._model)
         self._dtype = np.dtype(task.model.dtype)
         self._allocate = allocate or (lambda: np.empty(self._model.layout.num_parameters, self._dtype))
         self._buffers: list[tuple[NDArray, Views]] = []
@@ -86,27 +85,20 @@ class _Thread:
         views = self._model.layout.views(parameters)
         size = self._microbatch_size
 
-        def backprop(microbatch: int, sums_of: GradientSums, buffer: tuple[NDArray, Views]) -> Partial:
-            x, y = self._train.take(batch[microbatch * size : (microbatch + 1) * size], self._dtype)
-            sums = sums_of(views, x, y, buffer[1], self._streams.at(step, microbatch))
-            return Partial(microbatch, microbatch + 1, buffer[0], sums.loss, sums.num_examples)
-
         def leaf(microbatch: int) -> Partial:
-            return backprop(microbatch, self._model.gradient_sums, self._next_buffer())
+            x, y = self._train.take(batch[microbatch * size : (microbatch + 1) * size], self._dtype)
+            flat, gradient = self._next_buffer()
+            sums = self._model.gradient_sums(views, x, y, gradient, self._streams.at(step, microbatch))
+            return Partial(microbatch, microbatch + 1, flat, sums.loss, sums.num_examples)
 
         def add(left: Partial, right: Partial) -> Partial:
             self._num_used -= 1  # the right one's buffer was handed out last
             return add_partials(left, right)
 
-        def add_leaf(left: Partial, microbatch: int) -> Partial:
-            assert self._add_gradient_sums is not None  # else it is not called
-            right = backprop(microbatch, self._add_gradient_sums, self._buffers[self._num_used - 1])
-            return left.joined(right)
-
         def reduce() -> list[Partial]:
             self._num_used = 0
             return [
-                tree.reduce_leaves(start, stop, leaf, add, self._add_gradient_sums and add_leaf)
+                tree.reduce_leaves(start, stop, leaf, add)
                 for start, stop in tree.cover(shard.start, shard.stop, shard.num_microbatches)
             ]
 

@@ -18,13 +18,13 @@ class Careless(MLP):
     every = 0
     num_calls = 0
 
-    def _backprop(self, *arguments: Any) -> Any:
+    def gradient_sums(self, *arguments: Any) -> Any:
         self.num_calls += 1
         if self.every and self.num_calls % self.every == 0:
             for library in threadpoolctl.ThreadpoolController().lib_controllers:
                 if library.user_api == "blas":
                     blas._find_functions(library)[1](3)
-        return super()._backprop(*arguments)
+        return super().gradient_sums(*arguments)
 
 
 def build(num_inputs: int, num_outputs: int, every: int = 0) -> Careless:
