@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Literal
 
 import numpy as np
@@ -14,9 +14,9 @@ from distbp.backends.base import summarize
 from distbp.config import Config, Recipe
 from distbp.data import Schema, prepare, read_examples
 from distbp.errors import CheckpointError, ConfigError, DataError
+from distbp.nn.blas import compute_exactly, fixed_arithmetic
 from distbp.nn.digests import digest
 from distbp.nn.model import Model
-from distbp.nn.numerics import one_blas_thread
 from distbp.protocol.examples import Examples
 from distbp.protocol.planning import EVALUATION_CHUNK
 from distbp.run import Checkpoint, CheckpointStore, RunDirectory
@@ -78,6 +78,7 @@ class TrainedRun:
         """The parameters by name, "0.weight" (O, I), "0.bias" (O,), ..."""
         return self._model.layout.views(self._flat)
 
+    @fixed_arithmetic()
     def predict(self, data: str | NDArray) -> Predictions:
         """Return predictions for a source like `recipe.data.source`, or for raw features (n, I) or (n, *input_shape).
 
@@ -89,16 +90,18 @@ class TrainedRun:
             return Predictions(outputs, None)
         return Predictions(outputs, np.array(self.schema.classes)[outputs.argmax(axis=1)])
 
+    @fixed_arithmetic()
     def evaluate(self, data: str | None = None) -> EvaluationReport:
         """Return how well the network does on `data`; None: on the run's own validation examples.
 
         Raises DataError, also when there is no validation part and no data are named.
         """
         examples = self._own_validation() if data is None else self._read(data, need_targets=True)
-        with one_blas_thread():
-            sums = [self._model.loss_sums(self.parameters, x, y) for x, y in self._chunks(examples)]
-            total = summarize(sums, self.schema.task == "classification")
-            classes = None if self.schema.classes is None else self._score_classes(examples)
+        sums = [
+            compute_exactly(partial(self._model.loss_sums, self.parameters, x, y)) for x, y in self._chunks(examples)
+        ]
+        total = summarize(sums, self.schema.task == "classification")
+        classes = None if self.schema.classes is None else self._score_classes(examples)
         return EvaluationReport(total.loss, total.accuracy, total.num_examples, classes)
 
     def _own_validation(self) -> Examples:
@@ -123,8 +126,7 @@ class TrainedRun:
             yield ready.take(slice(start, start + EVALUATION_CHUNK), dtype)
 
     def _outputs(self, examples: Examples) -> NDArray:
-        with one_blas_thread():
-            found = [self._model.predict(self.parameters, x) for x, _ in self._chunks(examples)]
+        found = [compute_exactly(partial(self._model.predict, self.parameters, x)) for x, _ in self._chunks(examples)]
         return np.concatenate(found)
 
     def _score_classes(self, examples: Examples) -> tuple[ClassScore, ...]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from distbp.backends.base import Note, Process, join_reports, join_snapshots, num_evaluation_chunks, summarize
 from distbp.backends.crew import Crew
-from distbp.nn.numerics import one_blas_thread
+from distbp.nn.blas import one_blas_thread
 from distbp.protocol.messages import (
     Evaluation,
     ServerTask,

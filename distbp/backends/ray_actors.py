@@ -14,8 +14,9 @@ from distbp.backends.links import CAN_SHARE, Switchboard
 from distbp.backends.member import Member
 from distbp.backends.processes import read_start_time
 from distbp.backends.roster import Membership, Roster
+from distbp.nn.blas import pin_blas
 from distbp.nn.model import Sums
-from distbp.nn.numerics import pin_blas, probe
+from distbp.nn.numerics import probe
 from distbp.protocol.examples import Examples
 from distbp.protocol.messages import Effort, ServerTask, Shard, Snapshot, StepOrder, StepReport, TrainState, WorkerTask
 
@@ -71,6 +72,7 @@ class MemberActor:
         """Build the roles and link up with the other members; errors in the user's model are raised here."""
         assert self._switchboard is not None  # `listen` comes first
         self._member = Member(rank, roster, self._task, server, state)
+        pin_blas()  # the user's model may have brought a BLAS of its own
         self._member.connect(self._switchboard, state)
 
     def ping(self) -> None:

@@ -6,10 +6,14 @@ import logging
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
+import threading
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
 
 import ray
 from ray._private import ray_constants
@@ -29,42 +33,91 @@ MAX_TEMP_LENGTH = 24
 
 
 class RayCluster:
-    """A connection to Ray that cleans up what it started, and only that."""
+    """Use of a cluster. A process has one connection to Ray: what uses it at the same time shares it."""
+
+    _lock = threading.Lock()
+    _current: _Connection | None = None
 
     def __init__(self, address: str | None, num_cpus: int):
         """Connect. address None means RAY_ADDRESS if set, else a private cluster with `num_cpus` CPUs.
 
-        Raises ClusterError if the cluster cannot be reached.
+        A connection that other code of this process has made is used as it is, and left as it is.
+
+        Raises ClusterError if the cluster cannot be reached, or is not the one that is in use.
         """
-        self._is_ours = not ray.is_initialized()
+        address = address or os.environ.get("RAY_ADDRESS") or "local"
+        with RayCluster._lock:
+            if not ray.is_initialized():
+                RayCluster._current = _Connection(address, num_cpus)
+            self._connection = RayCluster._current
+            if self._connection is not None:
+                self._connection.admit(address, num_cpus)
+
+    @property
+    def is_private(self) -> bool:
+        """Whether the cluster was started for this process, on this machine alone."""
+        return self._connection is not None and self._connection.is_private
+
+    def close(self) -> None:
+        """Disconnect, if the connection was made here and nothing else uses it; harmless when repeated."""
+        with RayCluster._lock:
+            connection, self._connection = self._connection, None
+            if connection is not None and connection.dismiss():
+                RayCluster._current = None
+
+
+class _Connection:
+    """A connection to Ray that cleans up what it started, and leaves the process as it was."""
+
+    def __init__(self, address: str, num_cpus: int):
+        self._address = address
+        self._num_cpus = num_cpus
+        self._num_users = 0
         self._temp_dir: str | None = None
         self._reaper: subprocess.Popen[bytes] | None = None
-        self._set: dict[str, str] = {}
-        self._enabled_before = ray_constants.ENABLE_RAY_CLUSTER
-        if not self._is_ours:
-            return
+        self._before = _ProcessState.now()
         self._set_variables(_QUIET_ENVIRONMENT)
         stdout_deduplicator.skip_re = re.compile("")  # Ray writes of dead workers to stdout, which is the command's
-        address = address or os.environ.get("RAY_ADDRESS")
-        if address is None or address == "local":
-            self._start_private(num_cpus)
-        else:
-            _connect(address)
+        try:
+            if address == "local":
+                self._start_private(num_cpus)
+            else:
+                _connect(address)
+        except BaseException:
+            self._close(_ProcessState.now())
+            raise
+        self._connected = _ProcessState.now()
+
+    def admit(self, address: str, num_cpus: int) -> None:
+        """Count one more user. Raises ClusterError if it wants another cluster, or a larger private one."""
+        if address != self._address:
+            raise ClusterError(
+                f"this process is connected to Ray at '{self._address}' for another run, and this one wants "
+                f"'{address}'; start it in a process of its own, or when the other has ended"
+            )
+        if self.is_private and num_cpus > self._num_cpus:
+            raise ClusterError(
+                f"another run of this process has started a private Ray of {self._num_cpus} CPUs, and this one needs "
+                f"{num_cpus}; call ray.init(num_cpus=...) before both, or start this one when the other has ended"
+            )
+        self._num_users += 1
+
+    def dismiss(self) -> bool:
+        """Count one user less; the last one disconnects, and True is returned."""
+        self._num_users -= 1
+        if self._num_users == 0:
+            self._close(self._connected)
+        return self._num_users == 0
 
     @property
     def is_private(self) -> bool:
         """Whether this object started the cluster, on this machine alone."""
         return self._temp_dir is not None
 
-    def close(self) -> None:
-        """Disconnect if this object connected, and end a private cluster with all its files."""
-        if self._is_ours:
-            ray.shutdown()
-            stdout_deduplicator.skip_re = None
-            self._is_ours = False
-        ray_constants.ENABLE_RAY_CLUSTER = self._enabled_before
-        for key in self._set:
-            os.environ.pop(key, None)
+    def _close(self, connected: _ProcessState) -> None:
+        """Disconnect, and end a private cluster with all its files. connected: how this process was left by Ray."""
+        ray.shutdown()
+        self._before.restore(connected)
         if self._temp_dir is not None:
             shutil.rmtree(self._temp_dir, ignore_errors=True)
         if self._reaper is not None and self._reaper.stdin is not None:
@@ -73,10 +126,8 @@ class RayCluster:
             self._reaper = None
 
     def _set_variables(self, variables: Mapping[str, str]) -> None:
-        """Set environment variables that are not set, until `close`."""
-        added = {key: value for key, value in variables.items() if key not in os.environ}
-        os.environ.update(added)
-        self._set |= added
+        """Set environment variables that are not set, until the connection ends."""
+        os.environ.update({key: value for key, value in variables.items() if key not in os.environ})
 
     def _start_private(self, num_cpus: int) -> None:
         self._set_variables(_PRIVATE_ENVIRONMENT)
@@ -95,8 +146,49 @@ class RayCluster:
                 _temp_dir=self._temp_dir,
             )
         except Exception as error:
-            self.close()
             raise ClusterError(f"cannot start Ray on this machine: {error}; --backend local needs no Ray") from error
+
+
+@dataclass(frozen=True)
+class _ProcessState:
+    """What connecting to Ray changes in this process, beside the connection."""
+
+    environment: dict[str, str]
+    log_level: int
+    signal_handler: Any
+    skip_re: Any
+    is_cluster_enabled: bool
+
+    @classmethod
+    def now(cls) -> Self:
+        return cls(
+            dict(os.environ),
+            logging.getLogger("ray").level,
+            signal.getsignal(signal.SIGTERM),
+            stdout_deduplicator.skip_re,
+            ray_constants.ENABLE_RAY_CLUSTER,
+        )
+
+    def restore(self, later: _ProcessState) -> None:
+        """Undo what has changed up to `later`, where nobody has changed it since."""
+        for key in self.environment.keys() | later.environment.keys():
+            before, after = self.environment.get(key), later.environment.get(key)
+            if before != after == os.environ.get(key):
+                _set_variable(key, before)
+        if logging.getLogger("ray").level == later.log_level:
+            logging.getLogger("ray").setLevel(self.log_level)
+        is_theirs = signal.getsignal(signal.SIGTERM) is later.signal_handler is not self.signal_handler
+        if is_theirs and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self.signal_handler)
+        stdout_deduplicator.skip_re = self.skip_re
+        ray_constants.ENABLE_RAY_CLUSTER = self.is_cluster_enabled
+
+
+def _set_variable(key: str, value: str | None) -> None:
+    if value is None:
+        os.environ.pop(key, None)
+    else:
+        os.environ[key] = value
 
 
 def count_cpus() -> int:

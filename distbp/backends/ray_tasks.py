@@ -9,7 +9,7 @@ from typing import Any, Self
 import ray
 
 from distbp.backends.ray_cluster import RayCluster, count_cpus
-from distbp.nn.numerics import one_blas_thread
+from distbp.nn.blas import one_blas_thread
 
 
 class RayTasks:

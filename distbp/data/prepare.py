@@ -15,6 +15,7 @@ from distbp.data.sources import is_same_data, read_source
 from distbp.data.split import split_rows
 from distbp.data.targets import TargetSpec, encode_targets, specify_targets
 from distbp.errors import DataError
+from distbp.nn.blas import fixed_arithmetic
 from distbp.protocol.examples import Examples, Scaling
 
 
@@ -30,6 +31,7 @@ class PreparedData:
     schema: Schema
 
 
+@fixed_arithmetic()
 def prepare(data: Data, seed: int) -> PreparedData:
     """Return the examples that `data` describes, the same for the same `data`, files and `seed`.
 
@@ -53,6 +55,7 @@ def prepare(data: Data, seed: int) -> PreparedData:
     return PreparedData(train, validation, schema)
 
 
+@fixed_arithmetic()
 def read_examples(
     schema: Schema, source: str, target: str | tuple[str, ...] | None = None, need_targets: bool = True
 ) -> Examples:

@@ -12,11 +12,11 @@ from importlib import metadata
 from pathlib import Path
 
 import numpy as np
-import threadpoolctl
 
 from distbp.errors import DistbpError
 from distbp.installation import VERSION
-from distbp.nn.numerics import fingerprint, one_blas_thread
+from distbp.nn.blas import describe_blas, one_blas_thread
+from distbp.nn.numerics import fingerprint
 from distbp.run.folder import open_folder
 
 CGROUP = Path("/sys/fs/cgroup")
@@ -122,11 +122,11 @@ def _look_for(storage: str, mark: str) -> tuple[bool, str | None]:
 
 
 def _list_blas() -> tuple[Blas, ...]:
-    return tuple(
-        Blas(str(found["internal_api"]), found.get("version"), found.get("architecture"), int(found["num_threads"]))
-        for found in threadpoolctl.threadpool_info()
-        if found.get("user_api") == "blas"
-    )
+    found = describe_blas()
+    if found is None:
+        return ()
+    name, threads = str(found["internal_api"]), int(found["num_threads"])
+    return (Blas(name, found.get("version"), found.get("architecture"), threads),)
 
 
 def _find_version(package: str) -> str | None:

@@ -21,7 +21,7 @@ from distbp.explain.network import Network
 from distbp.explain.opening import draw_untrained, gather, open_network
 from distbp.explain.pulls import Pulls, measure_pulls
 from distbp.explain.ways import NeuronView, view_neuron
-from distbp.nn.numerics import one_blas_thread
+from distbp.nn.blas import compute_exactly
 from distbp.nn.schedules import learning_rate
 from distbp.protocol.planning import steps_per_epoch
 from distbp.trained import TrainedRun, load_run
@@ -102,8 +102,7 @@ def explain_run(
     network = open_network(trained)
     crowd = gather(trained, data)
     _check_example(example, crowd)
-    with one_blas_thread():
-        return _explain(trained, network, crowd, example, neuron)
+    return compute_exactly(lambda: _explain(trained, network, crowd, example, neuron))
 
 
 def parse_neuron(text: str) -> tuple[int, int]:

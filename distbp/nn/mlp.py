@@ -7,7 +7,7 @@ W[j, k] leads from neuron k of the layer before to neuron j. A layer's tensors a
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -19,10 +19,6 @@ from distbp.nn.initializers import initialize
 from distbp.nn.layout import Entry, Layout
 from distbp.nn.losses import CrossEntropy, Loss, SquaredError
 from distbp.nn.model import Sums, Views
-from distbp.nn.products import ProductAdder
-
-_Put = Callable[[NDArray, NDArray, NDArray, NDArray], None]
-"""Takes delta (B, O) and a (B, I) to the gradients of a layer's W (O, I) and b (O,)."""
 
 
 class Trace(NamedTuple):
@@ -63,7 +59,6 @@ class MLP:
         self._num_layers = len(sizes) - 1
         self._names = [(f"{layer}.weight", f"{layer}.bias") for layer in range(self._num_layers)]
         self._scratch: dict[int, list[_LayerScratch]] = {}
-        self._adder = ProductAdder()
 
     def init(self, parameters: Views, rng: np.random.Generator) -> None:
         """Draw every layer's weights and biases, first layer first."""
@@ -78,33 +73,13 @@ class MLP:
         delta_L = dC/dz_L;  dC/dW_l = delta_l^T a_(l-1);  dC/db_l = sum_B delta_l;
         delta_(l-1) = (delta_l W_l) * s'(z_(l-1)).
         """
-
-        def write(delta: NDArray, a: NDArray, weight: NDArray, bias: NDArray) -> None:
-            np.matmul(delta.T, a, out=weight)
-            np.add.reduce(delta, axis=0, out=bias)
-
-        return self._backprop(parameters, x, y, gradient, rng, write)
-
-    def add_gradient_sums(
-        self, parameters: Views, x: NDArray, y: NDArray, gradient: Views, rng: np.random.Generator
-    ) -> Sums:
-        """Add to `gradient` what gradient_sums would write, with the same bits as adding it afterwards."""
-
-        def add(delta: NDArray, a: NDArray, weight: NDArray, bias: NDArray) -> None:
-            self._adder.add(delta, a, weight)
-            bias += np.add.reduce(delta, axis=0)
-
-        return self._backprop(parameters, x, y, gradient, rng, add)
-
-    def _backprop(
-        self, parameters: Views, x: NDArray, y: NDArray, gradient: Views, rng: np.random.Generator, put: _Put
-    ) -> Sums:
         masks = self._dropout_masks(len(x), rng)
         a = self._forward(parameters, x, masks)
         losses, last = self._loss.losses_and_delta(self._layers(len(x))[-1].z, y)
         for layer, delta in self._go_back(parameters, last, masks):
             weight, bias = self._names[layer]
-            put(delta, a[layer], gradient[weight], gradient[bias])
+            np.matmul(delta.T, a[layer], out=gradient[weight])
+            np.add.reduce(delta, axis=0, out=gradient[bias])
         return Sums(float(np.add.reduce(losses, dtype=np.float64)), len(x))
 
     def trace(self, parameters: Views, x: NDArray, y: NDArray) -> Trace:

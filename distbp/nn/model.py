@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -23,9 +23,6 @@ class Sums(NamedTuple):
     loss: float
     num_examples: int
     correct: int = 0
-
-
-GradientSums = Callable[[Views, NDArray, NDArray, Views, np.random.Generator], Sums]
 
 
 class Model(Protocol):
@@ -62,15 +59,3 @@ class Model(Protocol):
     def predict(self, parameters: Views, x: NDArray) -> NDArray:
         """Return (B, O): a probability or score per class, or a value per target."""
         ...
-
-
-def find_adding(model: Model) -> GradientSums | None:
-    """Return the model's add_gradient_sums(...), which adds to `gradient` instead of overwriting it, or None.
-
-    Its result must have the bits of computing first and adding afterwards. A class that overrides only gradient_sums
-    counts as having none, for an inherited one would compute something else.
-    """
-    for kind in type(model).__mro__:
-        if "gradient_sums" in vars(kind):
-            return getattr(model, "add_gradient_sums", None) if "add_gradient_sums" in vars(kind) else None
-    return None

@@ -5,28 +5,16 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import threadpoolctl
 
 from distbp.config import Model as ModelConfig
+from distbp.nn.blas import compute_exactly, describe_blas, one_blas_thread, pin_blas
 from distbp.nn.mlp import build_mlp
 from distbp.nn.streams import Purpose, stream
 
-
-@contextmanager
-def one_blas_thread() -> Iterator[None]:
-    """Pin BLAS to one thread per call: a matrix product split over threads may have other bits."""
-    with threadpoolctl.threadpool_limits(limits=1, user_api="blas"):
-        yield
-
-
-def pin_blas() -> None:
-    """Pin BLAS to one thread for the rest of this process's life."""
-    threadpoolctl.threadpool_limits(limits=1, user_api="blas")
+__all__ = ["fingerprint", "one_blas_thread", "pin_blas", "probe"]
 
 
 @functools.cache
@@ -36,10 +24,9 @@ def probe() -> str:
     Two processes whose probes are equal are taken to compute the same bits.
     """
     sha = hashlib.sha256()
-    with one_blas_thread():
-        for dtype in ("float32", "float64"):
-            for name in ("tanh", "sigmoid", "gelu", "relu"):
-                sha.update(_probe_gradient(name, dtype).tobytes())
+    for dtype in ("float32", "float64"):
+        for name in ("tanh", "sigmoid", "gelu", "relu"):
+            sha.update(compute_exactly(functools.partial(_probe_gradient, name, dtype)).tobytes())
     return sha.hexdigest()
 
 
@@ -56,12 +43,10 @@ def _probe_gradient(activation: str, dtype: str) -> np.ndarray:
 
 
 def fingerprint() -> dict[str, Any]:
-    """Return NumPy's and BLAS's versions and kernel, and the probe: what a run writes to numerics.json."""
-    blas = [
-        {key: library.get(key) for key in ("internal_api", "version", "architecture", "threading_layer")}
-        for library in threadpoolctl.threadpool_info()
-        if library.get("user_api") == "blas"
-    ]
+    """Return the versions and kernel of NumPy and of its BLAS, and the probe: what a run writes to numerics.json."""
+    found = describe_blas()
+    keys = ("internal_api", "version", "architecture", "threading_layer")
+    blas = [] if found is None else [{key: found.get(key) for key in keys}]
     return {
         "numpy": np.__version__,
         "blas": blas,

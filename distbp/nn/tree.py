@@ -36,25 +36,12 @@ def _cover(start: int, stop: int, node_start: int, node_stop: int) -> list[Node]
     return _cover(start, stop, node_start, mid) + _cover(start, stop, mid, node_stop)
 
 
-def reduce_leaves(
-    start: int,
-    stop: int,
-    leaf: Callable[[int], T],
-    add: Callable[[T, T], T],
-    add_leaf: Callable[[T, int], T] | None = None,
-) -> T:
-    """Return the sum over the subtree [start, stop); at most 1 + log2(stop - start) results live at once.
-
-    add_leaf(left, i): must return what add(left, leaf(i)) returns. It is for callers that can add a leaf without
-    storing its result first, which is cheaper.
-    """
+def reduce_leaves(start: int, stop: int, leaf: Callable[[int], T], add: Callable[[T, T], T]) -> T:
+    """Return the sum over the subtree [start, stop); at most 1 + log2(stop - start) results live at once."""
     if stop - start == 1:
         return leaf(start)
     mid = middle(start, stop)
-    left = reduce_leaves(start, mid, leaf, add, add_leaf)
-    if add_leaf is not None and stop - mid == 1:
-        return add_leaf(left, mid)
-    return add(left, reduce_leaves(mid, stop, leaf, add, add_leaf))
+    return add(reduce_leaves(start, mid, leaf, add), reduce_leaves(mid, stop, leaf, add))
 
 
 @lru_cache(maxsize=4096)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.nn import tree
+from distbp.nn.blas import fixed_arithmetic
 from distbp.nn.digests import BLOCK, block_checksum
 from distbp.nn.sgd import clip_factor, decay, sgd, sum_of_squares
 from distbp.protocol.messages import Partial, ServerTask, ShardResult, Snapshot, StepOrder, StepReport, TrainState
@@ -49,8 +50,11 @@ class ParameterServer:
         """The current parameters; the next commit changes them in place."""
         return self._parameters
 
+    @fixed_arithmetic()
     def commit(self, order: StepOrder, results: Sequence[ShardResult], exchange: Exchange | None = None) -> StepReport:
         """Apply the step once. Committing it again changes nothing and returns the report of the first time.
+
+        What is not finite any more shows in the next loss.
 
         exchange: a function that takes this slice's sums of squares (none without clipping) and returns those of all
         servers, once each of them has all of its partials; None when this is the only server.
@@ -92,14 +96,13 @@ class ParameterServer:
         clip_norm = self._task.optimizer.clip_norm
         clip = 1.0 if clip_norm is None else clip_factor(squares, clip_norm)
         checksum = 0
-        with np.errstate(all="ignore"):  # divergence shows in the next loss
-            for start in range(0, len(self._parameters), BLOCK):
-                block = slice(start, start + BLOCK)
-                gradient = self._averaged(sums, block) if self._gradient is None else self._gradient[block]
-                if clip < 1:
-                    gradient *= clip
-                sgd(self._parameters[block], self._velocity[block], gradient, learning_rate, self._task.optimizer)
-                checksum += block_checksum(self._parameters[block], (self._offset + start) // BLOCK)
+        for start in range(0, len(self._parameters), BLOCK):
+            block = slice(start, start + BLOCK)
+            gradient = self._averaged(sums, block) if self._gradient is None else self._gradient[block]
+            if clip < 1:
+                gradient *= clip
+            sgd(self._parameters[block], self._velocity[block], gradient, learning_rate, self._task.optimizer)
+            checksum += block_checksum(self._parameters[block], (self._offset + start) // BLOCK)
         return checksum % (1 << 64)
 
     def _averaged(self, sums: _Sums, block: slice) -> NDArray:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distbp.nn import tree
-from distbp.nn.model import GradientSums, Sums, Views, find_adding
+from distbp.nn.blas import compute_exactly
+from distbp.nn.model import Sums, Views
 from distbp.nn.streams import Purpose, Streams, epoch_order
 from distbp.protocol.messages import Partial, Shard, ShardResult, StepOrder, WorkerTask
 from distbp.protocol.planning import EVALUATION_CHUNK, split
@@ -69,7 +71,6 @@ class _Thread:
 
     def __init__(self, task: WorkerTask, allocate: Allocate | None):
         self._model = task.model.build()
-        self._add_gradient_sums = find_adding(self._model)
         self._dtype = np.dtype(task.model.dtype)
         self._allocate = allocate or (lambda: np.empty(self._model.layout.num_parameters, self._dtype))
         self._buffers: list[tuple[NDArray, Views]] = []
@@ -81,32 +82,27 @@ class _Thread:
 
     def compute(self, parameters: NDArray, batch: NDArray[np.int64], step: int, shard: Shard) -> list[Partial]:
         """Return one partial for each whole subtree inside `shard`."""
-        self._num_used = 0
         views = self._model.layout.views(parameters)
         size = self._microbatch_size
 
-        def backprop(microbatch: int, sums_of: GradientSums, buffer: tuple[NDArray, Views]) -> Partial:
-            x, y = self._train.take(batch[microbatch * size : (microbatch + 1) * size], self._dtype)
-            sums = sums_of(views, x, y, buffer[1], self._streams.at(step, microbatch))
-            return Partial(microbatch, microbatch + 1, buffer[0], sums.loss, sums.num_examples)
-
         def leaf(microbatch: int) -> Partial:
-            return backprop(microbatch, self._model.gradient_sums, self._next_buffer())
+            x, y = self._train.take(batch[microbatch * size : (microbatch + 1) * size], self._dtype)
+            flat, gradient = self._next_buffer()
+            sums = self._model.gradient_sums(views, x, y, gradient, self._streams.at(step, microbatch))
+            return Partial(microbatch, microbatch + 1, flat, sums.loss, sums.num_examples)
 
         def add(left: Partial, right: Partial) -> Partial:
             self._num_used -= 1  # the right one's buffer was handed out last
             return add_partials(left, right)
 
-        def add_leaf(left: Partial, microbatch: int) -> Partial:
-            assert self._add_gradient_sums is not None  # else it is not called
-            right = backprop(microbatch, self._add_gradient_sums, self._buffers[self._num_used - 1])
-            return left.joined(right)
-
-        with np.errstate(all="ignore"):  # divergence shows in the loss, which the server checks
+        def reduce() -> list[Partial]:
+            self._num_used = 0
             return [
-                tree.reduce_leaves(start, stop, leaf, add, self._add_gradient_sums and add_leaf)
+                tree.reduce_leaves(start, stop, leaf, add)
                 for start, stop in tree.cover(shard.start, shard.stop, shard.num_microbatches)
             ]
+
+        return compute_exactly(reduce)  # divergence shows in the loss, which the server checks
 
     def evaluate(self, parameters: NDArray, shard: Shard) -> list[Sums]:
         """Return the sums over each evaluation chunk in `shard`."""
@@ -115,8 +111,7 @@ class _Thread:
         found = []
         for chunk in range(shard.start, shard.stop):
             x, y = self._validation.take(slice(chunk * EVALUATION_CHUNK, (chunk + 1) * EVALUATION_CHUNK), self._dtype)
-            with np.errstate(all="ignore"):
-                found.append(self._model.loss_sums(views, x, y))
+            found.append(compute_exactly(partial(self._model.loss_sums, views, x, y)))
         return found
 
     def _next_buffer(self) -> tuple[NDArray, Views]:

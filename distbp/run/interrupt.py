@@ -72,4 +72,5 @@ def stop_on_signals() -> Iterator[StopRequest]:
     finally:
         if threading.current_thread() is threading.main_thread():
             for number, handler in before.items():
-                signal.signal(number, handler)
+                if handler is not None:  # none of Python's: a program that embeds it has one of its own
+                    signal.signal(number, handler)

@@ -11,7 +11,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from distbp.nn.numerics import pin_blas
+from distbp.nn.blas import pin_blas
 
 
 class Pool(Protocol):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from distbp.config import Recipe
-from distbp.nn.numerics import one_blas_thread
+from distbp.nn.blas import one_blas_thread
 from distbp.nn.streams import Purpose, epoch_order, stream
 from distbp.protocol.planning import step_order
 from distbp.study.trial import plan_for, start_one_worker

@@ -6,10 +6,12 @@ import logging
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from distbp.config import Config, Placement, Recipe
 from distbp.data import PreparedData, Schema
 from distbp.errors import ConfigError
+from distbp.nn.blas import compute_exactly, fixed_arithmetic
 from distbp.nn.build import ModelSpec
 from distbp.nn.layout import Layout
 from distbp.nn.schedules import batch_scale
@@ -45,10 +47,14 @@ class Plan:
 
     def initial_state(self) -> TrainState:
         """Return the state before the first step: drawn parameters, no velocity."""
+        parameters = compute_exactly(self._draw_parameters)
+        return TrainState(0, parameters, np.zeros_like(parameters))
+
+    def _draw_parameters(self) -> NDArray:
         parameters = np.zeros(self.layout.num_parameters, self.recipe.dtype)
         model = self.worker.model.build()
         model.init(self.layout.views(parameters), stream(self.recipe.seed, Purpose.INIT))
-        return TrainState(0, parameters, np.zeros_like(parameters))
+        return parameters
 
 
 def model_spec(recipe: Recipe, schema: Schema) -> ModelSpec:
@@ -56,6 +62,7 @@ def model_spec(recipe: Recipe, schema: Schema) -> ModelSpec:
     return ModelSpec(recipe.model, schema.num_inputs, schema.num_outputs, schema.task == "classification", recipe.dtype)
 
 
+@fixed_arithmetic()
 def make_plan(config: Config, data: PreparedData) -> Plan:
     """Return the plan. Raises ConfigError where the recipe's sizes or loss do not fit the data."""
     recipe = config.recipe

@@ -16,9 +16,9 @@ from distbp.backends.local import LocalBackend
 from distbp.backends.member import Member, PeerLostError
 from distbp.backends.roster import Membership, Roster, spread
 from distbp.config import Recipe
+from distbp.nn.blas import one_blas_thread
 from distbp.nn.build import ModelSpec
 from distbp.nn.digests import BLOCK, digest
-from distbp.nn.numerics import one_blas_thread
 from distbp.nn.streams import Purpose, stream
 from distbp.protocol.examples import Examples, Scaling
 from distbp.protocol.messages import ServerTask, TrainState, WorkerTask

@@ -9,9 +9,8 @@ import sys
 
 import numpy as np
 import pytest
-import threadpoolctl
 
-from distbp.nn.numerics import fingerprint, one_blas_thread, probe
+from distbp.nn.numerics import fingerprint, probe
 
 PRINT_FINGERPRINT = "import json; from distbp.nn.numerics import fingerprint; print(json.dumps(fingerprint()))"
 
@@ -48,13 +47,3 @@ def test_another_blas_kernel_has_another_probe(fingerprints):
 def test_fingerprint_names_numpy_and_the_kernel(fingerprints):
     assert fingerprints[0]["numpy"] == np.__version__
     assert fingerprints[1]["openblas_coretype"] == other_kernel()
-
-
-def test_blas_is_pinned_inside_the_block_and_free_after_it():
-    def num_threads() -> list[int]:
-        return [info["num_threads"] for info in threadpoolctl.threadpool_info() if info["user_api"] == "blas"]
-
-    before = num_threads()
-    with one_blas_thread():
-        assert set(num_threads()) <= {1}
-    assert num_threads() == before

@@ -108,21 +108,6 @@ def test_cover_is_small(case):
 
 
 @settings(deadline=None, max_examples=50)
-@given(st.integers(1, 200))
-def test_a_leaf_added_to_its_left_makes_the_same_sum(num_leaves):
-    leaves = draw_leaves(num_leaves)
-    added = []
-
-    def add_leaf(left: np.ndarray, index: int) -> np.ndarray:
-        added.append(index)
-        return left + leaves[index]
-
-    found = tree.reduce_leaves(0, num_leaves, leaves.__getitem__, np.add, add_leaf)
-    assert found.tobytes() == tree.reduce_leaves(0, num_leaves, leaves.__getitem__, np.add).tobytes()
-    assert len(added) == (num_leaves + 1) // 2 - (num_leaves == 1)
-
-
-@settings(deadline=None, max_examples=50)
 @given(st.integers(1, 1000))
 def test_reduction_holds_few_results_at_once(num_leaves):
     alive = most = 0

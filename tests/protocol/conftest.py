@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from distbp.backends.local import LocalBackend
 from distbp.config import Recipe
+from distbp.nn.blas import one_blas_thread
 from distbp.nn.build import ModelSpec
 from distbp.nn.digests import digest
-from distbp.nn.numerics import one_blas_thread
 from distbp.nn.streams import Purpose, stream
 from distbp.protocol.examples import Examples
 from distbp.protocol.messages import ServerTask, ShardResult, StepOrder, StepReport, TrainState, WorkerTask
