@@ -135,7 +135,7 @@ def _thin_out(records: Sequence[StepRecord]) -> tuple[Sequence[float], Sequence[
 
 def _read_evaluations(events: Sequence[Mapping[str, Any]]) -> list[Evaluated]:
     """Return one for each step, the newest: an epoch that is done again is evaluated again."""
-    found = {e["step"]: Evaluated(e["step"], e["loss"], e["accuracy"]) for e in events if e["kind"] == "evaluated"}
+    found = {e["step"]: Evaluated(e["step"], e["loss"], e.get("accuracy")) for e in events if e["kind"] == "evaluated"}
     return [found[step] for step in sorted(found)]
 
 
