@@ -12,6 +12,7 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import math
+import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -395,7 +396,7 @@ def _find_data_beside(config: Config, folder: Path) -> Config:
         names["validation"] = data.validation
     if isinstance(data.target, str) and data.target.endswith(".npy"):
         names["target"] = data.target
-    found = {field: str(folder / name) for field, name in names.items() if _is_only_in(folder, name)}
+    found = {field: _shorten(folder / name) for field, name in names.items() if _is_only_in(folder, name)}
     recipe = config.recipe.model_copy(update={"data": data.model_copy(update=found)})
     return config.model_copy(update={"recipe": recipe})
 
@@ -405,6 +406,14 @@ def _is_only_in(folder: Path, name: str) -> bool:
         return not Path(name).expanduser().exists() and (folder / name).exists()
     except (OSError, ValueError, RuntimeError):  # no path at all; who reads the data says so
         return False
+
+
+def _shorten(path: Path) -> str:
+    """Return a path relative to the current folder where it lies in it: so it travels with a job."""
+    whole = Path(os.path.normpath(Path.cwd() / path))
+    if not whole.exists():  # a link on the way leads elsewhere
+        return str(path)
+    return str(whole.relative_to(Path.cwd()) if whole.is_relative_to(Path.cwd()) else whole)
 
 
 def _check_module(function: str | None, folder: Path) -> None:
