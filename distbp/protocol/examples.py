@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 NUM_SAMPLED_ROWS = 1024
-PIECE_BYTES = 1 << 24
+PIECE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)

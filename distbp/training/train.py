@@ -85,12 +85,10 @@ def train(
     _warn_of_endless_warmup(plan)
     run = _enter_run(config, name, resume)
     with run.lock():
-        _adopt(run, plan)
-        finished = run.read_result()
+        finished = _adopt(run, config.placement, plan)
         if finished is not None:
             logger.info("'%s' has finished already; --resume never starts a new run", run.url)
             return _read_result(run, finished)
-        _check_numerics(run, config.placement)
         position = _train_session(run, config, plan, connect, observe)
         result = _conclude(run, config, plan, position)
         run.write_result(asdict(result))
@@ -223,14 +221,23 @@ def _name_before(free: str, stem: str) -> str | None:
     return stem if number == 1 else f"{stem}-{number}"
 
 
-def _adopt(run: RunDirectory, plan: Plan) -> None:
-    """Make the run one of this plan, whose recipe may name more epochs, or another place of the same data."""
+def _adopt(run: RunDirectory, placement: Placement, plan: Plan) -> dict[str, Any] | None:
+    """Make the run one of this plan, whose recipe may name more epochs, or another place of the same data.
+
+    Return its result if it has finished; a run that gets more epochs has not. Whatever is refused is so before
+    anything is changed.
+    """
     _check_recipe(run, plan.recipe)
     position = CheckpointStore(run, keep=1).newest_position()
     if position is not None:
         check_data(plan, position)
-    if run.read_config().recipe != plan.recipe:
+    theirs = run.read_config().recipe
+    finished = run.read_result() if theirs.epochs == plan.recipe.epochs else None
+    if finished is None:
+        _check_numerics(run, placement)
+    if theirs != plan.recipe:
         run.change_recipe(plan.recipe)
+    return finished
 
 
 def _check_recipe(run: RunDirectory, recipe: Recipe) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from distbp import load_run, verify
-from distbp.errors import CheckpointError, StorageError
+from distbp.errors import CheckpointError, NumericsError, StorageError
 from distbp.run.local_folder import LocalFolder
 
 
@@ -60,6 +60,17 @@ def test_a_run_that_stopped_early_has_its_end(train_toy, make_recipe):
     train_toy(recipe=make_recipe(early_stopping=hasty, epochs=4))
     with pytest.raises(CheckpointError, match="from 4 to 5 epochs: early stopping ended it after 2"):
         train_toy(recipe=make_recipe(early_stopping=hasty, epochs=5))
+
+
+def test_a_finished_run_stays_finished_where_more_epochs_are_refused(train_toy, make_recipe, tmp_path):
+    result = train_toy()
+    numerics = tmp_path / "runs" / "run" / "numerics.json"
+    then = numerics.read_text()
+    numerics.write_text('{"numpy": "1.2.3", "probe": "another"}')
+    with pytest.raises(NumericsError):
+        train_toy(recipe=make_recipe(epochs=3))
+    numerics.write_text(then)
+    assert train_toy() == result
 
 
 def test_other_changes_with_more_epochs_are_another_recipe(train_toy, make_recipe):
