@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from distbp.data.fingerprint import may_be_the_same
 from distbp.errors import CheckpointError
 from distbp.run import Checkpoint, CheckpointStore, RunDirectory
 from distbp.trained import TrainedRun
@@ -17,7 +18,7 @@ class Verdict:
     same: whether the final parameters are, byte by byte, and the checksums of all steps that both have logged.
     first_difference: the first step after which the parameters differ; None where they never do, or where the runs
     share no logged step. steps: how many logged steps were compared.
-    same_recipe: whether equal bytes were to be expected at all.
+    same_recipe: whether recipe and data are the same, so that equal bytes were to be expected at all.
     """
 
     same: bool
@@ -45,7 +46,8 @@ def verify(run_a: str, run_b: str) -> Verdict:
         digest_b=final_b.digest,
         first_difference=first_difference,
         steps=len(shared),
-        same_recipe=a.read_config().recipe.digest == b.read_config().recipe.digest,
+        same_recipe=a.read_config().recipe.digest == b.read_config().recipe.digest
+        and may_be_the_same(final_a.position, final_b.position),
     )
 
 

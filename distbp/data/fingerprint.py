@@ -33,6 +33,11 @@ def fingerprint(data: PreparedData) -> DataFingerprint:
     return DataFingerprint(_seal(data.train.fingerprint(), labels), validation)
 
 
+def may_be_the_same(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    """Return whether two checkpoints' positions tell of the same data; of two versions' nothing can be said."""
+    return all(a[key] == b[key] for key in (_KEY, _KEY_OF_0_1_0) if key in a and key in b)
+
+
 def _seal(examples: str, labels: bytes) -> str:
     return hashlib.sha256(examples.encode() + labels).hexdigest()
 

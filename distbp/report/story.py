@@ -57,7 +57,10 @@ class StepTimes:
 
 @dataclass(frozen=True)
 class RunStory:
-    """One run. result: the fields of result.json, None while it has not ended; losses: (steps, mean losses)."""
+    """One run. result: the fields of result.json, None while it has not ended; losses: (steps, mean losses).
+
+    data: fingerprints of its training and validation data; None of a run of distbp 0.1.0, which did not log them.
+    """
 
     name: str
     url: str
@@ -70,6 +73,7 @@ class RunStory:
     evaluations: Sequence[Evaluated]
     times: StepTimes | None
     happenings: Sequence[Happening]
+    data: Mapping[str, Any] | None = None
 
     @property
     def accuracy(self) -> float | None:
@@ -108,6 +112,7 @@ def read_story(url: str) -> RunStory:
         evaluations=_read_evaluations(events),
         times=_average(records),
         happenings=_read_happenings(events),
+        data=next((event.get("data") for event in reversed(events) if event["kind"] == "started"), None),
     )
 
 

@@ -93,7 +93,7 @@ def decode_manifest(content: bytes) -> Manifest:
         values = check_seal(decode_object(content), SEAL)
         _check_version(values)
         return _read_values(unwrap_non_finite(values))
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise DamagedCheckpointError(f"manifest.json is damaged: {error}") from None
 
 

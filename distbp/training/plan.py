@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from dataclasses import dataclass
 from functools import cached_property
@@ -39,6 +40,11 @@ class Plan:
     def fingerprint(self) -> DataFingerprint:
         """The fingerprint of the data, taken when it is first asked for: it reads all of them."""
         return fingerprint(self.data)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of recipe and data together: two plans have the same only if they train the same numbers."""
+        return hashlib.sha256(f"{self.recipe.digest} {self.fingerprint}".encode()).hexdigest()
 
     def describe(self) -> str:
         """Return in one line what is going to be trained on what."""

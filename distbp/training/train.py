@@ -83,7 +83,7 @@ def train(
     config = Config(recipe=recipe or Recipe(), placement=placement or Placement())
     plan = make_plan(config, prepare(config.recipe.data, config.recipe.seed))
     _warn_of_endless_warmup(plan)
-    run = _enter_run(config, name, resume)
+    run = _enter_run(config, plan, name, resume)
     with run.lock():
         finished = _adopt(run, config.placement, plan)
         if finished is not None:
@@ -176,11 +176,11 @@ def _close_quietly(journal: Journal) -> None:
         logger.warning("%s", error)
 
 
-def _enter_run(config: Config, name: str | None, resume: Resume) -> RunDirectory:
+def _enter_run(config: Config, plan: Plan, name: str | None, resume: Resume) -> RunDirectory:
     """Return the run's directory, new or old, as `resume` allows."""
     storage = config.placement.storage
     if name is None:
-        name = _choose_name(config, resume)
+        name = _choose_name(config.placement.storage, plan, resume)
     if RunDirectory.exists(storage, name):
         run = RunDirectory.open(join_url(storage, name))
         if resume == "never":
@@ -192,11 +192,10 @@ def _enter_run(config: Config, name: str | None, resume: Resume) -> RunDirectory
     return RunDirectory.create(storage, name, config, fingerprint())
 
 
-def _choose_name(config: Config, resume: Resume) -> str:
-    """Return the unfinished run of this recipe if there is one to resume, else a free name."""
-    storage, recipe = config.placement.storage, config.recipe
-    source = _letters(PurePosixPath(recipe.data.source.rstrip("/")).stem) or "run"
-    stems = [f"{source}-{digest[:8]}" for digest in (recipe.digest, recipe.digest_of_0_1_0)]
+def _choose_name(storage: str, plan: Plan, resume: Resume) -> str:
+    """Return the unfinished run of this recipe and these data if there is one to resume, else a free name."""
+    source = _letters(PurePosixPath(plan.recipe.data.source.rstrip("/")).stem) or "run"
+    stems = [f"{source}-{digest[:8]}" for digest in (plan.digest, plan.recipe.digest_of_0_1_0)]
     free = next_name(storage, stems[0])
     if resume == "never":
         return free

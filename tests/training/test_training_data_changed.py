@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import random
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from distbp import Recipe, load_run
+from distbp import Recipe, load_run, train
 from distbp.__main__ import main
 from distbp.data import prepare
-from distbp.errors import CheckpointError, DataError
+from distbp.errors import CheckpointError, DataError, TerminatedRunError
 from distbp.protocol import examples
 from distbp.protocol.examples import Examples
+from distbp.report.page import judge
+from distbp.report.story import read_story
 from distbp.study.trial import load
 
 NUM_ROWS = 5000  # more than the sample that version 0.1.0 looked at
@@ -199,3 +202,25 @@ def test_a_study_of_changed_data_is_another_study(table, tmp_path, capfd):
     load.cache_clear()  # as in another process
     assert main(study) == 2
     assert "of other data" in capfd.readouterr().err
+
+
+def test_without_a_name_other_data_of_the_same_file_name_make_another_run(tmp_path, make_recipe, make_placement):
+    """Of two folders with a table each, or of one table that changed: no run is resumed by the other."""
+    runs = []
+    for number in range(2):
+        (tmp_path / str(number)).mkdir()
+        write_table(tmp_path / str(number) / "t.csv", 300, seed=number)
+        recipe = make_recipe(data={"source": str(tmp_path / str(number) / "t.csv")})
+        with pytest.raises(TerminatedRunError):
+            train(recipe, make_placement(), observe=lambda _: signal.raise_signal(signal.SIGTERM))
+        runs.append(train(recipe, make_placement()).run)
+    assert len(set(runs)) == 2
+
+
+def test_runs_of_other_data_were_not_expected_to_be_the_same(tmp_path, make_recipe, train_toy, capfd):
+    for number in range(2):
+        write_table(tmp_path / f"{number}.csv", 300, seed=number)
+    runs = [train_toy(f"r{n}", recipe=make_recipe(data={"source": str(tmp_path / f"{n}.csv")})).run for n in range(2)]
+    assert main(["verify", *runs]) == 9
+    assert "their recipes or data differ too" in " ".join(capfd.readouterr().err.split())
+    assert judge([read_story(run) for run in runs]).endswith("as 2 different recipes or data let expect.")
