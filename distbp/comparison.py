@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
+from distbp.data.fingerprint import may_be_the_same
 from distbp.errors import CheckpointError
-from distbp.run import RunDirectory
+from distbp.run import Checkpoint, CheckpointStore, RunDirectory
+from distbp.trained import TrainedRun
+from distbp.training.packing import check_recipe
 
 
 @dataclass(frozen=True)
 class Verdict:
     """What comparing two runs found.
 
-    same: whether the final digests are equal. first_difference: the first step after which the parameters differ;
-    None where they never do, or where the runs share no logged step. steps: how many logged steps were compared.
-    same_recipe: whether equal bytes were to be expected at all.
+    same: whether the final parameters are, byte by byte, and the checksums of all steps that both have logged.
+    first_difference: the first step after which the parameters differ; None where they never do, or where the runs
+    share no logged step. steps: how many logged steps were compared.
+    same_recipe: whether recipe and data are the same, so that equal bytes were to be expected at all.
     """
 
     same: bool
@@ -27,29 +30,61 @@ class Verdict:
 
 
 def verify(run_a: str, run_b: str) -> Verdict:
-    """Compare two finished runs: final digests, and the checksum of the parameters after every logged step.
+    """Compare two finished runs: the final parameters, read and hashed, and the checksum after every logged step.
 
-    Raises CheckpointError if one of them is no run or has not finished.
+    Raises CheckpointError if one of them is no run, has not finished, or does not hold the parameters of its result.
     """
     a, b = RunDirectory.open(run_a), RunDirectory.open(run_b)
-    digest_a, digest_b = _digest(a), _digest(b)
+    final_a, final_b = _load_final(a), _load_final(b)
     checksums_a = {record.step: record.checksum for record in a.read_steps()}
     checksums_b = {record.step: record.checksum for record in b.read_steps()}
     shared = sorted(checksums_a.keys() & checksums_b.keys())
+    first_difference = next((step for step in shared if checksums_a[step] != checksums_b[step]), None)
     return Verdict(
-        same=digest_a == digest_b,
-        digest_a=digest_a,
-        digest_b=digest_b,
-        first_difference=next((step for step in shared if checksums_a[step] != checksums_b[step]), None),
+        same=_parameters(final_a) == _parameters(final_b) and first_difference is None,
+        digest_a=final_a.digest,
+        digest_b=final_b.digest,
+        first_difference=first_difference,
         steps=len(shared),
-        same_recipe=a.read_config().recipe.digest == b.read_config().recipe.digest,
+        same_recipe=a.read_config().recipe.digest == b.read_config().recipe.digest
+        and may_be_the_same(final_a.position, final_b.position),
     )
 
 
-def _digest(run: RunDirectory) -> str:
-    result: dict[str, Any] | None = run.read_result()
+def _load_final(run: RunDirectory) -> Checkpoint:
+    """Return the checkpoint that a run ended with, which is the one that its result tells of."""
+    result = run.read_result()
     if result is None:
         raise CheckpointError(f"'{run.url}' has not finished; resume it with the command that started it")
-    if "digest" not in result:
-        raise CheckpointError(f"result.json of '{run.url}' is damaged: it has no digest; copy the run again")
-    return str(result["digest"])
+    digest, step = result.get("digest"), result.get("final_step")
+    if not isinstance(digest, str) or not isinstance(step, int):
+        raise CheckpointError(f"result.json of '{run.url}' is damaged: it has no digest or step; copy the run again")
+    checkpoint = CheckpointStore(run, keep=1).load(step)
+    if checkpoint.digest != digest:
+        raise CheckpointError(
+            f"result.json of '{run.url}' tells of parameters {digest[:12]}, its checkpoint of step {step} holds "
+            f"{checkpoint.digest[:12]}; one of them is of another run, copy the run again"
+        )
+    _check_digest(run, checkpoint)
+    return checkpoint
+
+
+def _check_digest(run: RunDirectory, checkpoint: Checkpoint) -> None:
+    """Raise CheckpointError unless the parameters have the digest that is written beside them.
+
+    Of a model of the user's own, whose module need not be here, the order in which they are hashed is not known;
+    there the seal of manifest and state file must do.
+    """
+    if run.read_config().recipe.model.function is None:
+        TrainedRun(run, checkpoint)
+    else:
+        check_recipe(run, checkpoint)
+
+
+def _parameters(checkpoint: Checkpoint) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
+    """Return dtype, shape and bytes of every parameter."""
+    return {
+        name: (array.dtype.str, array.shape, array.tobytes())
+        for name, array in checkpoint.tensors.items()
+        if name.startswith("parameters/")
+    }

@@ -10,10 +10,11 @@ Nothing here reads data or starts anything.
 from __future__ import annotations
 
 import difflib
-import hashlib
-import json
+import importlib.util
 import math
+import os
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
@@ -23,6 +24,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, Strict, field_validator, model_validator
 
 from distbp.errors import ConfigError
+from distbp.identity import identify, identify_as_0_1_0
+from distbp.installation import describe_newer
 
 PositiveInt = Annotated[int, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
@@ -34,6 +37,8 @@ Range = Annotated[tuple[PositiveInt, PositiveInt], Strict(False)]
 DEFAULT_MICROBATCHES = 8
 MAX_SHOWN = 200  # characters of a text that may be of any length
 MAX_VALUES = 100_000  # with every alias written out: nine lines of YAML can stand for a thousand million
+WRITTEN_BY = "written_by"
+"""The key under which a run's config.yaml says which distbp wrote it."""
 _RANGE = re.compile(r"([0-9]{1,9}):([0-9]{1,9})")
 
 
@@ -179,9 +184,16 @@ class Recipe(Settings):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the resolved recipe; two runs may share a checkpoint only if theirs are equal."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        """SHA-256 of what is set away from the defaults, wherever the data lie (`distbp.identity`).
+
+        Two runs may share a checkpoint only if theirs are equal, and their data's fingerprints.
+        """
+        return identify(self)
+
+    @property
+    def digest_of_0_1_0(self) -> str:
+        """What version 0.1.0 wrote into the checkpoints of this recipe, and into the names of its runs."""
+        return identify_as_0_1_0(self)
 
 
 class Placement(Settings):
@@ -258,14 +270,21 @@ class Config(Settings):
 def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -> Config:
     """Return the configuration in the YAML file at `path` (None: all defaults), with `overrides` applied.
 
-    An override reads `recipe.optimizer.learning_rate=0.05`; its value is YAML.
+    An override reads `recipe.optimizer.learning_rate=0.05`; its value is YAML. A relative path of data is looked for
+    in the current folder, then beside the file at `path`. A run's own config.yaml is such a file too.
 
     Raises ConfigError for a file that cannot be read and for anything in it that is not understood.
     """
     values = {} if path is None else _read_yaml(Path(path))
     for override in overrides:
         _apply_override(values, override)
-    return parse_config(values, origin="the configuration" if path is None else f"'{path}'")
+    if path is None:
+        return parse_config(values)
+    if sentence := describe_newer(f"'{path}'", values.pop(WRITTEN_BY, None)):
+        raise ConfigError(sentence)
+    config = parse_config(values, origin=f"'{path}'")
+    _check_module(config.recipe.model.function, Path(path).parent)
+    return _find_data_beside(config, Path(path).parent)
 
 
 def find_fields(name: str) -> list[str]:
@@ -296,6 +315,18 @@ def parse_yaml(text: str | bytes, loader: type[yaml.SafeLoader] | None = None) -
     if num_values > MAX_VALUES:
         raise ValueError(f"it stands for more than {MAX_VALUES:,} values; use fewer aliases")
     return values
+
+
+def dump_yaml(values: Any, default_flow_style: bool = False) -> str:
+    """Return plain values as YAML that any reader of YAML 1.1 or 1.2 reads back as the same."""
+    return yaml.dump(
+        values,
+        Dumper=_Dumper,
+        default_flow_style=default_flow_style,
+        sort_keys=False,
+        allow_unicode=True,
+        width=math.inf,
+    )
 
 
 def _count_values(value: object, counted: dict[int, int]) -> int:
@@ -337,8 +368,7 @@ def _describe_section(section: BaseModel, indent: str) -> Iterator[str]:
             yield from _describe_section(value, indent + "  ")
         else:
             plain = section.model_dump(mode="json", include={name})[name]
-            text = yaml.safe_dump(plain, default_flow_style=True, allow_unicode=True, width=math.inf)
-            text = text.removesuffix("...\n").strip()
+            text = dump_yaml(plain, default_flow_style=True).removesuffix("...\n").strip()
             yield f"{indent}{name}: {text}".ljust(36) + f"  # {field.description}"
 
 
@@ -356,6 +386,45 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError(f"configuration '{path}' holds {_name_kind(values)}; expected the keys recipe and placement")
     return values
+
+
+def _find_data_beside(config: Config, folder: Path) -> Config:
+    """Return the configuration with each path of data that is not in the current folder, but in this one."""
+    data = config.recipe.data
+    names = {"source": data.source} if data.source != "digits" else {}
+    if isinstance(data.validation, str) and data.validation != "digits":
+        names["validation"] = data.validation
+    if isinstance(data.target, str) and data.target.endswith(".npy"):
+        names["target"] = data.target
+    found = {field: _shorten(folder / name) for field, name in names.items() if _is_only_in(folder, name)}
+    recipe = config.recipe.model_copy(update={"data": data.model_copy(update=found)})
+    return config.model_copy(update={"recipe": recipe})
+
+
+def _is_only_in(folder: Path, name: str) -> bool:
+    try:
+        return not Path(name).expanduser().exists() and (folder / name).exists()
+    except (OSError, ValueError, RuntimeError):  # no path at all; who reads the data says so
+        return False
+
+
+def _shorten(path: Path) -> str:
+    """Return a path relative to the current folder where it lies in it: so it travels with a job."""
+    whole = Path(os.path.normpath(Path.cwd() / path))
+    if not whole.exists():  # a link on the way leads elsewhere
+        return str(path)
+    return str(whole.relative_to(Path.cwd()) if whole.is_relative_to(Path.cwd()) else whole)
+
+
+def _check_module(function: str | None, folder: Path) -> None:
+    """Raise ConfigError for a model's module that lies beside the configuration, from where Python does not import."""
+    name = (function or "").partition(":")[0].partition(".")[0]
+    beside = [path for path in (folder / f"{name}.py", folder / name / "__init__.py") if name and path.exists()]
+    if beside and name not in sys.modules and importlib.util.find_spec(name) is None:
+        raise ConfigError(
+            f"model.function={function}: '{beside[0]}' is not where Python imports from; run distbp in the folder "
+            f"'{folder}', or set PYTHONPATH={folder.resolve()}"
+        )
 
 
 def _advise_path(path: Path) -> str:
@@ -517,7 +586,10 @@ def _show(value: object) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that reads 1e-3 as a number (YAML 1.2) and refuses a key given twice."""
+    """SafeLoader for the core schema of YAML 1.2, plus `<<`, that refuses a key given twice.
+
+    So 010 is ten, 1e3 a number, and no, on, 1:30 and 1_000 are text, as they look; YAML 1.1 makes other values of them.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -530,9 +602,31 @@ class _Loader(yaml.SafeLoader):
             seen.add(key)
         return super().construct_mapping(node, deep)
 
+    def construct_whole_number(self, node: yaml.ScalarNode) -> int:
+        """Return the number that an integer's digits stand for."""
+        text = self.construct_scalar(node)
+        bases = {"0o": 8, "0x": 16}
+        return int(text[2:], bases[text[:2]]) if text[:2] in bases else int(text)
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
-for _digit in "0123456789":  # YAML 1.1 reads 2:4 as 124, a number to the base of 60
-    _Loader.yaml_implicit_resolvers[_digit].insert(0, ("tag:yaml.org,2002:str", _RANGE))
+
+class _Dumper(yaml.SafeDumper):
+    """SafeDumper whose text reads back as text by YAML 1.1 and 1.2, on one line."""
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        """Return the node of a text, quoted where it has a line break or anything else that does not show."""
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style=None if text.isprintable() else '"')
+
+
+_Loader.yaml_implicit_resolvers = {}  # none of YAML 1.1
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_whole_number)
+_Dumper.add_representer(str, _Dumper.represent_text)
+for _kind, _pattern, _first in (  # YAML 1.2.2, section 10.3.2
+    ("null", r"^(?:null|Null|NULL|~|)$", ["n", "N", "~", ""]),
+    ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", list("tTfF")),
+    ("int", r"^(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)$", list("-+0123456789")),
+    ("float", r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$", list("-+.0123456789")),
+    ("float", r"^(?:[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$", list("-+.")),
+    ("merge", r"^<<$", ["<"]),
+):
+    for _class in (_Loader, _Dumper):
+        _class.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(_pattern), _first)

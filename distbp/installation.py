@@ -3,14 +3,41 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 VERSION = "0.1.0"
+FORMAT = 2
+"""Of the files in the folder of a run or a study; 0.1.0 wrote format 1.
+
+It is raised by each version that writes what the ones before would misread, such as another field of the recipe.
+"""
 
 
 def describe_version() -> str:
     """Return the version and where its code lies, as in `distbp 0.1.0 (/opt/app/distbp)`."""
     return f"distbp {VERSION} ({Path(__file__).resolve().parent})"
+
+
+def describe_writer() -> dict[str, Any]:
+    """Return what every file says of who wrote it: {"distbp": version, "format": number}."""
+    return {"distbp": VERSION, "format": FORMAT}
+
+
+def describe_newer(what: str, written_by: object) -> str | None:
+    """Return the sentence about a file that a newer distbp wrote, None if this one can read it.
+
+    what: names the file, in quotes. written_by: what `describe_writer` gave, None in files of 0.1.0.
+    """
+    values = written_by if isinstance(written_by, Mapping) else {}
+    number = values.get("format", 1)
+    if isinstance(number, int) and number <= FORMAT:
+        return None
+    return (
+        f"{what} was written by distbp {values.get('distbp', '?')!s:.40} (format {number!s:.40}); this is version "
+        f"{VERSION}, which reads formats up to {FORMAT}; install a newer distbp"
+    )
 
 
 def describe_missing(missing: ModuleNotFoundError) -> str:

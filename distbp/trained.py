@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Literal
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from distbp.backends.base import summarize
 from distbp.config import Config, Recipe
-from distbp.data import Schema, prepare, read_examples
+from distbp.data import PreparedData, Schema, prepare, read_examples
+from distbp.data.fingerprint import find_changed_part, fingerprint
 from distbp.errors import CheckpointError, ConfigError, DataError
 from distbp.nn.blas import compute_exactly, fixed_arithmetic
 from distbp.nn.digests import digest
@@ -21,7 +22,7 @@ from distbp.protocol.examples import Examples
 from distbp.protocol.planning import EVALUATION_CHUNK
 from distbp.run import Checkpoint, CheckpointStore, RunDirectory
 from distbp.run.position import Position
-from distbp.training.packing import make_checkpoint, read_flat, read_scaling
+from distbp.training.packing import check_data, check_recipe, make_checkpoint, read_flat, read_scaling
 from distbp.training.plan import make_plan, model_spec
 
 Label = str | int | bool
@@ -68,10 +69,11 @@ class TrainedRun:
         self.config: Config = run.read_config()
         self.step = checkpoint.step
         self.digest = checkpoint.digest
+        self._position = checkpoint.position
         self.schema = Schema.from_json(dict(checkpoint.schema), read_scaling(checkpoint.tensors))
         self._model: Model = model_spec(self.config.recipe, self.schema).build()
         self._flat = read_flat("parameters", self._model.layout, checkpoint.tensors, self.config.recipe.dtype)
-        _check_origin(run, self.config.recipe, self._flat, checkpoint)
+        _check_origin(run, self._flat, checkpoint)
 
     @cached_property
     def parameters(self) -> dict[str, NDArray]:
@@ -105,10 +107,21 @@ class TrainedRun:
         return EvaluationReport(total.loss, total.accuracy, total.num_examples, classes)
 
     def _own_validation(self) -> Examples:
-        validation = prepare(self.config.recipe.data, self.config.recipe.seed).validation
+        validation = self.own_data().validation
         if validation is None:
             raise DataError(f"'{self.run.url}' was trained without validation data; name some with --data")
         return validation
+
+    def own_data(self) -> PreparedData:
+        """Return the data of the run itself, both parts.
+
+        Raises DataError where they are not, value by value, those it was trained and judged on.
+        """
+        data = prepare(self.config.recipe.data, self.config.recipe.seed)
+        part = find_changed_part(self._position, data, fingerprint(data))
+        if part is not None:
+            raise DataError(_describe_change(self.run.url, self.config.recipe, part))
+        return data
 
     def _read(self, source: str, need_targets: bool) -> Examples:
         return read_examples(self.schema, source, self.config.recipe.data.target, need_targets)
@@ -136,13 +149,20 @@ class TrainedRun:
         return tuple(_score(label, predicted == number, actual == number) for number, label in enumerate(labels))
 
 
-def _check_origin(run: RunDirectory, recipe: Recipe, parameters: NDArray, checkpoint: Checkpoint) -> None:
+def _describe_change(url: str, recipe: Recipe, part: str) -> str:
+    data = recipe.data
+    if part == "validation" and isinstance(data.validation, str):
+        return f"the validation data in '{data.validation}' are not those of '{url}'; restore the file, or use --data"
+    held_out = "" if isinstance(data.validation, str) else ", so its validation part may hold training examples now"
+    return (
+        f"the data in '{data.source}' are not those that '{url}' was trained on{held_out}; "
+        "restore the file, or name other data with --data"
+    )
+
+
+def _check_origin(run: RunDirectory, parameters: NDArray, checkpoint: Checkpoint) -> None:
     """Raise CheckpointError unless this is the recipe and these are the parameters that were trained together."""
-    if recipe.digest != checkpoint.recipe_digest:
-        raise CheckpointError(
-            f"the checkpoint of step {checkpoint.step} belongs to another recipe than '{run.url}/config.yaml'; "
-            "was that changed? restore it, or copy the run again"
-        )
+    check_recipe(run, checkpoint)
     if digest(parameters) != checkpoint.digest:
         raise CheckpointError(f"the parameters of the checkpoint of step {checkpoint.step} do not have its digest")
 
@@ -186,19 +206,22 @@ def _load(directory: RunDirectory, store: CheckpointStore, step: int | Literal["
     if step == "best":
         return store.load_best()
     if step == 0:
-        return _draw_initial(directory)
+        return _draw_initial(directory, store.newest_position())
     if isinstance(step, int):
         return store.load(step)
     result = directory.read_result()
     if result is None:
-        return store.load_latest(None)
+        return store.load_latest()
     final_step = result.get("final_step")
     if not isinstance(final_step, int):
         raise CheckpointError(f"result.json of '{directory.url}' is damaged: it has no final_step; name a step instead")
     return store.load(final_step)
 
 
-def _draw_initial(directory: RunDirectory) -> Checkpoint:
+def _draw_initial(directory: RunDirectory, position: Mapping[str, object] | None) -> Checkpoint:
+    """Return the untrained network. position: of a checkpoint of the run, which knows its data, if there is one."""
     config = directory.read_config()
     plan = make_plan(config, prepare(config.recipe.data, config.recipe.seed))
+    if position is not None:
+        check_data(plan, position)
     return make_checkpoint(plan, plan.initial_state(), Position())

@@ -153,7 +153,7 @@ def _load(config_file: str | None, overrides: list[str] | None, workers: str | N
 
     settings = ['placement.backend="ray"']
     settings += [f"placement.workers={workers}"] if workers is not None else []
-    settings += [f"placement.storage={json.dumps(storage)}"] if storage is not None else []
+    settings += [f"placement.storage={json.dumps(storage, ensure_ascii=False)}"] if storage is not None else []
     return load_config(config_file, [*(overrides or []), *settings])
 
 

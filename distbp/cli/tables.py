@@ -101,8 +101,14 @@ def describe_difference(run_a: str, run_b: str, verdict: Verdict) -> str:
     where = f"they part at step {verdict.first_difference}"
     if verdict.first_difference is None:
         where = f"their {_count(verdict.steps, 'logged step')} are the same" if verdict.steps else "no step is in both"
-    why = "their recipes are the same, so this should not be" if verdict.same_recipe else "their recipes differ too"
+    why = (
+        "their recipes are the same, so this should not be"
+        if verdict.same_recipe
+        else "their recipes or data differ too"
+    )
     digests = f"{verdict.digest_a[:12]} and {verdict.digest_b[:12]}"
+    if verdict.digest_a == verdict.digest_b:
+        return f"'{run_a}' and '{run_b}' end with the same bytes, but not by the same steps: {where}; {why}"
     return f"'{run_a}' and '{run_b}' end with different bytes (digests {digests}): {where}; {why}"
 
 

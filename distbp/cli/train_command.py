@@ -80,4 +80,4 @@ def override_placement(values: dict[str, str | None]) -> Iterator[str]:
     for key, value in values.items():
         if value is not None:
             is_number = key == "workers"
-            yield f"placement.{key}={value if is_number else json.dumps(value)}"
+            yield f"placement.{key}={value if is_number else json.dumps(value, ensure_ascii=False)}"

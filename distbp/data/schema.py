@@ -41,7 +41,7 @@ class Schema:
 
     @classmethod
     def from_json(cls, values: object, scaling: Scaling) -> Schema:
-        """Return the schema that `to_json` wrote; raises DataError for anything else."""
+        """Return the schema that `to_json` wrote, in this version or another; raises DataError for anything else."""
         try:
             stored = _StoredSchema.model_validate(values)
         except ValidationError as error:
@@ -59,7 +59,7 @@ _Names = tuple[StrictStr, ...]
 
 
 class _StoredSchema(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="ignore")
 
     source_kind: SourceKind
     num_inputs: _Count

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from distbp.data import prepare, read_examples
+from distbp.data import read_examples
 from distbp.errors import ConfigError, DataError, DivergedError
 from distbp.explain.crowd import Crowd
 from distbp.explain.network import Network
@@ -53,7 +53,7 @@ def gather(trained: TrainedRun, data: str) -> Crowd:
     """Return the examples of one part of the run's data, or of another source. Raises DataError if there are none."""
     recipe, schema = trained.config.recipe, trained.schema
     if data in PARTS:
-        prepared = prepare(recipe.data, recipe.seed)
+        prepared = trained.own_data()
         part = prepared.train if data == "training" else prepared.validation
         if part is None:
             raise DataError(f"'{trained.run.url}' was trained without validation data; use --data training or a file")

@@ -47,9 +47,10 @@ def judge(stories: Sequence[RunStory]) -> str | None:
 
 
 def _explain(stories: Sequence[RunStory], num_digests: int) -> str:
-    num_recipes = len({story.config.recipe.digest for story in stories})
+    knows_data = all(story.data is not None for story in stories)
+    num_recipes = len({(s.config.recipe.digest, str(s.data) if knows_data else "") for s in stories})
     if num_recipes >= num_digests:
-        return f", as {num_recipes} different recipes let expect."
+        return f", as {num_recipes} different recipes or data let expect."
     return ", although recipes are equal: distbp verify tells where two runs part."
 
 

@@ -57,7 +57,10 @@ class StepTimes:
 
 @dataclass(frozen=True)
 class RunStory:
-    """One run. result: the fields of result.json, None while it has not ended; losses: (steps, mean losses)."""
+    """One run. result: the fields of result.json, None while it has not ended; losses: (steps, mean losses).
+
+    data: fingerprints of its training and validation data; None of a run of distbp 0.1.0, which did not log them.
+    """
 
     name: str
     url: str
@@ -70,6 +73,7 @@ class RunStory:
     evaluations: Sequence[Evaluated]
     times: StepTimes | None
     happenings: Sequence[Happening]
+    data: Mapping[str, Any] | None = None
 
     @property
     def accuracy(self) -> float | None:
@@ -108,6 +112,7 @@ def read_story(url: str) -> RunStory:
         evaluations=_read_evaluations(events),
         times=_average(records),
         happenings=_read_happenings(events),
+        data=next((event.get("data") for event in reversed(events) if event["kind"] == "started"), None),
     )
 
 
@@ -135,7 +140,7 @@ def _thin_out(records: Sequence[StepRecord]) -> tuple[Sequence[float], Sequence[
 
 def _read_evaluations(events: Sequence[Mapping[str, Any]]) -> list[Evaluated]:
     """Return one for each step, the newest: an epoch that is done again is evaluated again."""
-    found = {e["step"]: Evaluated(e["step"], e["loss"], e["accuracy"]) for e in events if e["kind"] == "evaluated"}
+    found = {e["step"]: Evaluated(e["step"], e["loss"], e.get("accuracy")) for e in events if e["kind"] == "evaluated"}
     return [found[step] for step in sorted(found)]
 
 

@@ -3,6 +3,7 @@
     config.yaml   numerics.json   steps.jsonl   events.jsonl   lock.json   checkpoints/   result.json
 
 config.yaml is what makes a folder a run: it is there from the start or the run is not there at all.
+It, result.json and each checkpoint's manifest say which distbp wrote them, in which format; 0.1.0 wrote format 1.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
-from distbp.config import Config, parse_config, parse_yaml
-from distbp.errors import CheckpointError, ConfigError, StorageError
+from distbp.config import WRITTEN_BY, Config, Recipe
+from distbp.errors import CheckpointError, StorageError
+from distbp.installation import describe_newer, describe_writer
+from distbp.run.config_file import StoredConfig, decode_config
 from distbp.run.folder import Folder, join_url, open_folder
 from distbp.run.json_text import check_seal, decode_object, encode_document, seal
 from distbp.run.lock import HEARTBEAT_S, RunLock, is_driver_alive
@@ -54,7 +55,7 @@ class RunDirectory:
         if folder.is_file() or folder.names():
             raise CheckpointError(f"'{folder.url}' already exists; resume it, or choose another name")
 
-        contents = {NUMERICS_FILE: encode_document(numerics), CONFIG_FILE: _to_yaml(config)}
+        contents = {NUMERICS_FILE: encode_document(numerics), CONFIG_FILE: StoredConfig(config).encode()}
         return cls._publish(parent, name, contents)
 
     @classmethod
@@ -88,16 +89,27 @@ class RunDirectory:
         return list_runs(_open_storage(storage), CONFIG_FILE)
 
     def read_config(self) -> Config:
-        """Return the configuration the run was started with; raises CheckpointError if it is damaged."""
-        url = join_url(self.url, CONFIG_FILE)
-        try:
-            values = parse_yaml(self._read(CONFIG_FILE), yaml.SafeLoader)  # as it was dumped
-            if not isinstance(values, dict):
-                raise ValueError(f"it holds {values!r:.40}")
-            return parse_config(values, origin="it")
-        except (ConfigError, yaml.YAMLError, ValueError, RecursionError) as error:
-            reason = " ".join(str(error).split())
-            raise CheckpointError(f"'{url}' is damaged: {reason}; expected the file as the run wrote it") from None
+        """Return the configuration of the run; raises CheckpointError if it is damaged or of a newer distbp."""
+        return self._read_stored_config().config
+
+    def owns(self, recipe_digest: str) -> bool:
+        """Return whether a checkpoint that names this digest is of this run's recipe."""
+        return self._read_stored_config().owns(recipe_digest)
+
+    def change_recipe(self, recipe: Recipe) -> None:
+        """Write another recipe into config.yaml, which this run's checkpoints belong to as well.
+
+        If its epochs differ the run has not ended any more, so the result goes first.
+        """
+        stored = self._read_stored_config()
+        if stored.config.recipe.epochs != recipe.epochs:
+            self.folder.remove(RESULT_FILE)
+        content = stored.with_recipe(recipe).encode()
+        self.folder.write(CONFIG_FILE, content)
+        self._unchanging[CONFIG_FILE] = content
+
+    def _read_stored_config(self) -> StoredConfig:
+        return decode_config(self._read(CONFIG_FILE), join_url(self.url, CONFIG_FILE))
 
     def read_numerics(self) -> dict[str, Any]:
         """Return the numerics fingerprint the run was started with."""
@@ -113,17 +125,24 @@ class RunDirectory:
 
     def write_result(self, result: Mapping[str, object]) -> None:
         """Write or replace result.json, sealed; numbers that are not finite become strings such as "NaN"."""
-        values = decode_object(encode_document(result))  # as a reader will see them
+        values = decode_object(encode_document({**result, WRITTEN_BY: describe_writer()}))  # as a reader will see them
         content = encode_document({**values, RESULT_SEAL: seal(values)})
         persist(lambda: self.folder.write(RESULT_FILE, content), self.folder.patience_s)
 
     def read_result(self) -> dict[str, Any] | None:
-        """Return the result, None if the run has not ended; raises CheckpointError if it was changed since."""
+        """Return the result, None if the run has not ended.
+
+        Raises CheckpointError if it was changed since, or a newer distbp wrote it.
+        """
         content = self.folder.read(RESULT_FILE)
         if content is None:
             return None
         try:
-            return check_seal(decode_object(content), RESULT_SEAL)
+            values = decode_object(content)
+            if sentence := describe_newer(f"'{join_url(self.url, RESULT_FILE)}'", values.get(WRITTEN_BY)):
+                raise CheckpointError(sentence)
+            values = check_seal(values, RESULT_SEAL)
+            return {name: value for name, value in values.items() if name != WRITTEN_BY}
         except ValueError as error:
             raise CheckpointError(
                 f"'{join_url(self.url, RESULT_FILE)}' is damaged: {error}; remove it, and the command that trained "
@@ -176,8 +195,3 @@ def _open_storage(storage: str) -> Folder:
     if folder.is_file():
         raise StorageError(f"storage '{storage}' is a file; expected a folder, choose another storage")
     return folder
-
-
-def _to_yaml(config: Config) -> bytes:
-    values = config.model_dump(mode="json")
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True).encode()

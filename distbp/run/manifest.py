@@ -1,19 +1,22 @@
-"""manifest.json of a checkpoint: what its state file must be, where the run stood, and a seal over itself."""
+"""manifest.json of a checkpoint: what its state file must be, where the run stood, and a seal over itself.
+
+Every format up to this version's is read: keys that are not known are ignored. Format 1, of distbp 0.1.0, has another
+recipe_digest (`Recipe.digest_of_0_1_0`) and a fingerprint of a sample of the training data instead of all data.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
 from distbp.errors import CheckpointError
-from distbp.installation import VERSION
+from distbp.installation import FORMAT, VERSION, describe_newer
 from distbp.run.checkpoint import Checkpoint
 from distbp.run.json_text import check_seal, decode_object, seal, unwrap_non_finite, wrap_non_finite
 
-FORMAT_VERSION = 1
 SEAL = "manifest_sha256"
 
 
@@ -43,7 +46,7 @@ class Manifest:
     state: StateFile
     created: str
     distbp_version: str
-    format_version: int = FORMAT_VERSION
+    format_version: int = FORMAT
 
 
 _KINDS: dict[type, dict[str, type]] = {
@@ -90,21 +93,24 @@ def decode_manifest(content: bytes) -> Manifest:
         values = check_seal(decode_object(content), SEAL)
         _check_version(values)
         return _read_values(unwrap_non_finite(values))
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise DamagedCheckpointError(f"manifest.json is damaged: {error}") from None
 
 
 def _check_version(values: Mapping[str, Any]) -> None:
-    if values["format_version"] != FORMAT_VERSION:
-        raise CheckpointError(
-            f"the checkpoint of step {values.get('step')} has format {values['format_version']!r:.40}, written by "
-            f"distbp {values.get('distbp_version')!r:.40}; this one reads format {FORMAT_VERSION}, use that version"
-        )
+    written_by = {"distbp": values.get("distbp_version"), "format": values["format_version"]}
+    if sentence := describe_newer(f"the checkpoint of step {values.get('step')}", written_by):
+        raise CheckpointError(sentence)
+
+
+def _known(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    names = {field.name for field in fields(kind)}
+    return {name: value for name, value in values.items() if name in names}
 
 
 def _read_values(values: Mapping[str, Any]) -> Manifest:
     """Return the manifest of sealed values; raises TypeError for such as no distbp writes."""
-    manifest = Manifest(**{**values, "state": StateFile(**values["state"])})
+    manifest = Manifest(**{**_known(Manifest, values), "state": StateFile(**_known(StateFile, values["state"]))})
     for part in (manifest, manifest.state):
         for name, kind in _KINDS[type(part)].items():
             if not isinstance(getattr(part, name), kind):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 import pydantic
@@ -12,6 +12,9 @@ import pydantic
 from distbp.config import EarlyStopping
 from distbp.errors import CheckpointError
 from distbp.protocol.messages import Evaluation, StepReport
+
+_ESSENTIAL = {"step", "epoch_loss", "epoch_examples", "epochs_evaluated"}
+"""Without these a run would go on with other numbers."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +52,16 @@ class Position:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Return what `to_json` gave. Raises CheckpointError for anything else."""
+        """Return what `to_json` gave, in this version or another: others' fields are ignored, what lacks is default.
+
+        Raises CheckpointError for anything else.
+        """
         try:
             position = pydantic.TypeAdapter(cls).validate_python(dict(values))
         except pydantic.ValidationError:
             position = None
-        is_whole = set(values) == {field.name for field in fields(cls)}
-        if position is None or not is_whole or position.step < 0 or position.epochs_evaluated < 0:
-            raise CheckpointError("the checkpoint's position is not one that this version of distbp wrote")
+        if position is None or not values.keys() >= _ESSENTIAL or position.step < 0 or position.epochs_evaluated < 0:
+            raise CheckpointError("the checkpoint's position is not one that distbp wrote; it is damaged")
         return position
 
     @property

@@ -34,16 +34,19 @@ class StepRecord:
 
     @classmethod
     def from_values(cls, values: dict[str, Any]) -> Self:
-        """Return the record a line holds; raises ValueError if it is none. Unknown keys are ignored."""
+        """Return the record a line holds; raises ValueError if it is none.
+
+        Unknown keys are ignored; times may lack.
+        """
         try:
             return cls(
                 step=int(values["step"]),
                 epoch=int(values["epoch"]),
                 loss=float(values["loss"]),
                 num_examples=int(values["num_examples"]),
-                compute_s=float(values["compute_s"]),
-                wait_s=float(values["wait_s"]),
-                commit_s=float(values["commit_s"]),
+                compute_s=float(values.get("compute_s", 0.0)),
+                wait_s=float(values.get("wait_s", 0.0)),
+                commit_s=float(values.get("commit_s", 0.0)),
                 checksum=str(values["checksum"]),
                 digest=values.get("digest"),
             )

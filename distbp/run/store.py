@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from distbp.errors import CheckpointError
 from distbp.run.checkpoint import Checkpoint
@@ -54,20 +55,15 @@ class CheckpointStore:
             self._folder.publish(name, lambda new: _fill(new, checkpoint, best, STATE_FILE))
         self._prune(checkpoint.step)
 
-    def load_latest(self, recipe_digest: str | None = None) -> Checkpoint | None:
-        """Return the newest whole checkpoint, None if there is none; damaged ones are told in `skipped`.
-
-        Raises CheckpointError if it belongs to a recipe other than `recipe_digest`.
-        """
+    def load_latest(self) -> Checkpoint | None:
+        """Return the newest whole checkpoint, None if there is none; damaged ones are told in `skipped`."""
         self.skipped = []
-        checkpoint = next(self._load_whole(reversed(self._list_folders())), None)
-        if checkpoint is not None and recipe_digest not in (None, checkpoint.recipe_digest):
-            raise CheckpointError(
-                f"the checkpoint of step {checkpoint.step} in '{self.run.url}' belongs to recipe "
-                f"{checkpoint.recipe_digest[:12]}, this recipe is {str(recipe_digest)[:12]}; "
-                "resume with the recipe in the run's config.yaml, or choose another name"
-            )
-        return checkpoint
+        return next(self._load_whole(reversed(self._list_folders())), None)
+
+    def newest_position(self) -> Mapping[str, Any] | None:
+        """Return the position of the newest checkpoint that looks whole, without reading its tensors."""
+        found = [manifest.position for _, manifest in self._glance_at_all()]
+        return found[-1] if found else None
 
     def load_best(self) -> Checkpoint | None:
         """Return the newest whole checkpoint that was saved as the best, None if there is none."""

@@ -8,9 +8,7 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
-import yaml
-
-from distbp.config import Config
+from distbp.config import Config, dump_yaml
 from distbp.errors import ConfigError, DataError
 
 PACKAGE_DIR = Path(__file__).resolve().parent.parent
@@ -31,7 +29,7 @@ def pack(config: Config, folder: Path) -> None:
     shutil.copytree(PACKAGE_DIR, folder / "distbp", ignore=shutil.ignore_patterns("__pycache__"))
     placement = config.placement.model_copy(update={"backend": "ray", "address": None})  # that of the job's cluster
     values = config.model_copy(update={"placement": placement}).model_dump(mode="json")
-    (folder / CONFIG_FILE).write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    (folder / CONFIG_FILE).write_text(dump_yaml(values), encoding="utf-8")
     for path in list_travelling_data(config):
         _copy(path, folder / path)
     if config.recipe.model.function is not None:

@@ -102,6 +102,7 @@ def identify(recipe: Recipe, settings: BatchSizeSettings) -> dict[str, Any]:
     return {
         "study": "batch-size",
         "recipe": recipe.model_dump(mode="json"),
+        **plan_for(recipe).fingerprint.to_json(),
         "batch_sizes": settings.batch_sizes,
         "goals": settings.goals,
     }

@@ -32,7 +32,7 @@ class OrderSettings:
 def identify(recipe: Recipe, settings: OrderSettings) -> dict[str, Any]:
     """Return what must be the same when a stopped study goes on; more runs may be asked for later."""
     del settings
-    return {"study": "order", "recipe": recipe.model_dump(mode="json")}
+    return {"study": "order", "recipe": recipe.model_dump(mode="json"), **plan_for(recipe).fingerprint.to_json()}
 
 
 def check_settings(recipe: Recipe, settings: OrderSettings) -> None:

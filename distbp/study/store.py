@@ -3,18 +3,40 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
+from distbp.config import WRITTEN_BY, Recipe
 from distbp.errors import ConfigError, StorageError
+from distbp.identity import complete
+from distbp.installation import describe_newer, describe_writer
 from distbp.run.json_text import decode_object, encode_document, encode_line
 
 RESULTS_FILE = "trials.jsonl"
 IDENTITY_FILE = "study.json"
+
+
+def is_same_study(stored: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
+    """Return whether two identities, of which another version may have written one, are of the same study.
+
+    A recipe counts as what it sets away from the defaults, a setting that one version does not have as None. Data are
+    compared where both say which: 0.1.0 did not.
+    """
+    names = (stored.keys() | ours.keys()) - {WRITTEN_BY, "recipe"}
+    if not ("data" in stored and "data" in ours):
+        names -= {"data"}
+    return all(stored.get(name) == ours.get(name) for name in names) and _digest(stored) == _digest(ours)
+
+
+def _digest(identity: Mapping[str, Any]) -> str | None:
+    """Return the digest of the recipe in a study's identity, None if there is none or it is damaged."""
+    try:
+        return Recipe.model_validate(complete(identity["recipe"])).digest
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 class Store:
@@ -84,15 +106,20 @@ class Store:
 
     def _check_identity(self, identity: Mapping[str, Any]) -> None:
         path = self.folder / IDENTITY_FILE
-        text = encode_document(identity)
+        text = encode_document({**identity, WRITTEN_BY: describe_writer()})
         if not path.exists():
             path.write_bytes(text)
             return
+        stored: dict[str, Any] = {}
         with suppress(ValueError):
-            if decode_object(path.read_bytes()) == json.loads(text):
-                return
+            stored = decode_object(path.read_bytes())
+        if sentence := describe_newer(f"the study in '{self.folder}'", stored.get(WRITTEN_BY)):
+            raise StorageError(sentence)
+        if stored and is_same_study(stored, decode_object(text)):
+            return
         raise ConfigError(
-            f"'{self.folder}' holds a study with other settings (see {IDENTITY_FILE} there); choose another --out"
+            f"'{self.folder}' holds a study with other settings or of other data (see {IDENTITY_FILE} there); "
+            "choose another --out"
         )
 
     def _read(self) -> dict[str, dict[str, Any]]:

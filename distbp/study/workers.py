@@ -43,6 +43,7 @@ def identify(recipe: Recipe, settings: WorkersSettings) -> dict[str, Any]:
     return {
         "study": "workers",
         "recipe": recipe.model_dump(mode="json"),
+        **plan_for(recipe).fingerprint.to_json(),
         "workers": settings.workers,
         "batch_size_study": None if origin is None else str(origin),
     }

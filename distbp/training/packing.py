@@ -8,18 +8,17 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from distbp.data.fingerprint import find_changed_part
 from distbp.errors import CheckpointError
 from distbp.nn.digests import digest
 from distbp.nn.layout import Layout
 from distbp.protocol.examples import Scaling
 from distbp.protocol.messages import TrainState
-from distbp.run import Checkpoint, CheckpointStore
+from distbp.run import Checkpoint, CheckpointStore, RunDirectory
 from distbp.run.position import Position
 from distbp.training.plan import Plan
 
 logger = logging.getLogger("distbp")
-
-_FINGERPRINT = "data_fingerprint"
 
 
 def make_checkpoint(plan: Plan, state: TrainState, position: Position) -> Checkpoint:
@@ -33,7 +32,7 @@ def make_checkpoint(plan: Plan, state: TrainState, position: Position) -> Checkp
         tensors=tensors,
         digest=digest(state.parameters),
         recipe_digest=plan.recipe.digest,
-        position={**position.to_json(), _FINGERPRINT: plan.fingerprint},
+        position={**position.to_json(), **plan.fingerprint.to_json()},
         schema=plan.schema.to_json(),
     )
 
@@ -49,12 +48,7 @@ def newest_saved(plan: Plan, store: CheckpointStore) -> tuple[TrainState, Positi
 
 def unpack(plan: Plan, checkpoint: Checkpoint) -> tuple[TrainState, Position]:
     """Return the state and position in a checkpoint; raises CheckpointError if they do not fit the plan."""
-    position = dict(checkpoint.position)
-    if position.pop(_FINGERPRINT, None) != plan.fingerprint:
-        raise CheckpointError(
-            f"the training data in '{plan.recipe.data.source}' are not those that the run started with; "
-            f"restore them, or start a new run with --resume never"
-        )
+    check_data(plan, checkpoint.position)
     state = TrainState(
         checkpoint.step,
         read_flat("parameters", plan.layout, checkpoint.tensors, plan.recipe.dtype),
@@ -62,7 +56,28 @@ def unpack(plan: Plan, checkpoint: Checkpoint) -> tuple[TrainState, Position]:
     )
     if digest(state.parameters) != checkpoint.digest:
         raise CheckpointError(f"the parameters of the checkpoint of step {checkpoint.step} do not have its digest")
-    return state, _read_position(checkpoint.step, position)
+    return state, _read_position(checkpoint.step, checkpoint.position)
+
+
+def check_data(plan: Plan, position: Mapping[str, object]) -> None:
+    """Raise CheckpointError unless the plan's data are, value by value, those of a checkpoint with this position."""
+    part = find_changed_part(position, plan.data, plan.fingerprint)
+    if part is not None:
+        data = plan.recipe.data
+        source = data.validation if part == "validation" and isinstance(data.validation, str) else data.source
+        raise CheckpointError(
+            f"the {part} data in '{source}' are not those that the run started with; "
+            "restore them, or start a new run with another --name"
+        )
+
+
+def check_recipe(run: RunDirectory, checkpoint: Checkpoint) -> None:
+    """Raise CheckpointError unless a checkpoint of a run is of the recipe in its config.yaml."""
+    if not run.owns(checkpoint.recipe_digest):
+        raise CheckpointError(
+            f"the checkpoint of step {checkpoint.step} belongs to another recipe than '{run.url}/config.yaml'; "
+            "was that changed? restore it, or copy the run again"
+        )
 
 
 def _read_position(step: int, values: Mapping[str, object]) -> Position:
@@ -74,9 +89,11 @@ def _read_position(step: int, values: Mapping[str, object]) -> Position:
 
 def _newest_usable(plan: Plan, store: CheckpointStore) -> Checkpoint | None:
     """Return the newest good checkpoint; with early stopping, one from which the best is to be had as well."""
-    newest = store.load_latest(plan.recipe.digest)
+    newest = store.load_latest()
     for reason in store.skipped:
         logger.warning("%s", reason)
+    if newest is not None:
+        check_recipe(store.run, newest)
     if newest is None or plan.recipe.early_stopping.patience is None or _has_best(newest, store):
         return newest
     logger.warning("the best checkpoint, of step %s, is damaged; computing it again", newest.position["best_step"])

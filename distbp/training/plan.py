@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distbp.config import Config, Placement, Recipe
 from distbp.data import PreparedData, Schema
+from distbp.data.fingerprint import DataFingerprint, fingerprint
 from distbp.errors import ConfigError
 from distbp.nn.blas import compute_exactly, fixed_arithmetic
 from distbp.nn.build import ModelSpec
@@ -24,16 +27,26 @@ logger = logging.getLogger("distbp")
 
 @dataclass(frozen=True)
 class Plan:
-    """A recipe that fits its data. num_steps: of the whole run. fingerprint: of the training data."""
+    """A recipe that fits its data. num_steps: of the whole run."""
 
     recipe: Recipe
+    data: PreparedData
     schema: Schema
     layout: Layout
     worker: WorkerTask
     server: ServerTask
     steps_per_epoch: int
     num_steps: int
-    fingerprint: str
+
+    @cached_property
+    def fingerprint(self) -> DataFingerprint:
+        """The fingerprint of the data, taken when it is first asked for: it reads all of them."""
+        return fingerprint(self.data)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of recipe and data together: two plans have the same only if they train the same numbers."""
+        return hashlib.sha256(f"{self.recipe.digest} {self.fingerprint}".encode()).hexdigest()
 
     def describe(self) -> str:
         """Return in one line what is going to be trained on what."""
@@ -78,6 +91,7 @@ def make_plan(config: Config, data: PreparedData) -> Plan:
     _report_scaling(recipe)
     return Plan(
         recipe=recipe,
+        data=data,
         schema=data.schema,
         layout=layout,
         worker=WorkerTask(
@@ -86,7 +100,6 @@ def make_plan(config: Config, data: PreparedData) -> Plan:
         server=ServerTask(recipe.optimizer, layout.decayed_ranges(), recipe.microbatch_size),
         steps_per_epoch=num_steps,
         num_steps=num_steps * recipe.epochs,
-        fingerprint=data.train.fingerprint(),
     )
 
 

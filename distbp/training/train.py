@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
+from pydantic import TypeAdapter, ValidationError
+
 from distbp.backends import Backend, make_backend
 from distbp.config import Config, Placement, Recipe
 from distbp.data import prepare
@@ -19,7 +21,7 @@ from distbp.run.folder import join_url
 from distbp.run.interrupt import stop_on_signals
 from distbp.run.patience import persist
 from distbp.run.position import Position
-from distbp.training.packing import newest_saved
+from distbp.training.packing import check_data, newest_saved
 from distbp.training.plan import Plan, describe_placement, make_plan
 from distbp.training.session import Journal, Observer, Session
 
@@ -80,13 +82,13 @@ def train(
     """
     config = Config(recipe=recipe or Recipe(), placement=placement or Placement())
     plan = make_plan(config, prepare(config.recipe.data, config.recipe.seed))
-    run = _enter_run(config, name, resume)
+    _warn_of_endless_warmup(plan)
+    run = _enter_run(config, plan, name, resume)
     with run.lock():
-        finished = run.read_result()
+        finished = _adopt(run, config.placement, plan)
         if finished is not None:
             logger.info("'%s' has finished already; --resume never starts a new run", run.url)
             return _read_result(run, finished)
-        _check_numerics(run, config.placement)
         position = _train_session(run, config, plan, connect, observe)
         result = _conclude(run, config, plan, position)
         run.write_result(asdict(result))
@@ -103,9 +105,11 @@ def _load_final(run: RunDirectory, store: CheckpointStore, step: int) -> Checkpo
 
 def _read_result(run: RunDirectory, values: Mapping[str, Any]) -> Result:
     try:
-        return Result(**values)
-    except TypeError as error:
-        raise CheckpointError(f"'{run.url}/result.json' is not what distbp writes: {error}; remove the file") from None
+        return TypeAdapter(Result).validate_python(dict(values))
+    except ValidationError as error:
+        finding = error.errors(include_url=False)[0]
+        what = f"{'.'.join(map(str, finding['loc']))}: {finding['msg']}"
+        raise CheckpointError(f"'{run.url}/result.json' is not what distbp writes: {what}; remove the file") from None
 
 
 def _train_session(
@@ -122,7 +126,12 @@ def _train_session(
         if state.step > 0:
             logger.info("resuming '%s' after step %d of %d", run.name, state.step, plan.num_steps)
         logger.info("%s; %s", plan.describe(), describe_placement(config.placement, plan))
-        journal.events.append("started", step=state.step, placement=config.placement.model_dump(mode="json"))
+        journal.events.append(
+            "started",
+            step=state.step,
+            placement=config.placement.model_dump(mode="json"),
+            data=asdict(plan.fingerprint),
+        )
         backend = connect(config.placement)
         stop.listen()
         try:
@@ -167,11 +176,11 @@ def _close_quietly(journal: Journal) -> None:
         logger.warning("%s", error)
 
 
-def _enter_run(config: Config, name: str | None, resume: Resume) -> RunDirectory:
+def _enter_run(config: Config, plan: Plan, name: str | None, resume: Resume) -> RunDirectory:
     """Return the run's directory, new or old, as `resume` allows."""
     storage = config.placement.storage
     if name is None:
-        name = _choose_name(config, resume)
+        name = _choose_name(config.placement.storage, plan, resume)
     if RunDirectory.exists(storage, name):
         run = RunDirectory.open(join_url(storage, name))
         if resume == "never":
@@ -183,17 +192,20 @@ def _enter_run(config: Config, name: str | None, resume: Resume) -> RunDirectory
     return RunDirectory.create(storage, name, config, fingerprint())
 
 
-def _choose_name(config: Config, resume: Resume) -> str:
-    """Return the unfinished run of this recipe if there is one to resume, else a free name."""
-    source = PurePosixPath(config.recipe.data.source.rstrip("/"))
-    stem = f"{_letters(source.stem) or 'run'}-{config.recipe.digest[:8]}"
-    free = next_name(config.placement.storage, stem)
-    newest = _name_before(free, stem)
-    if resume == "never" or newest is None:
+def _choose_name(storage: str, plan: Plan, resume: Resume) -> str:
+    """Return the unfinished run of this recipe and these data if there is one to resume, else a free name."""
+    source = _letters(PurePosixPath(plan.recipe.data.source.rstrip("/")).stem) or "run"
+    stems = [f"{source}-{digest[:8]}" for digest in (plan.digest, plan.recipe.digest_of_0_1_0)]
+    free = next_name(storage, stems[0])
+    if resume == "never":
         return free
-    run = RunDirectory.open(join_url(config.placement.storage, newest))
-    is_open = run.read_result() is None and not run.is_locked()
-    return newest if is_open or resume == "must" else free
+    newest = [name for stem in stems if (name := _name_before(next_name(storage, stem), stem)) is not None]
+    unfinished = [name for name in newest if _is_unfinished(RunDirectory.open(join_url(storage, name)))]
+    return next(iter(unfinished or (newest if resume == "must" else [])), free)
+
+
+def _is_unfinished(run: RunDirectory) -> bool:
+    return run.read_result() is None and not run.is_locked()
 
 
 def _letters(text: str) -> str:
@@ -208,14 +220,60 @@ def _name_before(free: str, stem: str) -> str | None:
     return stem if number == 1 else f"{stem}-{number}"
 
 
+def _adopt(run: RunDirectory, placement: Placement, plan: Plan) -> dict[str, Any] | None:
+    """Make the run one of this plan, whose recipe may name more epochs, or another place of the same data.
+
+    Return its result if it has finished; a run that gets more epochs has not. Whatever is refused is so before
+    anything is changed.
+    """
+    _check_recipe(run, plan.recipe)
+    position = CheckpointStore(run, keep=1).newest_position()
+    if position is not None:
+        check_data(plan, position)
+    theirs = run.read_config().recipe
+    finished = run.read_result() if theirs.epochs == plan.recipe.epochs else None
+    if finished is None:
+        _check_numerics(run, placement)
+    if theirs != plan.recipe:
+        run.change_recipe(plan.recipe)
+    return finished
+
+
 def _check_recipe(run: RunDirectory, recipe: Recipe) -> None:
+    """Raise CheckpointError unless `recipe` is the run's, or the same with more epochs where that changes no step."""
     theirs = run.read_config().recipe
     if theirs.digest == recipe.digest:
+        return
+    if theirs.model_copy(update={"epochs": recipe.epochs}).digest == recipe.digest and recipe.epochs > theirs.epochs:
+        _check_more_epochs(run, theirs, recipe.epochs)
         return
     changed = _differences(theirs.model_dump(), recipe.model_dump(), "recipe")
     raise CheckpointError(
         f"'{run.url}' was started with another recipe ({'; '.join(changed[:3])}); choose another --name"
     )
+
+
+def _check_more_epochs(run: RunDirectory, theirs: Recipe, epochs: int) -> None:
+    """Raise CheckpointError where the first epochs of a longer run are not those that were trained already."""
+    what = f"'{run.url}' cannot go on from {theirs.epochs} to {epochs} epochs"
+    if theirs.schedule.kind == "cosine":
+        raise CheckpointError(f"{what}: its cosine schedule ends with epoch {theirs.epochs}; choose another --name")
+    result = run.read_result()
+    if result is not None and result.get("stopped_early"):
+        raise CheckpointError(
+            f"{what}: early stopping ended it after {result.get('epochs')}; choose another --name, "
+            "with a larger early_stopping.patience"
+        )
+
+
+def _warn_of_endless_warmup(plan: Plan) -> None:
+    warmup_steps = plan.recipe.schedule.warmup_steps
+    if warmup_steps > plan.num_steps:
+        logger.warning(
+            "schedule.warmup_steps=%d is more than the %d steps of the run, so the learning rate rises to the end and "
+            "never reaches its full value; use at most %d",
+            warmup_steps, plan.num_steps, plan.num_steps,
+        )  # fmt: skip
 
 
 def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any], path: str) -> list[str]:

@@ -44,7 +44,7 @@ def train_small(folder: Path) -> Callable[..., Result]:
                 "epochs": 2,
             }
         )
-        key = name or recipe.digest
+        key = name or recipe.model_dump_json()
         if key not in done:
             placement = Placement(storage=str(folder / "runs"), workers=1, checkpoint_every_steps=3, keep_checkpoints=9)
             done[key] = train(recipe, placement, name=name or f"run-{len(done)}")

@@ -78,7 +78,7 @@ def test_verdict_says_who_ends_with_the_same_bytes(runs):
     assert judge(read(runs, "a")) is None
     assert judge(read(runs, "a", "b")) == "All of these runs end with the same bytes."
     assert judge(read(runs, "a", "b", "slow")) == (
-        "a and b end with the same bytes; slow ends with others, as 2 different recipes let expect."
+        "a and b end with the same bytes; slow ends with others, as 2 different recipes or data let expect."
     )
     assert "Not all of these runs have finished" in judge(read(runs, "a", "stopped"))
 

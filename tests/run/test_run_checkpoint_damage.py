@@ -14,12 +14,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from distbp.errors import CheckpointError
+from distbp.installation import FORMAT
 from distbp.run import CheckpointStore, RunDirectory
 from distbp.run.folder import open_folder
 from distbp.run.json_text import seal
 from distbp.run.manifest import SEAL
 
 NEWEST = "checkpoints/step-00000020"
+NEWER = r"was written by distbp 9\.8 \(format \d+\); this is version .*, which reads formats up to \d+; install a newer"
 MANY = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -42,7 +44,7 @@ def test_damage_is_never_loaded_and_the_older_checkpoint_is(
     damage(folder, name, content, data)
     try:
         store = CheckpointStore(two_checkpoints, keep=5)
-        latest = store.load_latest("recipe")
+        latest = store.load_latest()
         assert_equal_checkpoints(latest, make_checkpoint(latest.step))
         assert latest.step == (10 if store.skipped else 20)
         if name == "state.safetensors":
@@ -67,23 +69,44 @@ def damage(folder, name, content, data) -> None:
     folder.write(name, damaged[kind], sync=False)
 
 
+def reseal(path: Path, **changes: object) -> None:
+    values = {**json.loads(path.read_text()), **changes}
+    del values[SEAL]
+    path.write_text(json.dumps({**values, SEAL: seal(values)}))
+
+
+def test_what_a_manifest_says_beyond_what_is_known_is_ignored(local_run, make_checkpoint, assert_equal_checkpoints):
+    CheckpointStore(local_run, keep=5).save(make_checkpoint(10))
+    reseal(local_run.folder.local_path("checkpoints") / "step-00000010" / "manifest.json", compressed=False)
+    assert_equal_checkpoints(CheckpointStore(local_run, keep=5).load(10), make_checkpoint(10))
+
+
+def test_a_checkpoint_of_a_newer_distbp_is_named_as_that(local_run, make_checkpoint):
+    CheckpointStore(local_run, keep=5).save(make_checkpoint(10))
+    reseal(
+        local_run.folder.local_path("checkpoints") / "step-00000010" / "manifest.json",
+        format_version=FORMAT + 1,
+        distbp_version="9.8",
+    )
+    with pytest.raises(CheckpointError, match=NEWER):
+        CheckpointStore(local_run, keep=5).load_latest()
+
+
 @pytest.mark.parametrize(
     "changes",
-    [{"step": None}, {"state": []}, {"format_version": None}, {"position": 3}, {"unknown": 1}, {"best": None}],
+    [{"step": None}, {"state": []}, {"format_version": None}, {"position": 3}, {"best": None}],
 )
 def test_sealed_nonsense_is_damage_or_another_version_and_never_a_type_error(local_run, make_checkpoint, changes):
     CheckpointStore(local_run, keep=5).save(make_checkpoint(10))
     path = local_run.folder.local_path("checkpoints") / "step-00000010" / "manifest.json"
-    values = {**json.loads(path.read_text()), **changes}
-    del values[SEAL]
-    path.write_text(json.dumps({**values, SEAL: seal(values)}))
-    with pytest.raises(CheckpointError, match=r"manifest.json is damaged|has format None"):
+    reseal(path, **changes)
+    with pytest.raises(CheckpointError, match=r"manifest.json is damaged|\(format None\)"):
         CheckpointStore(local_run, keep=5).load(10)
 
 
 def test_removed_folder_leaves_the_older_checkpoint(two_checkpoints):
     two_checkpoints.folder.remove(NEWEST)
-    assert CheckpointStore(two_checkpoints, keep=5).load_latest("recipe").step == 10
+    assert CheckpointStore(two_checkpoints, keep=5).load_latest().step == 10
 
 
 def test_folder_under_another_steps_name_is_skipped(local_run, make_checkpoint):
@@ -109,7 +132,7 @@ def test_all_damaged_is_like_none_but_told(run, make_checkpoint):
     store = CheckpointStore(run, keep=5)
     store.save(make_checkpoint(20), best=True)
     open_folder(f"{run.url}/{NEWEST}").write("state.safetensors", b"x")
-    assert store.load_latest("recipe") is None
+    assert store.load_latest() is None
     assert len(store.skipped) == 1
     assert store.load_best() is None
 
@@ -121,7 +144,7 @@ from distbp.run import Checkpoint, CheckpointStore, RunDirectory
 run = RunDirectory.open(sys.argv[1])
 with run.lock():
     store = CheckpointStore(run, keep=2)
-    latest = store.load_latest("r")
+    latest = store.load_latest()
     first = latest.step if latest else 0  # saves the newest step again, too
     print("ready", flush=True)
     for step in itertools.count(first):

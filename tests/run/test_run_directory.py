@@ -145,7 +145,7 @@ def test_storage_that_cannot_be_written_is_refused():
 
 
 def test_failed_creation_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr("distbp.run.directory._to_yaml", lambda _: 1 / 0)
+    monkeypatch.setattr("distbp.run.directory.StoredConfig.encode", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         RunDirectory.create(str(tmp_path), "a", Config(), {})
     assert list(tmp_path.iterdir()) == []

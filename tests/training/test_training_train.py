@@ -84,3 +84,9 @@ def test_scaled_learning_rate_is_told(train_toy, make_recipe, caplog):
     assert (
         "learning rate 0.1 x 2 = 0.2 (linear scaling: global_batch_size 100 / reference_batch_size 50)" in caplog.text
     )
+
+
+@pytest.mark.parametrize(("warmup_steps", "is_said"), [(6, False), (7, True)])
+def test_a_warmup_that_never_ends_is_said(train_toy, make_recipe, caplog, warmup_steps, is_said):
+    train_toy(recipe=make_recipe(schedule={"warmup_steps": warmup_steps}))
+    assert ("schedule.warmup_steps=7 is more than the 6 steps of the run" in caplog.text) is is_said
