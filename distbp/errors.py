@@ -5,6 +5,7 @@
     ├── DataError                3  the data cannot be used
     ├── StorageError             4  storage cannot be read or written
     │   └── CheckpointError      4  a run or checkpoint is missing, damaged, or of another recipe
+    │       └── RunTakenError    4  another process has the run or its name
     ├── WorkersLostError         5  workers died more often than the failure budget allows
     ├── DivergedError            6  the loss or the parameters are not finite any more
     ├── ClusterError             7  the Ray cluster cannot be reached or cannot hold the run
@@ -44,6 +45,10 @@ class StorageError(DistbpError):
 
 class CheckpointError(StorageError):
     """A run directory or checkpoint is missing, damaged, or belongs to another recipe."""
+
+
+class RunTakenError(CheckpointError):
+    """Another process has the run, or was faster to take its name."""
 
 
 class WorkersLostError(DistbpError):

@@ -8,12 +8,14 @@ config.yaml is what makes a folder a run: it is there from the start or the run 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import yaml
 
 from distbp.config import Config, parse_config, parse_yaml
-from distbp.errors import CheckpointError, ConfigError, StorageError
+from distbp.errors import CheckpointError, ConfigError, RunTakenError, StorageError
+from distbp.run.aside import TEMPORARY_PREFIX
 from distbp.run.folder import Folder, join_url, open_folder
 from distbp.run.json_text import check_seal, decode_object, encode_document, seal
 from distbp.run.lock import HEARTBEAT_S, RunLock, is_driver_alive
@@ -46,25 +48,30 @@ class RunDirectory:
     def create(cls, storage: str, name: str, config: Config, numerics: Mapping[str, object]) -> RunDirectory:
         """Return a new run with its configuration and numerics written.
 
-        Raises ConfigError for a bad name, CheckpointError if the name is taken, StorageError if it cannot be written.
+        What a driver left that was killed while it created this run is no run, and is used again.
+
+        Raises ConfigError for a bad name, RunTakenError if there is such a run, CheckpointError if something else is
+        in its place, StorageError if it cannot be written.
         """
         validate_name(name)
-        parent = _open_storage(storage)
-        folder = parent.child(name)
-        if folder.is_file() or folder.names():
-            raise CheckpointError(f"'{folder.url}' already exists; resume it, or choose another name")
-
         contents = {NUMERICS_FILE: encode_document(numerics), CONFIG_FILE: _to_yaml(config)}
-        return cls._publish(parent, name, contents)
+        return cls._publish(_open_storage(storage), name, contents)
 
     @classmethod
     def _publish(cls, parent: Folder, name: str, contents: Mapping[str, bytes]) -> RunDirectory:
-        def fill(new: Folder) -> None:
-            for file_name in (NUMERICS_FILE, CONFIG_FILE):
-                new.write(file_name, contents[file_name])
-
-        parent.publish(name, fill)
-        run = cls(parent.child(name))
+        folder = parent.child(name)
+        has_remains = _check_place(folder)
+        fill = partial(_fill, contents=contents)
+        try:
+            if has_remains:
+                fill(folder)
+            else:
+                parent.publish(name, fill)
+        except StorageError:
+            if folder.size_bytes(CONFIG_FILE) is not None:  # where folders are renamed, this is how a race ends
+                raise _make_taken_error(folder) from None
+            raise
+        run = cls(folder)
         run._unchanging = dict(contents)
         return run
 
@@ -81,6 +88,15 @@ class RunDirectory:
         """Return whether `storage` holds a run of that name."""
         validate_name(name)
         return _open_storage(storage).child(name).size_bytes(CONFIG_FILE) is not None
+
+    @staticmethod
+    def may_create(storage: str, name: str) -> bool:
+        """Return whether `create` would make a run of that name: nothing is there, or the beginning of one."""
+        try:
+            _check_place(_open_storage(storage).child(name))
+        except CheckpointError:
+            return False
+        return True
 
     @staticmethod
     def list_names(storage: str) -> list[str]:
@@ -176,6 +192,30 @@ def _open_storage(storage: str) -> Folder:
     if folder.is_file():
         raise StorageError(f"storage '{storage}' is a file; expected a folder, choose another storage")
     return folder
+
+
+def _check_place(folder: Folder) -> bool:
+    """Return whether a killed driver left the beginning of a run in `folder`; raises unless a run may be made there."""
+    names = [name for name in folder.names() if not name.startswith(TEMPORARY_PREFIX)]
+    if CONFIG_FILE in names:
+        raise _make_taken_error(folder)
+    if folder.is_file() or not {*names} <= {NUMERICS_FILE}:
+        what = f"a folder with {', '.join(names[:3])} and no {CONFIG_FILE}" if names else "a file"
+        raise CheckpointError(f"'{folder.url}' is {what}, not a run; move or remove it, or choose another name")
+    return bool(names)
+
+
+def _fill(folder: Folder, contents: Mapping[str, bytes]) -> None:
+    """Write the files of a new run; of drivers that do so together on an object store, one gets through."""
+    folder.write_new(NUMERICS_FILE, contents[NUMERICS_FILE])
+    if not folder.write_new(CONFIG_FILE, contents[CONFIG_FILE]):
+        raise _make_taken_error(folder)
+    if folder.read(NUMERICS_FILE) != contents[NUMERICS_FILE]:  # it was there, from another driver
+        folder.write(NUMERICS_FILE, contents[NUMERICS_FILE])
+
+
+def _make_taken_error(folder: Folder) -> RunTakenError:
+    return RunTakenError(f"'{folder.url}' already exists; resume it, or choose another name")
 
 
 def _to_yaml(config: Config) -> bytes:

@@ -15,9 +15,8 @@ from typing import Any
 import fsspec.core
 from fsspec.implementations.local import LocalFileSystem
 
+from distbp.run.aside import TEMPORARY_PREFIX
 from distbp.run.storage_errors import translate_storage_errors
-
-TEMPORARY_PREFIX = ".tmp-"
 
 _OPTIONS: dict[str, dict[str, Any]] = {
     # s3fs tries again itself; with botocore's own attempts inside each of its, a refused connection takes 40 s
@@ -93,7 +92,8 @@ class Folder(ABC):
         """Create the folder `name` with what `fill` writes into the folder it is given.
 
         Locally it appears at once and complete. On an object store its files appear one after the other, so `fill`
-        must write last the file that readers look for. Raises StorageError if a folder of that name has content.
+        must write last the file that readers look for. Raises StorageError where a folder of that name has content
+        and folders can be renamed; on an object store `fill` has to see to that.
         """
 
     @abstractmethod

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from distbp.errors import ConfigError, StorageError
+from distbp.run.aside import replace_file
 from distbp.run.json_text import decode_object, encode_document, encode_line
 
 RESULTS_FILE = "trials.jsonl"
@@ -86,7 +87,8 @@ class Store:
         path = self.folder / IDENTITY_FILE
         text = encode_document(identity)
         if not path.exists():
-            path.write_bytes(text)
+            with replace_file(path) as aside:
+                aside.write_bytes(text)
             return
         with suppress(ValueError):
             if decode_object(path.read_bytes()) == json.loads(text):

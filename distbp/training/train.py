@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Set
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import Any, Literal
@@ -12,7 +12,7 @@ from typing import Any, Literal
 from distbp.backends import Backend, make_backend
 from distbp.config import Config, Placement, Recipe
 from distbp.data import prepare
-from distbp.errors import CheckpointError, InterruptedRunError, NumericsError, StorageError
+from distbp.errors import CheckpointError, InterruptedRunError, NumericsError, RunTakenError, StorageError
 from distbp.nn.numerics import fingerprint
 from distbp.run import Checkpoint, CheckpointStore, CheckpointWriter, EventLog, RunDirectory, StepLog, next_name
 from distbp.run.folder import join_url
@@ -80,11 +80,10 @@ def train(
     """
     config = Config(recipe=recipe or Recipe(), placement=placement or Placement())
     plan = make_plan(config, prepare(config.recipe.data, config.recipe.seed))
-    run = _enter_run(config, name, resume)
-    with run.lock():
+    with _hold_run(config, name, resume) as run:
         finished = run.read_result()
         if finished is not None:
-            logger.info("'%s' has finished already; --resume never starts a new run", run.url)
+            logger.info("'%s' has finished already; %s", run.url, _advise_new_run(name))
             return _read_result(run, finished)
         _check_numerics(run, config.placement)
         position = _train_session(run, config, plan, connect, observe)
@@ -167,31 +166,61 @@ def _close_quietly(journal: Journal) -> None:
         logger.warning("%s", error)
 
 
-def _enter_run(config: Config, name: str | None, resume: Resume) -> RunDirectory:
-    """Return the run's directory, new or old, as `resume` allows."""
+def _advise_new_run(name: str | None) -> str:
+    return "--resume never starts a new run" if name is None else "for a new run choose another --name"
+
+
+@contextmanager
+def _hold_run(config: Config, name: str | None, resume: Resume) -> Iterator[RunDirectory]:
+    """Yield the run's directory, new or old, as `resume` allows, and hold its lock meanwhile.
+
+    Without a name, one that another process takes at the same moment is left to it.
+    """
+    with ExitStack() as stack:
+        yield _take_run(config, name, resume, stack)
+
+
+def _take_run(config: Config, name: str | None, resume: Resume, stack: ExitStack) -> RunDirectory:
+    taken: set[str] = set()
+    while True:
+        chosen = name or _choose_name(config, resume, taken)
+        try:
+            run = _enter_run(config, chosen, resume)
+            stack.enter_context(run.lock())
+        except RunTakenError:
+            if name is not None or resume == "must":
+                raise
+            taken.add(chosen)
+        else:
+            return run
+
+
+def _enter_run(config: Config, name: str, resume: Resume) -> RunDirectory:
     storage = config.placement.storage
-    if name is None:
-        name = _choose_name(config, resume)
-    if RunDirectory.exists(storage, name):
-        run = RunDirectory.open(join_url(storage, name))
-        if resume == "never":
-            raise CheckpointError(f"'{run.url}' exists; choose another --name, or leave out --resume never")
-        _check_recipe(run, config.recipe)
-        return run
-    if resume == "must":
-        raise CheckpointError(f"there is no run '{name}' in '{storage}' to resume; check --name and --storage")
-    return RunDirectory.create(storage, name, config, fingerprint())
+    if not RunDirectory.exists(storage, name):
+        if resume == "must":
+            raise CheckpointError(f"there is no run '{name}' in '{storage}' to resume; check --name and --storage")
+        with suppress(RunTakenError):  # made by another process meanwhile: the lock says by which one
+            return RunDirectory.create(storage, name, config, fingerprint())
+    run = RunDirectory.open(join_url(storage, name))
+    if resume == "never":
+        raise RunTakenError(f"'{run.url}' exists; choose another --name, or leave out --resume never")
+    _check_recipe(run, config.recipe)
+    return run
 
 
-def _choose_name(config: Config, resume: Resume) -> str:
-    """Return the unfinished run of this recipe if there is one to resume, else a free name."""
+def _choose_name(config: Config, resume: Resume, taken: Set[str]) -> str:
+    """Return the unfinished run of this recipe if there is one to resume, else a free name; none in `taken`."""
     source = PurePosixPath(config.recipe.data.source.rstrip("/"))
     stem = f"{_letters(source.stem) or 'run'}-{config.recipe.digest[:8]}"
-    free = next_name(config.placement.storage, stem)
+    storage = config.placement.storage
+    free = next_name(storage, stem, taken)
     newest = _name_before(free, stem)
-    if resume == "never" or newest is None:
+    if resume == "never" or newest is None or newest in taken:
         return free
-    run = RunDirectory.open(join_url(config.placement.storage, newest))
+    if not RunDirectory.exists(storage, newest):
+        return newest if RunDirectory.may_create(storage, newest) else free
+    run = RunDirectory.open(join_url(storage, newest))
     is_open = run.read_result() is None and not run.is_locked()
     return newest if is_open or resume == "must" else free
 
@@ -254,7 +283,10 @@ def _conclude(run: RunDirectory, config: Config, plan: Plan, position: Position)
     """Return the result; the digest is read from the checkpoint that holds the final parameters."""
     keeps_best = config.recipe.early_stopping.patience is not None
     final_step = position.best_step if keeps_best and position.best_step is not None else position.step
-    checkpoint = _load_final(run, CheckpointStore(run, config.placement.keep_checkpoints), final_step)
+    store = CheckpointStore(run, config.placement.keep_checkpoints)
+    checkpoint = _load_final(run, store, final_step)
+    with suppress(StorageError):  # what an interrupted removal left is in nobody's way
+        store.prune(position.step)
     train_loss = position.train_loss
     assert train_loss is not None  # a finished run has finished an epoch
     return Result(
