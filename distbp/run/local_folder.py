@@ -112,9 +112,9 @@ class LocalFolder(Folder):
         """
         url = join_url(self.url, name)
         aside = self.path / make_temporary_name(name)
-        with translate_storage_errors("write", url):
-            make_folders(aside)
         try:
+            with translate_storage_errors("write", url):
+                make_folders(aside)
             fill(LocalFolder(aside, url))
             with translate_storage_errors("write", url):
                 sync_path(aside)
