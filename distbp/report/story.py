@@ -74,7 +74,10 @@ class RunStory:
     @property
     def accuracy(self) -> float | None:
         """On the validation examples: of the final parameters, else the last one measured."""
-        return self._final("validation_accuracy") or (self.evaluations[-1].accuracy if self.evaluations else None)
+        final: float | None = self._final("validation_accuracy")
+        if final is None and self.evaluations:
+            return self.evaluations[-1].accuracy
+        return final
 
     @property
     def digest(self) -> str | None:

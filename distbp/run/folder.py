@@ -48,6 +48,11 @@ class Folder(ABC):
     def parent(self) -> Folder:
         """The folder it is in."""
 
+    @property
+    @abstractmethod
+    def identity(self) -> str | None:
+        """What tells this folder from a copy of it on this machine, None where nothing does."""
+
     @abstractmethod
     def child(self, name: str) -> Folder:
         """Return the folder `name` in it."""

@@ -40,6 +40,14 @@ class LocalFolder(Folder):
         """The folder it is in."""
         return LocalFolder(self.path.parent, parent_url(self.url) or str(self.path.parent))
 
+    @property
+    def identity(self) -> str | None:
+        """Its device and number; None if it does not exist."""
+        with translate_storage_errors("look at", self.url), suppress(FileNotFoundError, NotADirectoryError):
+            found = self.path.stat()
+            return f"{found.st_dev}:{found.st_ino}"
+        return None
+
     def child(self, name: str) -> LocalFolder:
         """Return the folder `name` in it."""
         return LocalFolder(self.path / name, join_url(self.url, name))
@@ -71,6 +79,7 @@ class LocalFolder(Folder):
             translate_storage_errors("read", join_url(self.url, name)),
             suppress(FileNotFoundError, NotADirectoryError),
         ):
+            self._refuse_pipe(name)
             return (self.path / name).read_bytes()
         return None
 
@@ -94,16 +103,15 @@ class LocalFolder(Folder):
 
     def append(self, name: str, content: bytes) -> None:
         """Append all of `content` or nothing of it."""
-        with (
-            translate_storage_errors("write", join_url(self.url, name)),
-            (self.path / name).open("ab", buffering=0) as file,
-        ):
-            size = file.tell()
-            try:
-                _write_all(file.fileno(), content)
-            except OSError:
-                file.truncate(size)
-                raise
+        with translate_storage_errors("write", join_url(self.url, name)):
+            self._refuse_pipe(name)
+            with (self.path / name).open("ab", buffering=0) as file:
+                size = file.tell()
+                try:
+                    _write_all(file.fileno(), content)
+                except OSError:
+                    file.truncate(size)
+                    raise
 
     def publish(self, name: str, fill: Callable[[Folder], None]) -> None:
         """Create the folder `name` complete, by filling a hidden sibling and renaming it.
@@ -149,6 +157,14 @@ class LocalFolder(Folder):
             yield
         finally:
             os.close(descriptor)
+
+    def _refuse_pipe(self, name: str) -> None:
+        """Raise StorageError for what may hang whoever opens it."""
+        path = self.path / name
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise StorageError(
+                f"cannot use '{join_url(self.url, name)}': it is a pipe or a device, not a file; move or remove it"
+            )
 
     def _await_flock(self, descriptor: int) -> None:
         deadline = time.monotonic() + FLOCK_TIMEOUT_S

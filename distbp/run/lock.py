@@ -22,7 +22,8 @@ RELEASE_TIMEOUT_S = 5.0
 def is_driver_alive(folder: Folder) -> bool:
     """Return whether a living driver, this process included, holds the lock of the run in `folder`."""
     owner = LockOwner.decode(folder.read(LOCK_FILE))
-    return owner is not None and owner.examine(observer=LockOwner.of_this_process()) is Sign.ALIVE
+    observer = LockOwner.of_this_process(folder.identity)
+    return owner is not None and owner.examine(observer) is Sign.ALIVE
 
 
 class RunLock:
@@ -38,7 +39,7 @@ class RunLock:
     def __init__(self, folder: Folder, heartbeat_s: float = HEARTBEAT_S) -> None:
         self._folder = folder
         self._heartbeat_s = heartbeat_s
-        self._owner = LockOwner.of_this_process()
+        self._owner = LockOwner.of_this_process(folder.identity)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._is_written = False
@@ -177,9 +178,10 @@ class RunLock:
 
     def _make_error(self, owner: LockOwner | None) -> RunTakenError:
         who = "another process" if owner is None else owner.describe(observer=self._owner)
-        is_near = owner is not None and owner.host == self._owner.host and owner.pid != self._owner.pid
+        is_near = owner is not None and owner.is_near(self._owner) and owner.pid != self._owner.pid
         how = f"stop it (kill {owner.pid})" if owner is not None and is_near else "stop it"
         return RunTakenError(
             f"run '{self._folder.url}' is in use by {who}; wait for it, {how}, or choose another name "
-            f"(a dead driver's lock expires {STALE_AFTER_S:.0f} s after its last sign of life)"
+            f"(a dead driver's lock expires {STALE_AFTER_S:.0f} s after its last sign of life; in a copy of a run that "
+            f"was being trained, remove {LOCK_FILE})"
         )

@@ -53,7 +53,7 @@ def unpack(plan: Plan, checkpoint: Checkpoint) -> tuple[TrainState, Position]:
     if position.pop(_FINGERPRINT, None) != plan.fingerprint:
         raise CheckpointError(
             f"the training data in '{plan.recipe.data.source}' are not those that the run started with; "
-            f"restore them, or start a new run with --resume never"
+            f"restore them, or start a new run with another --name"
         )
     state = TrainState(
         checkpoint.step,

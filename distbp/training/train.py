@@ -16,7 +16,7 @@ from distbp.errors import CheckpointError, InterruptedRunError, NumericsError, R
 from distbp.nn.numerics import fingerprint
 from distbp.run import Checkpoint, CheckpointStore, CheckpointWriter, EventLog, RunDirectory, StepLog, next_name
 from distbp.run.folder import join_url
-from distbp.run.interrupt import stop_on_signals
+from distbp.run.interrupt import StopRequest, stop_on_signals
 from distbp.run.patience import persist
 from distbp.run.position import Position
 from distbp.training.packing import newest_saved
@@ -117,7 +117,7 @@ def _train_session(
     """Train from the newest checkpoint to the end, closing everything in whatever way it ends."""
     store = CheckpointStore(run, config.placement.keep_checkpoints)
     state, position = newest_saved(plan, store)
-    with stop_on_signals() as stop, _open_journal(run, store, state.step) as journal:
+    with stop_on_signals() as stop, _open_journal(run, store, state.step, stop) as journal:
         if state.step > 0:
             logger.info("resuming '%s' after step %d of %d", run.name, state.step, plan.num_steps)
         logger.info("%s; %s", plan.describe(), describe_placement(config.placement, plan))
@@ -137,7 +137,7 @@ def _train_session(
 
 
 @contextmanager
-def _open_journal(run: RunDirectory, store: CheckpointStore, step: int) -> Iterator[Journal]:
+def _open_journal(run: RunDirectory, store: CheckpointStore, step: int, stop: StopRequest) -> Iterator[Journal]:
     """Open the logs and the checkpoint writer; everything is on storage when the block ends, or StorageError raised.
 
     Where an error of another kind ended the training, that one is raised, and what storage refused is a warning.
@@ -151,17 +151,17 @@ def _open_journal(run: RunDirectory, store: CheckpointStore, step: int) -> Itera
     try:
         yield journal
     except (StorageError, InterruptedRunError):
-        journal.writer.close()
+        journal.writer.close(stop.watch())
         raise
     except BaseException:
-        _close_quietly(journal)
+        _close_quietly(journal, stop)
         raise
-    journal.writer.close()
+    journal.writer.close(stop.watch())
 
 
-def _close_quietly(journal: Journal) -> None:
+def _close_quietly(journal: Journal, stop: StopRequest) -> None:
     try:
-        journal.writer.close()
+        journal.writer.close(stop.watch())
     except StorageError as error:
         logger.warning("%s", error)
 

@@ -235,8 +235,10 @@ def test_closing_a_pool_ends_its_processes():
     assert set(multiprocessing.active_children()) == before
 
 
-@pytest.mark.parametrize("whom", ["driver", "group"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    ("number", "whom"),
+    [(signal.SIGINT, "group"), (signal.SIGTERM, "driver"), (signal.SIGTERM, "group"), (signal.SIGKILL, "driver")],
+)
 def test_a_stopped_study_goes_on_and_leaves_no_process(tmp_path, number, whom):
     argv = [sys.executable, "-m", "distbp", "study", "batch-size", "--out", "out", "--minutes", "0.05", "--trials", "3"]
     argv += ["--batch-sizes", "16,256", "--goals", "0.3", "--set", "epochs=1", "--set", "model.hidden=[8]"]
