@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -47,6 +48,13 @@ def runs(tmp_path_factory) -> dict[str, str]:
 
 def read(runs: dict[str, str], *names: str) -> list:
     return [read_story(runs[name]) for name in names]
+
+
+def test_a_final_accuracy_of_zero_is_shown_as_zero(runs):
+    [story] = read(runs, "a")
+    assert story.evaluations[-1].accuracy > 0
+    assert replace(story, result={**story.result, "validation_accuracy": 0.0}).accuracy == 0.0
+    assert replace(story, result=None).accuracy == story.evaluations[-1].accuracy
 
 
 def test_curves_are_means_of_the_recorded_losses(runs):
