@@ -18,11 +18,19 @@ A message states the fact with its values, what was expected, and what to do, in
 Every class is built from its message alone, so every one pickles. Nothing else lives here.
 """
 
+from distbp.masking import mask_secrets
+
 
 class DistbpError(Exception):
-    """Base of everything distbp raises on purpose; `exit_code` is what the command line returns."""
+    """Base of everything distbp raises on purpose; `exit_code` is what the command line returns.
+
+    As text it shows no passwords: those of URLs in its message are masked.
+    """
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return mask_secrets(super().__str__())
 
 
 class ConfigError(DistbpError):

@@ -22,11 +22,13 @@ from distbp.run.lock import HEARTBEAT_S, RunLock, is_driver_alive
 from distbp.run.names import describe_missing_run, list_runs, validate_name
 from distbp.run.outbox import Outbox
 from distbp.run.patience import persist
-from distbp.run.records import EVENTS_FILE, STEPS_FILE, StepRecord, parse_events, parse_steps
+from distbp.run.records import EVENTS_FILE, STEPS_FILE, StepRecord, last_step, parse_events, parse_steps
 
 CONFIG_FILE = "config.yaml"
 NUMERICS_FILE = "numerics.json"
 RESULT_FILE = "result.json"
+NUM_END_BYTES = 1 << 16
+"""Of a log, in which its last line is."""
 RESULT_SEAL = "result_sha256"
 
 
@@ -149,6 +151,15 @@ class RunDirectory:
     def read_steps(self) -> list[StepRecord]:
         """Return one record a step, ascending: the last written of each, none of a part that was abandoned."""
         return parse_steps(self.folder.read(STEPS_FILE) or b"", join_url(self.url, STEPS_FILE))
+
+    def count_steps(self) -> int:
+        """Return the last step that the log tells of, 0 if there is none, without reading the whole log."""
+        try:
+            return last_step(self.folder.read_end(STEPS_FILE, NUM_END_BYTES) or b"")
+        except ValueError as error:
+            raise CheckpointError(
+                f"the last line of '{join_url(self.url, STEPS_FILE)}' is damaged: {error}; remove the line"
+            ) from None
 
     def read_events(self) -> list[dict[str, Any]]:
         """Return the events in the order they happened; each has at least `time` and `kind`."""

@@ -15,6 +15,7 @@ from typing import Any
 import fsspec.core
 from fsspec.implementations.local import LocalFileSystem
 
+from distbp.masking import mask_secrets
 from distbp.run.aside import TEMPORARY_PREFIX
 from distbp.run.storage_errors import translate_storage_errors
 
@@ -27,7 +28,8 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 class Folder(ABC):
     """One folder, which need not exist yet, and the files and folders in it.
 
-    url: for messages. flush_interval_s: seconds between two appends that this storage takes lightly.
+    url: for messages, with passwords masked.
+    flush_interval_s: seconds between two appends that this storage takes lightly.
     patience_s: how long to try again at the end of a run, when nothing else is left to do, before giving up.
     prompt_s: how long training may wait for a checkpoint under way before this storage counts as slow.
     Every method raises StorageError for what storage refuses; what does not exist is no error when reading.
@@ -78,6 +80,10 @@ class Folder(ABC):
         """Return the content of a file, None if there is none."""
 
     @abstractmethod
+    def read_end(self, name: str, num_bytes: int) -> bytes | None:
+        """Return the last bytes of a file, at most `num_bytes`; None if there is none."""
+
+    @abstractmethod
     def write(self, name: str, content: bytes, sync: bool = True) -> None:
         """Replace a file at once: a reader, now or after a crash, sees the old content or all of the new.
 
@@ -119,7 +125,7 @@ def open_folder(url: str) -> Folder:
         filesystem, path = fsspec.core.url_to_fs(url, **_OPTIONS.get(url.partition("://")[0], {}))
     if isinstance(filesystem, LocalFileSystem):
         return LocalFolder(Path(path), url)
-    return RemoteFolder(filesystem, path, url)
+    return RemoteFolder(filesystem, path, mask_secrets(url))
 
 
 def join_url(url: str, name: str) -> str:

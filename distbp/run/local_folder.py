@@ -83,6 +83,15 @@ class LocalFolder(Folder):
             return (self.path / name).read_bytes()
         return None
 
+    def read_end(self, name: str, num_bytes: int) -> bytes | None:
+        """Return the last bytes of a file, at most `num_bytes`; None if there is none."""
+        size = self.size_bytes(name)
+        if size is None:
+            return None
+        with translate_storage_errors("read", join_url(self.url, name)), (self.path / name).open("rb") as file:
+            file.seek(max(0, size - num_bytes))
+            return file.read(num_bytes)
+
     def write(self, name: str, content: bytes, sync: bool = True) -> None:
         """Replace a file at once, by a rename."""
         with (

@@ -13,6 +13,7 @@ from distbp.backends import Backend, make_backend
 from distbp.config import Config, Placement, Recipe
 from distbp.data import prepare
 from distbp.errors import CheckpointError, InterruptedRunError, NumericsError, RunTakenError, StorageError
+from distbp.masking import mask_secrets
 from distbp.nn.numerics import fingerprint
 from distbp.run import Checkpoint, CheckpointStore, CheckpointWriter, EventLog, RunDirectory, StepLog, next_name
 from distbp.run.folder import join_url
@@ -32,9 +33,10 @@ logger = logging.getLogger("distbp")
 class Result:
     """What a run ended with; `result.json` and `train --json` carry exactly these fields.
 
-    digest: SHA-256 of the final parameters, those after `final_step` steps; with early stopping the best ones,
-    otherwise the last. Over all sessions of the run: seconds and what they went to (steps that count, waiting for
-    workers, steps done again, checkpoints), goodput = work_s / seconds, and failures recovered from.
+    run: its folder or URL, with passwords masked. digest: SHA-256 of the final parameters, those after `final_step`
+    steps; with early stopping the best ones, otherwise the last. Over all sessions of the run: seconds and what they
+    went to (steps that count, waiting for workers, steps done again, checkpoints), goodput = work_s / seconds, and
+    failures recovered from.
     """
 
     run: str
@@ -121,7 +123,7 @@ def _train_session(
         if state.step > 0:
             logger.info("resuming '%s' after step %d of %d", run.name, state.step, plan.num_steps)
         logger.info("%s; %s", plan.describe(), describe_placement(config.placement, plan))
-        journal.events.append("started", step=state.step, placement=config.placement.model_dump(mode="json"))
+        journal.events.append("started", step=state.step, placement=_describe_placement(config.placement))
         backend = connect(config.placement)
         stop.listen()
         try:
@@ -134,6 +136,11 @@ def _train_session(
             backend.close()
         journal.events.append("finished", step=position.step)
     return position
+
+
+def _describe_placement(placement: Placement) -> dict[str, Any]:
+    values = placement.model_dump(mode="json")
+    return {**values, "storage": mask_secrets(placement.storage)}
 
 
 @contextmanager

@@ -128,9 +128,7 @@ def test_a_folder_that_is_no_run_is_left_alone(config):
     if place.local_path("") is not None:
         Path(place.local_path("")).mkdir()
     place.write("thesis.txt", b"mine")
-    with pytest.raises(
-        CheckpointError, match=r"a folder with thesis.txt and no config.yaml, not a run; move"
-    ):
+    with pytest.raises(CheckpointError, match=r"a folder with thesis.txt and no config.yaml, not a run; move"):
         RunDirectory.create(config.placement.storage, "run", config, {})
     assert place.names() == ["thesis.txt"]
 
