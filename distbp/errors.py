@@ -5,6 +5,7 @@
     ├── DataError                3  the data cannot be used
     ├── StorageError             4  storage cannot be read or written
     │   └── CheckpointError      4  a run or checkpoint is missing, damaged, or of another recipe
+    │       └── RunTakenError    4  another process has the run or its name
     ├── WorkersLostError         5  workers died more often than the failure budget allows
     ├── DivergedError            6  the loss or the parameters are not finite any more
     ├── ClusterError             7  the Ray cluster cannot be reached or cannot hold the run
@@ -17,11 +18,19 @@ A message states the fact with its values, what was expected, and what to do, in
 Every class is built from its message alone, so every one pickles. Nothing else lives here.
 """
 
+from distbp.masking import mask_secrets
+
 
 class DistbpError(Exception):
-    """Base of everything distbp raises on purpose; `exit_code` is what the command line returns."""
+    """Base of everything distbp raises on purpose; `exit_code` is what the command line returns.
+
+    As text it shows no passwords: those of URLs in its message are masked.
+    """
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return mask_secrets(super().__str__())
 
 
 class ConfigError(DistbpError):
@@ -44,6 +53,10 @@ class StorageError(DistbpError):
 
 class CheckpointError(StorageError):
     """A run directory or checkpoint is missing, damaged, or belongs to another recipe."""
+
+
+class RunTakenError(CheckpointError):
+    """Another process has the run, or was faster to take its name."""
 
 
 class WorkersLostError(DistbpError):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
-import secrets
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 
 from distbp.data import Schema
 from distbp.errors import ConfigError, StorageError
+from distbp.run.aside import replace_file
 from distbp.trained import Predictions
 
 
@@ -80,15 +79,12 @@ def _name_targets(schema: Schema) -> tuple[str, ...]:
 
 
 def _write_aside(target: Path, table: PredictionTable, write: Callable[[Path, PredictionTable], None]) -> None:
-    aside = target.with_name(f".tmp-{secrets.token_hex(4)}-{target.name}")
     try:
-        write(aside, table)
-        os.replace(aside, target)  # noqa: PTH105
+        with replace_file(target) as aside:
+            write(aside, table)
     except OSError as error:
         reason = error.strerror or str(error)
         raise StorageError(f"cannot write '{target}': {reason}; choose another place with --out") from error
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def _write_csv(path: Path, table: PredictionTable) -> None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from distbp.masking import mask_secrets
+
 if TYPE_CHECKING:
     from distbp.training import Result
 
@@ -32,7 +34,7 @@ def format_next_steps(result: Result, source: str, argv: Sequence[str]) -> Text:
         ["verify", result.run, result.run + suffix],
     ]
     lines = (f"  {shlex.join(['distbp', *command])}" for command in commands)
-    return Text("\n".join(["next:", *lines]), "dim")
+    return Text(mask_secrets("\n".join(["next:", *lines])), "dim")
 
 
 def _without_options(argv: Sequence[str], *options: str) -> Iterator[str]:

@@ -66,5 +66,5 @@ def _format_time(milliseconds: int | None) -> str:
 def _format_duration(job: Job) -> str:
     if job.start_time_ms is None:
         return ""
-    end_ms = job.end_time_ms or time.time() * 1000
+    end_ms = time.time() * 1000 if job.end_time_ms is None else job.end_time_ms
     return format_duration((end_ms - job.start_time_ms) / 1000)

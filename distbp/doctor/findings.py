@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from distbp.masking import mask_secrets
+
 Level = Literal["ok", "warning", "problem"]
 
 
@@ -21,14 +23,14 @@ class Finding:
 
 def ok(topic: str, fact: str) -> Finding:
     """Return a finding that asks for nothing."""
-    return Finding(topic, "ok", fact)
+    return Finding(topic, "ok", mask_secrets(fact))
 
 
 def warn(topic: str, fact: str, advice: str) -> Finding:
     """Return a finding that costs something but blocks nothing."""
-    return Finding(topic, "warning", fact, advice)
+    return Finding(topic, "warning", mask_secrets(fact), mask_secrets(advice))
 
 
 def block(topic: str, fact: str, advice: str, exit_code: int) -> Finding:
     """Return a finding that stops a run from working; exit_code: the one with which that run would end."""
-    return Finding(topic, "problem", fact, advice, exit_code)
+    return Finding(topic, "problem", mask_secrets(fact), mask_secrets(advice), exit_code)

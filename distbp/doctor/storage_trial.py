@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distbp.errors import StorageError
-from distbp.run.folder import TEMPORARY_PREFIX, Folder, open_folder
+from distbp.run.aside import make_temporary_name
+from distbp.run.folder import Folder, open_folder
 
 MARK = "mark"
 BULK_BYTES = 4 << 20
@@ -38,7 +38,7 @@ class StorageFacts:
 @contextmanager
 def try_storage(url: str) -> Iterator[StorageFacts]:
     """Yield what storage did; the mark is there until the block ends."""
-    name = f"{TEMPORARY_PREFIX}doctor-{secrets.token_hex(4)}"
+    name = make_temporary_name("doctor")
     mark = f"{name}/{MARK}"
     try:
         storage = open_folder(url)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from distbp.config import describe_config
 from distbp.errors import StorageError
+from distbp.masking import mask_secrets
 from distbp.report.plots import plot_all
 from distbp.report.story import RunStory, list_differences
 from distbp.study.report.page import write_page
@@ -19,7 +20,7 @@ def write_report(stories: Sequence[RunStory], path: Path) -> None:
         "stories": stories,
         "verdict": judge(stories),
         "differences": list_differences(stories) if len(stories) > 1 else [],
-        "configurations": [describe_config(story.config) for story in stories],
+        "configurations": [mask_secrets(describe_config(story.config)) for story in stories],
         "kernels": [_describe_numerics(story) for story in stories],
     }
     try:

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from distbp.config import Config
+from distbp.masking import mask_secrets
 from distbp.run import RunDirectory, StepRecord
+from distbp.run.records import find_gaps
 
 MAX_POINTS = 300
 """More than a curve on a page can show."""
@@ -78,7 +80,10 @@ class RunStory:
     @property
     def accuracy(self) -> float | None:
         """On the validation examples: of the final parameters, else the last one measured."""
-        return self._final("validation_accuracy") or (self.evaluations[-1].accuracy if self.evaluations else None)
+        final: float | None = self._final("validation_accuracy")
+        if final is None and self.evaluations:
+            return self.evaluations[-1].accuracy
+        return final
 
     @property
     def digest(self) -> str | None:
@@ -111,7 +116,7 @@ def read_story(url: str) -> RunStory:
         losses=_thin_out(records),
         evaluations=_read_evaluations(events),
         times=_average(records),
-        happenings=_read_happenings(events),
+        happenings=[*_read_gaps(records), *_read_happenings(events)],
         data=next((event.get("data") for event in reversed(events) if event["kind"] == "started"), None),
     )
 
@@ -150,6 +155,14 @@ def _average(records: Sequence[StepRecord]) -> StepTimes | None:
         return None
     parts = np.array([(record.compute_s, record.wait_s, record.commit_s) for record in records])
     return StepTimes(*map(float, np.median(parts, axis=0)))
+
+
+def _read_gaps(records: Sequence[StepRecord]) -> list[Happening]:
+    """Return a line for each part of the step log that is lost, which curves and times leave out."""
+    return [
+        Happening(0.0, first, f"steps {first} to {last} are missing in the step log: a part of it was lost", True)
+        for first, last in find_gaps(records)
+    ]
 
 
 def _read_happenings(events: Sequence[Mapping[str, Any]]) -> list[Happening]:
@@ -196,4 +209,4 @@ def _flatten(values: Mapping[str, Any], path: str = "") -> list[tuple[str, Any]]
 
 
 def _show(value: Any) -> str:
-    return "-" if value is None else str(value)
+    return "-" if value is None else mask_secrets(str(value))

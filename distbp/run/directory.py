@@ -9,11 +9,13 @@ It, result.json and each checkpoint's manifest say which distbp wrote them, in w
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from distbp.config import WRITTEN_BY, Config, Recipe
-from distbp.errors import CheckpointError, StorageError
+from distbp.errors import CheckpointError, RunTakenError, StorageError
 from distbp.installation import describe_newer, describe_writer
+from distbp.run.aside import TEMPORARY_PREFIX
 from distbp.run.config_file import StoredConfig, decode_config
 from distbp.run.folder import Folder, join_url, open_folder
 from distbp.run.json_text import check_seal, decode_object, encode_document, seal
@@ -21,11 +23,13 @@ from distbp.run.lock import HEARTBEAT_S, RunLock, is_driver_alive
 from distbp.run.names import describe_missing_run, list_runs, validate_name
 from distbp.run.outbox import Outbox
 from distbp.run.patience import persist
-from distbp.run.records import EVENTS_FILE, STEPS_FILE, StepRecord, parse_events, parse_steps
+from distbp.run.records import EVENTS_FILE, STEPS_FILE, StepRecord, last_step, parse_events, parse_steps
 
 CONFIG_FILE = "config.yaml"
 NUMERICS_FILE = "numerics.json"
 RESULT_FILE = "result.json"
+NUM_END_BYTES = 1 << 16
+"""Of a log, in which its last line is."""
 RESULT_SEAL = "result_sha256"
 
 
@@ -47,25 +51,30 @@ class RunDirectory:
     def create(cls, storage: str, name: str, config: Config, numerics: Mapping[str, object]) -> RunDirectory:
         """Return a new run with its configuration and numerics written.
 
-        Raises ConfigError for a bad name, CheckpointError if the name is taken, StorageError if it cannot be written.
+        What a driver left that was killed while it created this run is no run, and is used again.
+
+        Raises ConfigError for a bad name, RunTakenError if there is such a run, CheckpointError if something else is
+        in its place, StorageError if it cannot be written.
         """
         validate_name(name)
-        parent = _open_storage(storage)
-        folder = parent.child(name)
-        if folder.is_file() or folder.names():
-            raise CheckpointError(f"'{folder.url}' already exists; resume it, or choose another name")
-
         contents = {NUMERICS_FILE: encode_document(numerics), CONFIG_FILE: StoredConfig(config).encode()}
-        return cls._publish(parent, name, contents)
+        return cls._publish(_open_storage(storage), name, contents)
 
     @classmethod
     def _publish(cls, parent: Folder, name: str, contents: Mapping[str, bytes]) -> RunDirectory:
-        def fill(new: Folder) -> None:
-            for file_name in (NUMERICS_FILE, CONFIG_FILE):
-                new.write(file_name, contents[file_name])
-
-        parent.publish(name, fill)
-        run = cls(parent.child(name))
+        folder = parent.child(name)
+        has_remains = _check_place(folder)
+        fill = partial(_fill, contents=contents)
+        try:
+            if has_remains:
+                fill(folder)
+            else:
+                parent.publish(name, fill)
+        except StorageError:
+            if folder.size_bytes(CONFIG_FILE) is not None:  # where folders are renamed, this is how a race ends
+                raise _make_taken_error(folder) from None
+            raise
+        run = cls(folder)
         run._unchanging = dict(contents)
         return run
 
@@ -82,6 +91,15 @@ class RunDirectory:
         """Return whether `storage` holds a run of that name."""
         validate_name(name)
         return _open_storage(storage).child(name).size_bytes(CONFIG_FILE) is not None
+
+    @staticmethod
+    def may_create(storage: str, name: str) -> bool:
+        """Return whether `create` would make a run of that name: nothing is there, or the beginning of one."""
+        try:
+            _check_place(_open_storage(storage).child(name))
+        except CheckpointError:
+            return False
+        return True
 
     @staticmethod
     def list_names(storage: str) -> list[str]:
@@ -153,6 +171,15 @@ class RunDirectory:
         """Return one record a step, ascending: the last written of each, none of a part that was abandoned."""
         return parse_steps(self.folder.read(STEPS_FILE) or b"", join_url(self.url, STEPS_FILE))
 
+    def count_steps(self) -> int:
+        """Return the last step that the log tells of, 0 if there is none, without reading the whole log."""
+        try:
+            return last_step(self.folder.read_end(STEPS_FILE, NUM_END_BYTES) or b"")
+        except ValueError as error:
+            raise CheckpointError(
+                f"the last line of '{join_url(self.url, STEPS_FILE)}' is damaged: {error}; remove the line"
+            ) from None
+
     def read_events(self) -> list[dict[str, Any]]:
         """Return the events in the order they happened; each has at least `time` and `kind`."""
         return parse_events(self.folder.read(EVENTS_FILE) or b"", join_url(self.url, EVENTS_FILE))
@@ -195,3 +222,27 @@ def _open_storage(storage: str) -> Folder:
     if folder.is_file():
         raise StorageError(f"storage '{storage}' is a file; expected a folder, choose another storage")
     return folder
+
+
+def _check_place(folder: Folder) -> bool:
+    """Return whether a killed driver left the beginning of a run in `folder`; raises unless a run may be made there."""
+    names = [name for name in folder.names() if not name.startswith(TEMPORARY_PREFIX)]
+    if CONFIG_FILE in names:
+        raise _make_taken_error(folder)
+    if folder.is_file() or not {*names} <= {NUMERICS_FILE}:
+        what = f"a folder with {', '.join(names[:3])} and no {CONFIG_FILE}" if names else "a file"
+        raise CheckpointError(f"'{folder.url}' is {what}, not a run; move or remove it, or choose another name")
+    return bool(names)
+
+
+def _fill(folder: Folder, contents: Mapping[str, bytes]) -> None:
+    """Write the files of a new run; of drivers that do so together on an object store, one gets through."""
+    folder.write_new(NUMERICS_FILE, contents[NUMERICS_FILE])
+    if not folder.write_new(CONFIG_FILE, contents[CONFIG_FILE]):
+        raise _make_taken_error(folder)
+    if folder.read(NUMERICS_FILE) != contents[NUMERICS_FILE]:  # it was there, from another driver
+        folder.write(NUMERICS_FILE, contents[NUMERICS_FILE])
+
+
+def _make_taken_error(folder: Folder) -> RunTakenError:
+    return RunTakenError(f"'{folder.url}' already exists; resume it, or choose another name")

@@ -15,9 +15,9 @@ from typing import Any
 import fsspec.core
 from fsspec.implementations.local import LocalFileSystem
 
+from distbp.masking import mask_secrets
+from distbp.run.aside import TEMPORARY_PREFIX
 from distbp.run.storage_errors import translate_storage_errors
-
-TEMPORARY_PREFIX = ".tmp-"
 
 _OPTIONS: dict[str, dict[str, Any]] = {
     # s3fs tries again itself; with botocore's own attempts inside each of its, a refused connection takes 40 s
@@ -28,7 +28,8 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 class Folder(ABC):
     """One folder, which need not exist yet, and the files and folders in it.
 
-    url: for messages. flush_interval_s: seconds between two appends that this storage takes lightly.
+    url: for messages, with passwords masked.
+    flush_interval_s: seconds between two appends that this storage takes lightly.
     patience_s: how long to try again at the end of a run, when nothing else is left to do, before giving up.
     prompt_s: how long training may wait for a checkpoint under way before this storage counts as slow.
     Every method raises StorageError for what storage refuses; what does not exist is no error when reading.
@@ -48,6 +49,11 @@ class Folder(ABC):
     @abstractmethod
     def parent(self) -> Folder:
         """The folder it is in."""
+
+    @property
+    @abstractmethod
+    def identity(self) -> str | None:
+        """What tells this folder from a copy of it on this machine, None where nothing does."""
 
     @abstractmethod
     def child(self, name: str) -> Folder:
@@ -74,6 +80,10 @@ class Folder(ABC):
         """Return the content of a file, None if there is none."""
 
     @abstractmethod
+    def read_end(self, name: str, num_bytes: int) -> bytes | None:
+        """Return the last bytes of a file, at most `num_bytes`; None if there is none."""
+
+    @abstractmethod
     def write(self, name: str, content: bytes, sync: bool = True) -> None:
         """Replace a file at once: a reader, now or after a crash, sees the old content or all of the new.
 
@@ -93,7 +103,8 @@ class Folder(ABC):
         """Create the folder `name` with what `fill` writes into the folder it is given.
 
         Locally it appears at once and complete. On an object store its files appear one after the other, so `fill`
-        must write last the file that readers look for. Raises StorageError if a folder of that name has content.
+        must write last the file that readers look for. Raises StorageError where a folder of that name has content
+        and folders can be renamed; on an object store `fill` has to see to that.
         """
 
     @abstractmethod
@@ -114,7 +125,7 @@ def open_folder(url: str) -> Folder:
         filesystem, path = fsspec.core.url_to_fs(url, **_OPTIONS.get(url.partition("://")[0], {}))
     if isinstance(filesystem, LocalFileSystem):
         return LocalFolder(Path(path), url)
-    return RemoteFolder(filesystem, path, url)
+    return RemoteFolder(filesystem, path, mask_secrets(url))
 
 
 def join_url(url: str, name: str) -> str:

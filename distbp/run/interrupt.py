@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from distbp.errors import InterruptedRunError, TerminatedRunError
 
+POLL_S = 0.1
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -23,6 +25,7 @@ class StopRequest:
     def __init__(self) -> None:
         self._signal: int | None = None
         self._ends_at_once = False
+        self._num_received = 0
 
     def __bool__(self) -> bool:
         return self._signal is not None
@@ -38,6 +41,7 @@ class StopRequest:
         if self._signal is not None and signum == signal.SIGINT:
             raise KeyboardInterrupt
         self._signal = signum
+        self._num_received += 1
         if self._ends_at_once:
             raise _StopNow
 
@@ -55,6 +59,17 @@ class StopRequest:
             raise self.error(message) from None
         finally:
             self._ends_at_once = False
+
+    def pause(self, seconds: float) -> None:
+        """Sleep, but no longer than until a signal asks to stop."""
+        deadline = time.monotonic() + seconds
+        while not self and (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(left, POLL_S))
+
+    def watch(self) -> Callable[[], bool]:
+        """Return what tells whether a signal has come since now."""
+        num_before = self._num_received
+        return lambda: self._num_received > num_before
 
     def error(self, message: str) -> InterruptedRunError:
         """Return the exception that says so, with the exit code of the signal."""

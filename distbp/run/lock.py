@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from typing import Self
 
-from distbp.errors import CheckpointError, StorageError
+from distbp.errors import CheckpointError, RunTakenError, StorageError
 from distbp.run.folder import Folder, remove_temporaries
 from distbp.run.owner import STALE_AFTER_S, LockOwner, Sign
 
@@ -22,7 +22,8 @@ RELEASE_TIMEOUT_S = 5.0
 def is_driver_alive(folder: Folder) -> bool:
     """Return whether a living driver, this process included, holds the lock of the run in `folder`."""
     owner = LockOwner.decode(folder.read(LOCK_FILE))
-    return owner is not None and owner.examine(observer=LockOwner.of_this_process()) is Sign.ALIVE
+    observer = LockOwner.of_this_process(folder.identity)
+    return owner is not None and owner.examine(observer) is Sign.ALIVE
 
 
 class RunLock:
@@ -38,7 +39,7 @@ class RunLock:
     def __init__(self, folder: Folder, heartbeat_s: float = HEARTBEAT_S) -> None:
         self._folder = folder
         self._heartbeat_s = heartbeat_s
-        self._owner = LockOwner.of_this_process()
+        self._owner = LockOwner.of_this_process(folder.identity)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._is_written = False
@@ -50,7 +51,7 @@ class RunLock:
         return self._thread is not None and not self._is_lost
 
     def acquire(self) -> None:
-        """Take the lock; raises CheckpointError naming the process that has it."""
+        """Take the lock; raises RunTakenError naming the process that has it."""
         silent = self._try_to_acquire(tolerated=self._outwait_far_driver())
         if silent is not None:
             time.sleep(2 * self._heartbeat_s)
@@ -61,7 +62,7 @@ class RunLock:
     def _outwait_far_driver(self) -> LockOwner | None:
         """Return the driver on another machine that has fallen silent while watched; None if there is none to watch.
 
-        Raises CheckpointError at its next sign of life.
+        Raises RunTakenError at its next sign of life.
         """
         seen = LockOwner.decode(self._folder.read(LOCK_FILE))
         if seen is None or seen.is_near(self._owner) or seen.examine(self._owner.refresh()) is not Sign.ALIVE:
@@ -175,11 +176,12 @@ class RunLock:
         owner = LockOwner.decode(self._folder.read(LOCK_FILE))
         return owner is not None and owner.token == self._owner.token
 
-    def _make_error(self, owner: LockOwner | None) -> CheckpointError:
+    def _make_error(self, owner: LockOwner | None) -> RunTakenError:
         who = "another process" if owner is None else owner.describe(observer=self._owner)
-        is_near = owner is not None and owner.host == self._owner.host and owner.pid != self._owner.pid
+        is_near = owner is not None and owner.is_near(self._owner) and owner.pid != self._owner.pid
         how = f"stop it (kill {owner.pid})" if owner is not None and is_near else "stop it"
-        return CheckpointError(
+        return RunTakenError(
             f"run '{self._folder.url}' is in use by {who}; wait for it, {how}, or choose another name "
-            f"(a dead driver's lock expires {STALE_AFTER_S:.0f} s after its last sign of life)"
+            f"(a dead driver's lock expires {STALE_AFTER_S:.0f} s after its last sign of life; in a copy of a run that "
+            f"was being trained, remove {LOCK_FILE})"
         )

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Self
 
 from distbp.run.directory import RunDirectory
+from distbp.run.folder import join_url
 from distbp.run.json_text import encode_line
-from distbp.run.records import EVENTS_FILE, STEPS_FILE, StepRecord, drop_torn_line, encode_event, keep_steps
+from distbp.run.records import EVENTS_FILE, STEPS_FILE, StepRecord, drop_torn_line, encode_event, keep_steps, last_step
+
+logger = logging.getLogger("distbp")
 
 
 class StepLog:
@@ -25,6 +29,12 @@ class StepLog:
         self.num_removed = content.count(b"\n") - kept.count(b"\n")
         if kept != content:
             run.folder.write(STEPS_FILE, kept)
+        last = last_step(kept)
+        if last < from_step:
+            logger.warning(
+                "'%s' ends with step %d although the run has done %d: its end was lost, and the log keeps a gap",
+                join_url(run.url, STEPS_FILE), last, from_step,
+            )  # fmt: skip
 
     def append(self, record: StepRecord) -> None:
         """Take a record; returns at once, whatever state storage is in."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Set
 
 from distbp.errors import ConfigError
 from distbp.run.folder import Folder, join_url, open_folder
@@ -22,10 +23,10 @@ def validate_name(name: str) -> None:
         )
 
 
-def next_name(storage: str, stem: str) -> str:
-    """Return `stem` if nothing in `storage` has that name, else the first free of stem-2, stem-3, ..."""
+def next_name(storage: str, stem: str, taken: Set[str] = frozenset()) -> str:
+    """Return `stem` if nothing in `storage` or `taken` has that name, else the first free of stem-2, stem-3, ..."""
     validate_name(stem)
-    taken = set(open_folder(storage).names())
+    taken = {*taken, *open_folder(storage).names()}
     candidates = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
     name = next(candidate for candidate in candidates if candidate not in taken)
     validate_name(name)

@@ -106,9 +106,10 @@ class Outbox:
             self._changed.wait_for(lambda: condition() or self._fault is not None or self._end is not None, timeout_s)
             return condition()
 
-    def wait(self) -> None:
+    def wait(self, must_end: Callable[[], bool] = lambda: False) -> None:
         """Return when everything is on storage.
 
+        must_end: is asked again and again whether to give up at once, after the newest checkpoint was saved elsewhere.
         If storage refuses, the newest checkpoint is saved elsewhere at once, in case this process is not given the
         time that storage is: `Folder.patience_s`.
         """
@@ -119,13 +120,16 @@ class Outbox:
             self._wake_thread()
         try:
             while not self._is_settled(0.1):
-                if rescue is None and self._is_in_trouble(began):
+                is_hurried = must_end()
+                if rescue is None and (is_hurried or self._is_in_trouble(began)):
                     rescue = self._rescue()
-                    logger.warning(
-                        "waiting %.0f s for storage; until then: %s", self._folder.patience_s, rescue.sentence
-                    )
-                if rescue is not None and self._is_out_of_patience(began):
-                    self._give_up(rescue)
+                    if not is_hurried:
+                        logger.warning(
+                            "waiting %.0f s for storage, or until the next signal; until then: %s",
+                            self._folder.patience_s, rescue.sentence,
+                        )  # fmt: skip
+                if rescue is not None and (is_hurried or self._is_out_of_patience(began)):
+                    self._give_up(rescue, is_hurried)
         finally:
             with self._changed:
                 self._is_awaited = False
@@ -134,10 +138,10 @@ class Outbox:
         if rescue is not None:
             rescue.discard()
 
-    def close(self) -> None:
+    def close(self, must_end: Callable[[], bool] = lambda: False) -> None:
         """Like wait(), and end the thread; it starts again if the outbox is used again."""
         try:
-            self.wait()
+            self.wait(must_end)
         finally:
             self._end_thread()
 
@@ -183,10 +187,11 @@ class Outbox:
             return Rescue("every checkpoint is there, only the last lines of the logs are missing")
         return parcel.rescue(lines)
 
-    def _give_up(self, rescue: Rescue) -> None:
+    def _give_up(self, rescue: Rescue, is_hurried: bool) -> None:
         with self._changed:
             fault = self._fault
-            silence = f"cannot write to '{self._folder.url}': no answer for {MAX_SILENCE_S:.0f} s; check the storage"
+            why = "a signal ended the wait" if is_hurried else f"no answer for {MAX_SILENCE_S:.0f} s; check the storage"
+            silence = f"cannot write to '{self._folder.url}': {why}"
             error = StorageError(f"{silence if fault is None else fault.describe()}; {rescue.sentence}")
             error.__cause__ = None if fault is None else fault.error
             self._finish(error)

@@ -7,7 +7,7 @@ import secrets
 import socket
 import threading
 import time
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from enum import Enum
 from pathlib import Path
 from typing import Self
@@ -32,6 +32,7 @@ class LockOwner:
 
     started: the kernel's start time of the process, in clock ticks, so that a reused pid is told apart; None if
     unknown. machine: boot and pid namespace, so that two containers with one host name are. heartbeat: Unix seconds.
+    folder: the device and number of the run's folder where it was locked; None on object stores and in old locks.
     """
 
     host: str
@@ -40,20 +41,21 @@ class LockOwner:
     started: int | None
     token: str
     heartbeat: float
+    folder: str | None = None
 
     @classmethod
-    def of_this_process(cls) -> Self:
-        """Return this process as an owner, with a new token."""
+    def of_this_process(cls, folder: str | None = None) -> Self:
+        """Return this process as an owner, with a new token. folder: what identifies the folder on this machine."""
         pid = os.getpid()
         started = read_start_time(pid)
-        return cls(socket.gethostname(), _identify_machine(), pid, started, secrets.token_hex(8), time.time())
+        return cls(socket.gethostname(), _identify_machine(), pid, started, secrets.token_hex(8), time.time(), folder)
 
     @classmethod
     def decode(cls, content: bytes | None) -> Self | None:
         """Return the owner in a lock file; None for no file, and for one whose writer died while writing it."""
         try:
             values = decode_object(content or b"")
-            owner = cls(**{field.name: values[field.name] for field in fields(cls)})
+            owner = cls(**{f.name: values[f.name] for f in fields(cls) if f.name in values or f.default is MISSING})
             return owner if isinstance(owner.heartbeat, float) and isinstance(owner.pid, int) else None
         except (ValueError, KeyError):
             return None
@@ -70,10 +72,12 @@ class LockOwner:
         """Return what `observer`, another process at another time, can say about this owner.
 
         On one machine the process itself is the witness, in one process its heartbeat's thread: a lock stays behind
-        when storage is away. From elsewhere only the heartbeat is.
+        when storage is away. From elsewhere only the heartbeat is. A lock that was copied with its folder is no lock.
         """
         is_silent = abs(observer.heartbeat - self.heartbeat) > STALE_AFTER_S
         if self.is_near(observer):
+            if None not in (self.folder, observer.folder) and self.folder != observer.folder:
+                return Sign.DEAD
             is_held = self._is_held_here() if self.pid == observer.pid else _is_alive(self.pid, self.started)
             if not is_held:
                 return Sign.DEAD

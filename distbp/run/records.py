@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Self
@@ -94,6 +95,18 @@ def keep_steps(content: bytes, last_step: int) -> bytes:
     """
     lines = drop_torn_line(content).splitlines(keepends=True)
     return b"".join(line for line in lines if not _is_after(line, last_step))
+
+
+def last_step(content: bytes) -> int:
+    """Return the step of the last line of a step log, 0 for an empty one; raises ValueError if it is no record."""
+    line = drop_torn_line(content).rstrip(b"\n").rpartition(b"\n")[2]
+    return StepRecord.from_values(decode_object(line)).step if line else 0
+
+
+def find_gaps(records: Sequence[StepRecord]) -> list[tuple[int, int]]:
+    """Return (first, last) of each stretch of steps that has no record although later ones have."""
+    steps = [0, *(record.step for record in records)]
+    return [(before + 1, after - 1) for before, after in itertools.pairwise(steps) if after > before + 1]
 
 
 def _is_after(line: bytes, last_step: int) -> bool:

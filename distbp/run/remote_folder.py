@@ -43,6 +43,11 @@ class RemoteFolder(Folder):
         """The folder it is in."""
         return RemoteFolder(self._filesystem, self._path.rpartition("/")[0], parent_url(self.url))
 
+    @property
+    def identity(self) -> None:
+        """None: a copy of an object is like the object."""
+        return None
+
     def child(self, name: str) -> RemoteFolder:
         """Return the folder `name` in it."""
         return RemoteFolder(self._filesystem, self._locate(name), join_url(self.url, name))
@@ -81,6 +86,14 @@ class RemoteFolder(Folder):
         with translate_storage_errors("read", join_url(self.url, name)), suppress(FileNotFoundError):
             return None if num_bytes is None else bytes(self._call("cat_file", self._locate(name), num_bytes=num_bytes))
         return None
+
+    def read_end(self, name: str, num_bytes: int) -> bytes | None:
+        """Return the last bytes of a file, at most `num_bytes`; None if there is none."""
+        size = self.size_bytes(name)
+        if size is None:
+            return None
+        with translate_storage_errors("read", join_url(self.url, name)):
+            return bytes(self._call("cat_file", self._locate(name), start=max(0, size - num_bytes), end=size))
 
     def write(self, name: str, content: bytes, sync: bool = True) -> None:  # noqa: ARG002 - an upload is synced
         """Replace a file; object stores show an upload only when it is complete."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
@@ -46,13 +47,22 @@ def _save_below(
     try:
         copy = run.copy_to(storage)
         CheckpointStore(copy, keep=1).save(checkpoint, is_best)
-        for file_name, content in lines.items():
-            copy.folder.append(file_name, content)
     except BaseException:
         discard()
         raise
+    without = _append_lines(copy, lines)
     return Rescue(
-        f"the state after step {checkpoint.step} was saved in '{copy.url}': the same command resumes from what "
-        f"storage has, and with --storage {storage} --name {run.name} from there",
+        f"the state after step {checkpoint.step} was saved in '{copy.url}'{without}: the same command resumes from "
+        f"what storage has, and with --storage {shlex.quote(storage)} --name {run.name} from there",
         discard,
     )
+
+
+def _append_lines(copy: RunDirectory, lines: Mapping[str, bytes]) -> str:
+    """Write log lines as far as they fit, and return what to add to the sentence: a checkpoint is worth more."""
+    try:
+        for file_name, content in lines.items():
+            copy.folder.append(file_name, content)
+    except StorageError as error:
+        return f" without the newest lines of its logs ({error})"
+    return ""

@@ -53,7 +53,7 @@ class CheckpointStore:
             _replace(folder, checkpoint, best)
         else:
             self._folder.publish(name, lambda new: _fill(new, checkpoint, best, STATE_FILE))
-        self._prune(checkpoint.step)
+        self.prune(checkpoint.step)
 
     def load_latest(self) -> Checkpoint | None:
         """Return the newest whole checkpoint, None if there is none; damaged ones are told in `skipped`."""
@@ -107,8 +107,8 @@ class CheckpointStore:
             schema=manifest.schema,
         )
 
-    def _prune(self, newest: int) -> None:
-        """Remove what is older than `newest`, just saved, but for the newest whole ones and the newest best one."""
+    def prune(self, newest: int) -> None:
+        """Remove what is older than `newest`, known to be whole, but for the newest whole and the newest best one."""
         whole = [(step, manifest.best) for step, manifest in self._glance_at_all() if step <= newest]
         kept = {*(step for step, _ in whole[-self._keep :]), *[step for step, best in whole if best][-1:]}
         for step in self._list_folders():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,8 +15,8 @@ import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 
+from distbp.run.aside import sync_path
 from distbp.run.folder import Folder, join_url
-from distbp.run.local_folder import sync_path
 from distbp.run.manifest import DamagedCheckpointError, StateFile
 from distbp.run.storage_errors import translate_storage_errors
 
@@ -30,7 +31,10 @@ def save_tensors(folder: Folder, name: str, tensors: Mapping[str, NDArray]) -> S
         folder.write(name, content)
         return StateFile(name, len(content), hashlib.sha256(content).hexdigest())
     with translate_storage_errors("write", join_url(folder.url, name)):
+        path.touch()
+        mode = path.stat().st_mode  # as umask gives it
         safetensors.numpy.save_file(dense, path)
+        path.chmod(stat.S_IMODE(mode))  # safetensors lets only the owner read what it writes
         sync_path(path)
         return StateFile(name, path.stat().st_size, _hash_file(path))
 

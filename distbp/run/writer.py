@@ -71,14 +71,14 @@ class CheckpointWriter:
         """
         return self.saved_step >= step or self._outbox.wait_for(lambda: self.saved_step >= step, timeout_s)
 
-    def wait(self) -> None:
-        """Return when everything submitted is on storage; raises StorageError like Outbox.wait()."""
-        self._outbox.wait()
+    def wait(self, must_end: Callable[[], bool] = lambda: False) -> None:
+        """Return when everything submitted is on storage; must_end, StorageError: like Outbox.wait()."""
+        self._outbox.wait(must_end)
 
-    def close(self) -> None:
-        """Write what waits, end the thread; raises like wait()."""
+    def close(self, must_end: Callable[[], bool] = lambda: False) -> None:
+        """Write what waits, end the thread; like wait()."""
         self._is_closed = True
-        self._outbox.close()
+        self._outbox.close(must_end)
 
     def __enter__(self) -> Self:
         return self

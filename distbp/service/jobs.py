@@ -7,7 +7,7 @@ import shlex
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 from ray.job_submission import JobDetails
 
 from distbp.config import Config
-from distbp.errors import ConfigError, DistbpError, TerminatedRunError
+from distbp.errors import ConfigError, DistbpError, StorageError, TerminatedRunError
 from distbp.service.connection import connect, find_address, knock, translated
 from distbp.service.job_log import LogLines, find_document
 from distbp.service.package import CONFIG_FILE, list_requirements, pack
@@ -118,7 +118,7 @@ class JobServer:
         Raises ConfigError if there is none.
         """
         jobs = self.list()
-        found = [job for job in jobs if job.submission_id == name] or [job for job in jobs if job.run == name]
+        found = [job for job in jobs if job.submission_id == name] or _by_claim(job for job in jobs if job.run == name)
         if not found:
             known = ", ".join(job.submission_id for job in jobs[:5]) or "none"
             raise ConfigError(f"no job '{name}' at {self.address}; jobs there: {known}")
@@ -186,7 +186,8 @@ class JobServer:
         """
         if job.status != "SUCCEEDED":
             reason = self.explain_end(job)
-            advice = reason or f"its result is there when it has SUCCEEDED; distbp logs {job.submission_id} says more"
+            logs = self._name_command("logs", job.submission_id)
+            advice = reason or f"its result is there when it has SUCCEEDED; {logs} says more"
             raise DistbpError(f"job '{job.submission_id}' is {job.status}: {advice}")
         document = find_document(self.logs(job))
         if document is None:
@@ -202,14 +203,27 @@ class JobServer:
             return str(error["message"])
         return " ".join((job.message or "Ray gives no reason").split())[:300]
 
+    def _name_command(self, command: str, submission_id: str) -> str:
+        """Return a command as it can be typed."""
+        return f"distbp {command} {shlex.quote(submission_id)} --address {shlex.quote(self.address)}"
+
     def _refuse_second(self, name: str | None, storage: str) -> None:
         """Raise ConfigError if a job is at work on the same run already: it would only find the run locked."""
         for job in self.list() if name is not None else []:
             if (job.run, job.storage) == (name, storage) and not job.has_ended:
+                logs = self._name_command("logs -f", job.submission_id)
                 raise ConfigError(
                     f"job '{job.submission_id}' is {job.status} and has the run '{name}'; "
-                    f"follow it with distbp logs -f {name}, stop it, or choose another --name"
+                    f"follow it with {logs}, stop it, or choose another --name"
                 )
+
+
+def _by_claim(jobs: Iterable[Job]) -> list[Job]:
+    """Return jobs of one run, the newest first, but those that storage refused (exit code 4) after all others.
+
+    A second job of a run that another one holds ends like that, and says nothing about the run.
+    """
+    return sorted(jobs, key=lambda job: job.exit_code == StorageError.exit_code)
 
 
 def _to_job(details: JobDetails) -> Job:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from distbp.errors import StorageError
+from distbp.masking import mask_secrets
 from distbp.run import RunDirectory
 from distbp.run.folder import join_url
 
@@ -27,11 +28,12 @@ def list_stored_runs(storage: str) -> list[StoredRun]:
 
 
 def _look_at(url: str) -> StoredRun:
+    shown = mask_secrets(url)
     try:
         run = RunDirectory.open(url)
         result = run.read_result()
         if result is not None:
-            return StoredRun(url, "SUCCEEDED", result["steps"], result.get("validation_accuracy"), result["digest"])
-        return StoredRun(url, "RUNNING" if run.is_locked() else "STOPPED", len(run.read_steps()), None, None)
+            return StoredRun(shown, "SUCCEEDED", result["steps"], result.get("validation_accuracy"), result["digest"])
+        return StoredRun(shown, "RUNNING" if run.is_locked() else "STOPPED", run.count_steps(), None, None)
     except (StorageError, KeyError) as error:
-        return StoredRun(url, "DAMAGED", 0, None, None, note=str(error))
+        return StoredRun(shown, "DAMAGED", 0, None, None, note=str(error))

@@ -11,6 +11,7 @@ import yaml
 
 from distbp.config import Config, describe_config
 from distbp.errors import StorageError
+from distbp.run.aside import replace_file
 from distbp.study.advice import Advice, Option, Placing, describe_certainty, learning_curve, seconds_of
 from distbp.study.lab import LabObserver
 from distbp.study.probe import Probe, advise, choose_microbatch, probe
@@ -84,7 +85,8 @@ def make_report(config: Config, budget_s: float, use_ray: bool, observe: LabObse
 def write_config(config: Config, path: str) -> None:
     """Write the whole configuration. Raises StorageError."""
     try:
-        Path(path).write_text(describe_config(config) + "\n", encoding="utf-8")
+        with replace_file(Path(path)) as aside:
+            aside.write_text(describe_config(config) + "\n", encoding="utf-8")
     except OSError as error:
         raise StorageError(f"cannot write '{path}': {error.strerror}; choose another file with --write") from None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,7 +91,8 @@ class Lab:
             self._check_stop()
             self._observe(LabProgress(stage, number, len(jobs), None))
             if job.key not in self._store:
-                result, seconds = _timed(job.call, job.argument)
+                with self._stop.at_once(self._say_stopped()):
+                    result, seconds = _timed(job.call, job.argument)
                 self._store.add(job.key, _adapter(job).dump_python(result, mode="json"), seconds)
         return [self._recall(job) for job in jobs]
 
@@ -105,6 +106,7 @@ class Lab:
         tracks = [_Track(chain, count) for chain, count in zip(chains, num_jobs, strict=True)]
         waiting = deque(tracks)
         under_way: dict[Future[Any], tuple[_Track[T], Job[Any]]] = {}
+        self._check_stop()
         while waiting or under_way:
             while waiting and len(under_way) < self._pool.size:
                 track = waiting.popleft()
@@ -112,12 +114,11 @@ class Lab:
                 if job is not None:
                     under_way[self._pool.submit(_timed, job.call, job.argument)] = track, job
             self._observe(_progress(stage, tracks, self._pool.size))
-            done = wait(under_way, timeout=POLL_S, return_when=FIRST_COMPLETED).done
-            self._check_stop()
-            for future in done:
-                track, job = under_way.pop(future)
-                self._finish(track, job, future)
+            wait(under_way, timeout=POLL_S, return_when=FIRST_COMPLETED)
+            for future in self._store_done(under_way):
+                track, _ = under_way.pop(future)
                 waiting.append(track)
+            self._check_stop()
         return [track.returned[0] for track in tracks]
 
     def _next_unknown(self, track: _Track[Any]) -> Job[Any] | None:
@@ -126,14 +127,24 @@ class Lab:
             track.note(self._recall(job), self._store.seconds(job.key))
         return job
 
-    def _finish(self, track: _Track[Any], job: Job[Any], future: Future[Any]) -> None:
-        try:
-            result, seconds = future.result()
-        except BrokenExecutor:
-            raise DistbpError(
-                f"a process of the study died in '{job.key}', perhaps for lack of memory; "
-                f"the same command goes on from there"
-            ) from None
+    def _store_done(self, under_way: Mapping[Future[Any], tuple[_Track[Any], Job[Any]]]) -> list[Future[Any]]:
+        """Store the result of every job that has ended, and return their futures.
+
+        What one of them raises comes only when the results of all others are stored, and not if a signal has asked
+        to stop: the same one may have ended the job's process.
+        """
+        done = [future for future in under_way if future.done()]
+        failed = [future for future in done if future.exception() is not None]
+        for future in done:
+            if future not in failed:
+                self._store_result(*under_way[future], future)
+        if failed:
+            self._check_stop()
+            raise _explain(under_way[failed[0]][1], failed[0].exception())
+        return done
+
+    def _store_result(self, track: _Track[Any], job: Job[Any], future: Future[Any]) -> None:
+        result, seconds = future.result()
         self._store.add(job.key, _adapter(job).dump_python(result, mode="json"), seconds)
         track.note(result, seconds)
 
@@ -142,9 +153,10 @@ class Lab:
 
     def _check_stop(self) -> None:
         if self._stop:
-            raise self._stop.error(
-                f"stopped with {len(self._store)} results kept in '{self._store.folder}'; the same command goes on"
-            )
+            raise self._stop.error(self._say_stopped())
+
+    def _say_stopped(self) -> str:
+        return f"stopped with {len(self._store)} results kept in '{self._store.folder}'; the same command goes on"
 
 
 @dataclass
@@ -187,6 +199,15 @@ def _progress(stage: str, tracks: Sequence[_Track[Any]], num_processes: int) -> 
         track.num_left * (sum(track.seconds) / len(track.seconds) if track.seconds else typical) for track in tracks
     )
     return LabProgress(stage, done, total, left / num_processes)
+
+
+def _explain(job: Job[Any], error: BaseException | None) -> BaseException:
+    """Return what to raise for an error that a job ended with."""
+    if error is not None and not isinstance(error, BrokenExecutor):
+        return error
+    return DistbpError(
+        f"a process of the study died in '{job.key}', perhaps for lack of memory; the same command goes on from there"
+    )
 
 
 def _adapter(job: Job[T]) -> TypeAdapter[T]:

@@ -54,7 +54,7 @@ class ProcessPool:
         self._executor.shutdown(wait=False, cancel_futures=True)
         ours = [process for process in multiprocessing.active_children() if process not in self._others]
         for process in ours:
-            process.terminate()
+            process.kill()
         for process in ours:
             # The executor's thread waits for it too; whichever comes second is told of its end a moment later.
             while process.is_alive():
@@ -62,9 +62,9 @@ class ProcessPool:
 
 
 def _prepare_process() -> None:
-    """Leave Ctrl-C to the parent, and end at once when the parent is gone, even by kill -9."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    """Leave signals to the whole group to the parent, and end at once when it is gone, even by kill -9."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     pin_blas()
     parent = multiprocessing.parent_process()
     assert parent is not None  # this runs in a child

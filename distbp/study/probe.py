@@ -191,7 +191,8 @@ def _find_goal(curve: Sequence[Point], num_steps: int) -> tuple[float | None, in
         return None, num_steps
     goals = choose_goals(curve[0].error, min(point.error for point in curve))
     goal = goals[len(goals) // 2]
-    return goal, first_below(curve, goal) or num_steps
+    reached = first_below(curve, goal)
+    return goal, num_steps if reached is None else reached
 
 
 def sampled_noise(meter: GradientMeter, parameters: NDArray, sample: NDArray[np.int64]) -> Noise:

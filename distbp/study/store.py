@@ -13,6 +13,7 @@ from distbp.config import WRITTEN_BY, Recipe
 from distbp.errors import ConfigError, StorageError
 from distbp.identity import complete
 from distbp.installation import describe_newer, describe_writer
+from distbp.run.aside import replace_file
 from distbp.run.json_text import decode_object, encode_document, encode_line
 
 RESULTS_FILE = "trials.jsonl"
@@ -108,7 +109,8 @@ class Store:
         path = self.folder / IDENTITY_FILE
         text = encode_document({**identity, WRITTEN_BY: describe_writer()})
         if not path.exists():
-            path.write_bytes(text)
+            with replace_file(path) as aside:
+                aside.write_bytes(text)
             return
         stored: dict[str, Any] = {}
         with suppress(ValueError):

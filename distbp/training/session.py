@@ -271,7 +271,7 @@ class Session:
         workers = f"{lost.num_left} worker{'' if lost.num_left == 1 else 's'}"
         how = f"going on with {workers}" if decision.action == "shrink" else "waiting for new workers"
         logger.warning("%s; %s at step %d", lost.reason, how, step)
-        time.sleep(decision.backoff_s)
+        self._stop.pause(decision.backoff_s)
 
     def _note_recovery(self) -> None:
         """The group works: if it was lost, say since when."""
@@ -299,7 +299,8 @@ class Session:
                     self._record(report)
             self._journal.events.append("recovering", step=rescued.state.step, state="server", redone=0)
             return rescued.state
-        state, position = self._newest_checkpoint()
+        with self._stop.at_once(self._interruption("while its newest checkpoint was read")):
+            state, position = self._newest_checkpoint()
         self._journal.events.append(
             "recovering", step=state.step, state="checkpoint", redone=self._furthest - state.step
         )
@@ -327,7 +328,7 @@ class Session:
     def _describe_kept(self) -> str:
         """Return which checkpoint there is; storage that fails now must not hide why training ended."""
         try:
-            self._journal.writer.wait()
+            self._journal.writer.wait(self._stop.watch())
             steps = self._journal.store.list_steps()
         except StorageError as error:
             return str(error)

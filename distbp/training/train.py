@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Set
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import Any, Literal
@@ -14,11 +14,12 @@ from pydantic import TypeAdapter, ValidationError
 from distbp.backends import Backend, make_backend
 from distbp.config import Config, Placement, Recipe
 from distbp.data import prepare
-from distbp.errors import CheckpointError, InterruptedRunError, NumericsError, StorageError
+from distbp.errors import CheckpointError, InterruptedRunError, NumericsError, RunTakenError, StorageError
+from distbp.masking import mask_secrets
 from distbp.nn.numerics import fingerprint
 from distbp.run import Checkpoint, CheckpointStore, CheckpointWriter, EventLog, RunDirectory, StepLog, next_name
 from distbp.run.folder import join_url
-from distbp.run.interrupt import stop_on_signals
+from distbp.run.interrupt import StopRequest, stop_on_signals
 from distbp.run.patience import persist
 from distbp.run.position import Position
 from distbp.training.packing import check_data, newest_saved
@@ -34,9 +35,10 @@ logger = logging.getLogger("distbp")
 class Result:
     """What a run ended with; `result.json` and `train --json` carry exactly these fields.
 
-    digest: SHA-256 of the final parameters, those after `final_step` steps; with early stopping the best ones,
-    otherwise the last. Over all sessions of the run: seconds and what they went to (steps that count, waiting for
-    workers, steps done again, checkpoints), goodput = work_s / seconds, and failures recovered from.
+    run: its folder or URL, with passwords masked. digest: SHA-256 of the final parameters, those after `final_step`
+    steps; with early stopping the best ones, otherwise the last. Over all sessions of the run: seconds and what they
+    went to (steps that count, waiting for workers, steps done again, checkpoints), goodput = work_s / seconds, and
+    failures recovered from.
     """
 
     run: str
@@ -83,11 +85,10 @@ def train(
     config = Config(recipe=recipe or Recipe(), placement=placement or Placement())
     plan = make_plan(config, prepare(config.recipe.data, config.recipe.seed))
     _warn_of_endless_warmup(plan)
-    run = _enter_run(config, plan, name, resume)
-    with run.lock():
+    with _hold_run(config, plan, name, resume) as run:
         finished = _adopt(run, config.placement, plan)
         if finished is not None:
-            logger.info("'%s' has finished already; --resume never starts a new run", run.url)
+            logger.info("'%s' has finished already; %s", run.url, _advise_new_run(name))
             return _read_result(run, finished)
         position = _train_session(run, config, plan, connect, observe)
         result = _conclude(run, config, plan, position)
@@ -122,14 +123,14 @@ def _train_session(
     """Train from the newest checkpoint to the end, closing everything in whatever way it ends."""
     store = CheckpointStore(run, config.placement.keep_checkpoints)
     state, position = newest_saved(plan, store)
-    with stop_on_signals() as stop, _open_journal(run, store, state.step) as journal:
+    with stop_on_signals() as stop, _open_journal(run, store, state.step, stop) as journal:
         if state.step > 0:
             logger.info("resuming '%s' after step %d of %d", run.name, state.step, plan.num_steps)
         logger.info("%s; %s", plan.describe(), describe_placement(config.placement, plan))
         journal.events.append(
             "started",
             step=state.step,
-            placement=config.placement.model_dump(mode="json"),
+            placement=_describe_placement(config.placement),
             data=asdict(plan.fingerprint),
         )
         backend = connect(config.placement)
@@ -146,8 +147,13 @@ def _train_session(
     return position
 
 
+def _describe_placement(placement: Placement) -> dict[str, Any]:
+    values = placement.model_dump(mode="json")
+    return {**values, "storage": mask_secrets(placement.storage)}
+
+
 @contextmanager
-def _open_journal(run: RunDirectory, store: CheckpointStore, step: int) -> Iterator[Journal]:
+def _open_journal(run: RunDirectory, store: CheckpointStore, step: int, stop: StopRequest) -> Iterator[Journal]:
     """Open the logs and the checkpoint writer; everything is on storage when the block ends, or StorageError raised.
 
     Where an error of another kind ended the training, that one is raised, and what storage refused is a warning.
@@ -161,50 +167,85 @@ def _open_journal(run: RunDirectory, store: CheckpointStore, step: int) -> Itera
     try:
         yield journal
     except (StorageError, InterruptedRunError):
-        journal.writer.close()
+        journal.writer.close(stop.watch())
         raise
     except BaseException:
-        _close_quietly(journal)
+        _close_quietly(journal, stop)
         raise
-    journal.writer.close()
+    journal.writer.close(stop.watch())
 
 
-def _close_quietly(journal: Journal) -> None:
+def _close_quietly(journal: Journal, stop: StopRequest) -> None:
     try:
-        journal.writer.close()
+        journal.writer.close(stop.watch())
     except StorageError as error:
         logger.warning("%s", error)
 
 
-def _enter_run(config: Config, plan: Plan, name: str | None, resume: Resume) -> RunDirectory:
-    """Return the run's directory, new or old, as `resume` allows."""
+def _advise_new_run(name: str | None) -> str:
+    return "--resume never starts a new run" if name is None else "for a new run choose another --name"
+
+
+@contextmanager
+def _hold_run(config: Config, plan: Plan, name: str | None, resume: Resume) -> Iterator[RunDirectory]:
+    """Yield the run's directory, new or old, as `resume` allows, and hold its lock meanwhile.
+
+    Without a name, one that another process takes at the same moment is left to it.
+    """
+    with ExitStack() as stack:
+        yield _take_run(config, plan, name, resume, stack)
+
+
+def _take_run(config: Config, plan: Plan, name: str | None, resume: Resume, stack: ExitStack) -> RunDirectory:
+    taken: set[str] = set()
+    while True:
+        chosen = name or _choose_name(config.placement.storage, plan, resume, taken)
+        try:
+            run = _enter_run(config, chosen, resume)
+            stack.enter_context(run.lock())
+        except RunTakenError:
+            if name is not None or resume == "must":
+                raise
+            taken.add(chosen)
+        else:
+            return run
+
+
+def _enter_run(config: Config, name: str, resume: Resume) -> RunDirectory:
     storage = config.placement.storage
-    if name is None:
-        name = _choose_name(config.placement.storage, plan, resume)
-    if RunDirectory.exists(storage, name):
-        run = RunDirectory.open(join_url(storage, name))
-        if resume == "never":
-            raise CheckpointError(f"'{run.url}' exists; choose another --name, or leave out --resume never")
-        _check_recipe(run, config.recipe)
-        return run
-    if resume == "must":
-        raise CheckpointError(f"there is no run '{name}' in '{storage}' to resume; check --name and --storage")
-    return RunDirectory.create(storage, name, config, fingerprint())
+    if not RunDirectory.exists(storage, name):
+        if resume == "must":
+            raise CheckpointError(f"there is no run '{name}' in '{storage}' to resume; check --name and --storage")
+        with suppress(RunTakenError):  # made by another process meanwhile: the lock says by which one
+            return RunDirectory.create(storage, name, config, fingerprint())
+    run = RunDirectory.open(join_url(storage, name))
+    if resume == "never":
+        raise RunTakenError(f"'{run.url}' exists; choose another --name, or leave out --resume never")
+    _check_recipe(run, config.recipe)
+    return run
 
 
-def _choose_name(storage: str, plan: Plan, resume: Resume) -> str:
-    """Return the unfinished run of this recipe and these data if there is one to resume, else a free name."""
+def _choose_name(storage: str, plan: Plan, resume: Resume, taken: Set[str]) -> str:
+    """Return the unfinished run of this recipe and these data if there is one to resume, else a free name.
+
+    None of `taken` is returned.
+    """
     source = _letters(PurePosixPath(plan.recipe.data.source.rstrip("/")).stem) or "run"
     stems = [f"{source}-{digest[:8]}" for digest in (plan.digest, plan.recipe.digest_of_0_1_0)]
-    free = next_name(storage, stems[0])
+    free = next_name(storage, stems[0], taken)
     if resume == "never":
         return free
-    newest = [name for stem in stems if (name := _name_before(next_name(storage, stem), stem)) is not None]
-    unfinished = [name for name in newest if _is_unfinished(RunDirectory.open(join_url(storage, name)))]
-    return next(iter(unfinished or (newest if resume == "must" else [])), free)
+    newest = [name for stem in stems if (name := _name_before(next_name(storage, stem, taken), stem)) is not None]
+    there = [name for name in newest if name not in taken]
+    unfinished = [name for name in there if _is_unfinished(storage, name)]
+    return next(iter(unfinished or (there if resume == "must" else [])), free)
 
 
-def _is_unfinished(run: RunDirectory) -> bool:
+def _is_unfinished(storage: str, name: str) -> bool:
+    """Return whether a run waits to be resumed, or what a driver left that was killed while it created one."""
+    if not RunDirectory.exists(storage, name):
+        return RunDirectory.may_create(storage, name)
+    run = RunDirectory.open(join_url(storage, name))
     return run.read_result() is None and not run.is_locked()
 
 
@@ -312,7 +353,10 @@ def _conclude(run: RunDirectory, config: Config, plan: Plan, position: Position)
     """Return the result; the digest is read from the checkpoint that holds the final parameters."""
     keeps_best = config.recipe.early_stopping.patience is not None
     final_step = position.best_step if keeps_best and position.best_step is not None else position.step
-    checkpoint = _load_final(run, CheckpointStore(run, config.placement.keep_checkpoints), final_step)
+    store = CheckpointStore(run, config.placement.keep_checkpoints)
+    checkpoint = _load_final(run, store, final_step)
+    with suppress(StorageError):  # what an interrupted removal left is in nobody's way
+        store.prune(position.step)
     train_loss = position.train_loss
     assert train_loss is not None  # a finished run has finished an epoch
     return Result(

@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -47,6 +48,13 @@ def runs(tmp_path_factory) -> dict[str, str]:
 
 def read(runs: dict[str, str], *names: str) -> list:
     return [read_story(runs[name]) for name in names]
+
+
+def test_a_final_accuracy_of_zero_is_shown_as_zero(runs):
+    [story] = read(runs, "a")
+    assert story.evaluations[-1].accuracy > 0
+    assert replace(story, result={**story.result, "validation_accuracy": 0.0}).accuracy == 0.0
+    assert replace(story, result=None).accuracy == story.evaluations[-1].accuracy
 
 
 def test_curves_are_means_of_the_recorded_losses(runs):
@@ -145,3 +153,19 @@ def read_config(tmp_path):
     from distbp.config import load_config
 
     return load_config(None, [f"placement.storage={tmp_path}"])
+
+
+def test_a_log_whose_end_was_lost_says_so_when_the_run_goes_on_and_in_the_report(tmp_path, caplog):
+    def stop(progress) -> None:
+        if progress.position.step == 7:
+            signal.raise_signal(signal.SIGTERM)
+
+    recipe, placement = Recipe.model_validate({**RECIPE, "epochs": 1}), Placement(storage=str(tmp_path))
+    with pytest.raises(TerminatedRunError):
+        train(recipe, placement, name="cut", observe=stop)
+    log = tmp_path / "cut" / "steps.jsonl"
+    log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:4]))
+    train(recipe, placement, name="cut")
+    assert re.search(r"steps.jsonl' ends with step 4 although the run has done 7: its end was lost", caplog.text)
+    told = [happening.text for happening in read_story(str(tmp_path / "cut")).happenings]
+    assert "steps 5 to 7 are missing in the step log: a part of it was lost" in told

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import re
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -140,6 +141,42 @@ def test_storage_that_stays_away_is_given_up_with_the_newest_state_beside_the_pr
     assert rescued.read_steps() == [record(1), record(2)]
     assert_equal_checkpoints(CheckpointStore(rescued, keep=1).load_latest(), make_checkpoint(2))
     assert [path.name for path in here.iterdir()] == ["distbp-rescue-a"]
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("is_refused", [True, False])
+def test_a_signal_ends_the_wait_with_the_state_saved_elsewhere(run, faults, make_checkpoint, monkeypatch, is_refused):
+    monkeypatch.setattr(RemoteFolder, "patience_s", 1000.0)
+    hangs = threading.Event()
+    if is_refused:
+        faults.refuse(AWAY)
+    else:
+        faults.meet = lambda method, _: None if method not in WRITES else hangs.wait()
+    writer = CheckpointWriter(CheckpointStore(run, keep=3))
+    writer.submit(make_checkpoint(1))
+    reason = "connection refused" if is_refused else "a signal ended the wait"
+    with pytest.raises(StorageError, match=rf"{reason}.*state after step 1 was saved in 'distbp-rescue-a/a'"):
+        writer.close(must_end=lambda: True)
+    faults.end()
+    hangs.set()
+    assert CheckpointStore(RunDirectory.open("distbp-rescue-a/a"), keep=1).list_steps() == [1]
+
+
+@pytest.mark.usefixtures("impatient", "here")
+def test_a_rescue_without_room_for_log_lines_keeps_the_checkpoint(run, faults, make_checkpoint, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise StorageError("no space is left")
+
+    monkeypatch.setattr("distbp.run.local_folder.LocalFolder.append", refuse)
+    writer = CheckpointWriter(CheckpointStore(run, keep=3))
+    steps = StepLog(run)
+    faults.refuse(AWAY)
+    steps.append(record(1))
+    writer.submit(make_checkpoint(1))
+    where = r"step 1 was saved in 'distbp-rescue-a/a' without the newest lines of its logs \(no space is left\)"
+    with pytest.raises(StorageError, match=where):
+        writer.close()
+    assert CheckpointStore(RunDirectory.open("distbp-rescue-a/a"), keep=1).list_steps() == [1]
 
 
 @pytest.mark.usefixtures("impatient", "here")

@@ -9,13 +9,16 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from distbp.errors import ConfigError, DistbpError, InterruptedRunError, StorageError
+from distbp.errors import ConfigError, DistbpError, InterruptedRunError, StorageError, TerminatedRunError
 from distbp.run.interrupt import StopRequest
 from distbp.study.lab import Chain, Job, Lab, LabProgress, single
 from distbp.study.pool import ProcessPool
@@ -128,6 +131,77 @@ def test_a_signal_stops_with_what_is_finished_kept(make_lab, tmp_path):
     assert [line["key"] for line in lines(tmp_path)] == ["a/0"]
 
 
+class InstantPool:
+    """Carries out each call at once; then runs `after` with the number of calls so far."""
+
+    size = 2
+
+    def __init__(self, after: Callable[[int], None]):
+        self._after = after
+        self.num_calls = 0
+
+    def submit(self, call: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(call(*arguments))
+        except Exception as error:
+            future.set_exception(error)
+        self.num_calls += 1
+        self._after(self.num_calls)
+        return future
+
+    def __enter__(self) -> InstantPool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def stop_after_two(stop: StopRequest) -> InstantPool:
+    return InstantPool(lambda calls: stop.receive(signal.SIGTERM, None) if calls == 2 else None)
+
+
+def test_trials_that_have_ended_when_a_signal_comes_are_kept_and_used(tmp_path):
+    stop = StopRequest()
+    jobs = [Job(f"trial/{i}", double, i, Doubled) for i in range(5)]
+    with Store(tmp_path, {}) as store, pytest.raises(TerminatedRunError, match="stopped with 2 results kept in"):
+        Lab(store, stop_after_two(stop), stop, [].append).run("doubling", [single(job) for job in jobs], [1] * 5)
+    assert [line["key"] for line in lines(tmp_path)] == ["trial/0", "trial/1"]
+    pool = InstantPool(lambda _: None)
+    with Store(tmp_path, {}) as store:
+        Lab(store, pool, StopRequest(), [].append).run("doubling", [single(job) for job in jobs], [1] * 5)
+    assert pool.num_calls == 3
+
+
+def test_a_trial_that_fails_loses_none_that_has_ended(tmp_path):
+    jobs = [Job("refused", refuse, 5, Doubled), Job("kept", double, 5, Doubled)]
+    with Store(tmp_path, {}) as store, pytest.raises(ConfigError, match="5 is refused"):
+        Lab(store, InstantPool(lambda _: None), StopRequest(), [].append).run(
+            "doubling", [single(job) for job in jobs], [1, 1]
+        )
+    assert [line["key"] for line in lines(tmp_path)] == ["kept"]
+
+
+def test_a_process_that_a_signal_ended_is_no_failure_of_its_trial(tmp_path):
+    stop = StopRequest()
+    jobs = [Job("refused", refuse, 5, Doubled), Job("kept", double, 5, Doubled)]
+    with Store(tmp_path, {}) as store, pytest.raises(TerminatedRunError, match="stopped with 1 results"):
+        Lab(store, stop_after_two(stop), stop, [].append).run("doubling", [single(job) for job in jobs], [1, 1])
+
+
+def test_a_measurement_under_way_ends_at_once_and_those_before_are_kept(tmp_path):
+    stop = StopRequest()
+
+    def wait_for_ever(_: int) -> Doubled:
+        while True:
+            stop.receive(signal.SIGTERM, None)
+
+    jobs = [Job("kept", double, 5, Doubled), Job("long", wait_for_ever, 5, Doubled)]
+    with Store(tmp_path, {}) as store, pytest.raises(TerminatedRunError, match="stopped with 1 results"):
+        Lab(store, InstantPool(lambda _: None), stop, [].append).measure("measuring", jobs)
+    assert [line["key"] for line in lines(tmp_path)] == ["kept"]
+
+
 def test_another_study_in_the_folder_is_refused(tmp_path):
     with Store(tmp_path, {"seed": 1}):
         pass
@@ -161,8 +235,11 @@ def test_closing_a_pool_ends_its_processes():
     assert set(multiprocessing.active_children()) == before
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_stopped_study_goes_on_and_leaves_no_process(tmp_path, number):
+@pytest.mark.parametrize(
+    ("number", "whom"),
+    [(signal.SIGINT, "group"), (signal.SIGTERM, "driver"), (signal.SIGTERM, "group"), (signal.SIGKILL, "driver")],
+)
+def test_a_stopped_study_goes_on_and_leaves_no_process(tmp_path, number, whom):
     argv = [sys.executable, "-m", "distbp", "study", "batch-size", "--out", "out", "--minutes", "0.05", "--trials", "3"]
     argv += ["--batch-sizes", "16,256", "--goals", "0.3", "--set", "epochs=1", "--set", "model.hidden=[8]"]
     process = subprocess.Popen(argv, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
@@ -170,7 +247,7 @@ def test_a_stopped_study_goes_on_and_leaves_no_process(tmp_path, number):
     deadline = time.monotonic() + DEADLINE_S
     while time.monotonic() < deadline and not (results.exists() and "search/" in results.read_text()):
         time.sleep(0.02)
-    process.send_signal(number)
+    (os.kill if whom == "driver" else os.killpg)(process.pid, number)
     _, errors = process.communicate(timeout=DEADLINE_S)
     kept = results.read_text().splitlines()
     assert any('"search/' in line for line in kept)

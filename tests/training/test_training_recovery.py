@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import signal
+import threading
 
 import pytest
 from scripted_backend import Script, ScriptedBackend
 
 from distbp.errors import ClusterError, TerminatedRunError, WorkersLostError
+from distbp.protocol.recovery import Decision
 from distbp.run import RunDirectory
 
 NUM_STEPS = 6
@@ -194,3 +196,19 @@ def test_each_session_has_the_whole_budget(train_scripted, whole):
         with pytest.raises(WorkersLostError):
             train_scripted(Script(lose_at=[lost_at]), max_failures=0)
     assert train_scripted(Script(), max_failures=0).digest == whole.digest
+
+
+@pytest.mark.parametrize("servers_live", [True, False])
+def test_a_signal_ends_a_back_off_and_the_same_command_goes_on(servers_live, train_scripted, whole, monkeypatch):
+    def decide_to_wait(*_: object) -> Decision:
+        timers.append(threading.Timer(0.05, signal.raise_signal, [signal.SIGTERM]))
+        timers[-1].start()
+        return Decision("shrink", backoff_s=1e6)
+
+    timers: list[threading.Timer] = []
+    with monkeypatch.context() as patch:
+        patch.setattr("distbp.training.session.decide", decide_to_wait)
+        with pytest.raises(TerminatedRunError, match="the same command resumes"):
+            train_scripted(Script(lose_at=[4], servers_live=servers_live), checkpoint_every_steps=2)
+    assert len(timers) == 1
+    assert train_scripted(Script()).digest == whole.digest

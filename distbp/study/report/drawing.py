@@ -19,6 +19,8 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from distbp.run.aside import replace_file
+
 SERIES = ("#2563eb", "#d97706", "#059669", "#c026d3")
 TEXT, MUTED, GRID = "#1f2937", "#6b7280", "#d9dde3"
 VARIABLES = {**{color: f"var(--series-{i})" for i, color in enumerate(SERIES, start=1)}, TEXT: "var(--text)"}
@@ -89,8 +91,9 @@ def write_plots(plots: list[Plot], folder: Path) -> None:
     """Write every plot as PNG and SVG."""
     folder.mkdir(exist_ok=True)
     for plot in plots:
-        (folder / f"{plot.name}.svg").write_text(plot.svg, encoding="utf-8")
-        (folder / f"{plot.name}.png").write_bytes(plot.png)
+        for suffix, content in (("svg", plot.svg.encode()), ("png", plot.png)):
+            with replace_file(folder / f"{plot.name}.{suffix}") as aside:
+                aside.write_bytes(content)
 
 
 def use_log_axes(axes: Axes, x: str, y: str, is_log_y: bool = True) -> None:

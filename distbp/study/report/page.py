@@ -9,6 +9,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from distbp.run.aside import replace_file
 from distbp.study.report import words
 from distbp.study.report.drawing import Plot
 
@@ -32,9 +33,8 @@ def write_page(
     )
     figures = {plot.name: _figure(plot) for plot in plots}
     text = environment.get_template(template).render({**values, "figures": figures})
-    aside = path.with_suffix(".tmp")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)
+    with replace_file(path) as aside:
+        aside.write_text(text, encoding="utf-8")
 
 
 def _figure(plot: Plot) -> Markup:

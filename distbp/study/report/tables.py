@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from distbp.run.aside import replace_file
 from distbp.run.json_text import encode_document
 
 
@@ -22,7 +23,10 @@ def write_sheets(sheets: Iterable[Sheet], folder: Path) -> None:
     """Write each sheet as a CSV file; what is not known is an empty cell."""
     folder.mkdir(exist_ok=True)
     for sheet in sheets:
-        with (folder / f"{sheet.name}.csv").open("w", newline="", encoding="utf-8") as file:
+        with (
+            replace_file(folder / f"{sheet.name}.csv") as aside,
+            aside.open("w", newline="", encoding="utf-8") as file,
+        ):
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(sheet.columns)
             writer.writerows(sheet.rows)
@@ -30,4 +34,5 @@ def write_sheets(sheets: Iterable[Sheet], folder: Path) -> None:
 
 def write_summary(values: dict[str, Any], path: Path) -> None:
     """Write the JSON summary."""
-    path.write_bytes(encode_document(values))
+    with replace_file(path) as aside:
+        aside.write_bytes(encode_document(values))
