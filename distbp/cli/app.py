@@ -43,7 +43,6 @@ app.command("explain")(explain_command)
 
 def run(argv: Sequence[str]) -> int:
     """Run one command line and return its exit code."""
-    _make_current_directory_importable()
     try:
         code = app(list(argv), obj=tuple(argv), prog_name="distbp", standalone_mode=False)
         sys.stdout.flush()
@@ -70,14 +69,6 @@ def _main(
         raise typer.Exit
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
-
-
-def _make_current_directory_importable() -> None:
-    """Let `model.function: my_module:build` name a file in the current directory, as `python -m` does."""
-    with suppress(OSError):  # the directory was removed
-        here = os.getcwd()  # noqa: PTH109 - pathlib costs nothing here, but sys.path wants text
-        if here not in sys.path:
-            sys.path.insert(0, here)
 
 
 def _abandon_stdout() -> None:
