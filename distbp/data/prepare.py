@@ -39,7 +39,7 @@ def prepare(data: Data, seed: int) -> PreparedData:
 
     Raises DataError for whatever is wrong with the data, in one sentence.
     """
-    raw = read_source(data.source, Wanted(data.target))
+    raw = read_source(data.source, Wanted(data.target, task=data.task))
     spec = specify_targets(raw, data.task)
     fraction = 0.0 if isinstance(data.validation, str) else data.validation
     train_rows, validation_rows = split_rows(len(raw.x), fraction, seed)

@@ -25,6 +25,7 @@ class Wanted:
     feature_names: tuple[str, ...] | None = None  # the run's columns, in order; None: all but the targets
     known_targets: tuple[str, ...] | None = None  # the run's target columns, used when `target` is None
     text_targets: bool = False  # the run's classes are text, so a CSV's 01 is the label "01"
+    task: Literal["classification", "regression"] | None = None  # of training data; None: told by the targets
 
 
 @dataclass(frozen=True)
