@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from io import BufferedIOBase
@@ -27,6 +28,13 @@ def reading(path: Path, expected: str) -> Iterator[None]:
         raise
     except Exception as error:  # decoders of damaged bytes raise nearly every type there is
         raise DataError(_explain(error, path, expected)) from error
+
+
+def as_source(data: object) -> str:
+    """Return what names data on disk as text. Raises DataError for data themselves."""
+    if isinstance(data, str | os.PathLike):
+        return os.fsdecode(data)
+    raise DataError(f"data is a {type(data).__name__}; expected a path, so save x and y in an .npz file and name that")
 
 
 def to_path(source: str) -> Path:
