@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from distbp.backends import Backend, make_backend
 from distbp.config import Config, Placement, Recipe
-from distbp.data import prepare
+from distbp.data import find_doubts, prepare
 from distbp.errors import CheckpointError, InterruptedRunError, NumericsError, StorageError
 from distbp.nn.numerics import fingerprint
 from distbp.run import Checkpoint, CheckpointStore, CheckpointWriter, EventLog, RunDirectory, StepLog, next_name
@@ -79,7 +79,8 @@ def train(
     SIGTERM, when the run has been checkpointed.
     """
     config = Config(recipe=recipe or Recipe(), placement=placement or Placement())
-    plan = make_plan(config, prepare(config.recipe.data, config.recipe.seed))
+    data = prepare(config.recipe.data, config.recipe.seed)
+    plan = make_plan(config, data)
     run = _enter_run(config, name, resume)
     with run.lock():
         finished = run.read_result()
@@ -87,6 +88,8 @@ def train(
             logger.info("'%s' has finished already; --resume never starts a new run", run.url)
             return _read_result(run, finished)
         _check_numerics(run, config.placement)
+        for doubt in find_doubts(data, config.recipe.dtype):
+            logger.warning("%s", doubt)
         position = _train_session(run, config, plan, connect, observe)
         result = _conclude(run, config, plan, position)
         run.write_result(asdict(result))
