@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from distbp.data import Schema
 from distbp.errors import ConfigError, StorageError
+from distbp.printable import printable
 from distbp.trained import Predictions
 
 
@@ -31,7 +32,7 @@ class PredictionTable:
 
     def describe_columns(self, limit: int = 6) -> str:
         """Return the columns' names for a message."""
-        names = list(self.columns)
+        names = [printable(name) for name in self.columns]
         more = f", ... {names[-1]} ({len(names)} columns)" if len(names) > limit else ""
         return ", ".join(names[: limit - 1] if more else names) + more
 
