@@ -15,9 +15,10 @@ def prepare_streams() -> None:
     """Open what was closed, let characters that a stream does not have be replaced, and name it when it is full."""
     _fill_descriptors()
     sys.stdin = sys.stdin or open(os.devnull, encoding="utf-8")  # noqa: PTH123, SIM115 - for the whole process
-    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - the same
     sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - the same
-    if type(sys.stdout) is io.TextIOWrapper:
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - the same
+    elif type(sys.stdout) is io.TextIOWrapper:
         with suppress(OSError):
             sys.stdout.flush()
         sys.stdout = _Output(

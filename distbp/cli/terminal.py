@@ -12,7 +12,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, overload
 
 import typer
@@ -35,8 +35,9 @@ class Terminal:
 
     def show(self, *results: RenderableType) -> None:
         """Print a result for people; text is shown as it is, with control characters written out."""
-        for result in results:
-            self._results.print(_to_shown(result), soft_wrap=True)
+        with suppress(OSError) if self.as_json else nullcontext():  # then they are notes
+            for result in results:
+                self._results.print(_to_shown(result), soft_wrap=True)
 
     def note(self, text: str, style: str = "") -> None:
         """Print one line beside the results, if anybody reads such lines."""

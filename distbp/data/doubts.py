@@ -10,13 +10,30 @@ from numpy.typing import DTypeLike, NDArray
 from distbp.data.finite import iterate_chunks
 from distbp.data.prepare import PreparedData
 from distbp.data.raw import RawExamples
-from distbp.protocol.examples import COARSE
+from distbp.protocol.examples import COARSE, Examples
+
+LARGE_TARGET = 1000.0
 
 
 def find_doubts(data: PreparedData, dtype: DTypeLike) -> Iterator[str]:
     """Yield a sentence for each thing to know about `data` before a network is trained on them in `dtype`."""
     yield from _find_blurred(data, dtype)
+    if (advice := advise_on_targets(data.train, LARGE_TARGET)) is not None:
+        yield advice
     yield from _find_classes_left_out(data)
+
+
+def advise_on_targets(examples: Examples, limit: float) -> str | None:
+    """Return what to do about targets of a regression beyond `limit`, which no learning rate makes up for."""
+    if examples.y.ndim == 1:
+        return None
+    largest = float(np.abs(examples.y[examples.rows]).max())
+    if largest <= limit:
+        return None
+    return (
+        f"the targets reach {largest:.3g}, and errors and gradients grow with them; bring the targets near 1 (subtract "
+        f"their mean and divide by their standard deviation, or divide by {10.0 ** np.floor(np.log10(largest)):g})"
+    )
 
 
 def _find_blurred(data: PreparedData, dtype: DTypeLike) -> Iterator[str]:
