@@ -7,6 +7,7 @@ import os
 import secrets
 import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,6 +71,13 @@ def choose_writer(path: str) -> Callable[[PredictionTable], None]:
     if not target.parent.is_dir():
         raise StorageError(f"cannot write '{path}': there is no folder '{target.parent}'; create it first")
     return lambda table: _write_aside(target, table, write)
+
+
+def check_not_input(out: str, data: str) -> None:
+    """Raise ConfigError where predictions would replace the data they are made from, however the two are spelled."""
+    with suppress(OSError):  # one of them is not there
+        if Path(out).expanduser().samefile(Path(data).expanduser()):
+            raise ConfigError(f"--out {out} is the file that --data names; predictions would replace it, name another")
 
 
 def _name_targets(schema: Schema) -> tuple[str, ...]:

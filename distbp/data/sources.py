@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from distbp.data.arrays import read_npy_pair, read_npz
+from distbp.data.arrays import has_held_out_arrays, read_npy_pair, read_npz
 from distbp.data.digits import read_digits
 from distbp.data.idx import has_held_out_files, has_training_files, is_idx_name, read_idx_file, read_idx_folder
 from distbp.data.raw import RawExamples, Wanted
@@ -75,4 +75,4 @@ def is_same_data(source: str, held_out_source: str) -> bool:
     train, held_out = to_path(source), to_path(held_out_source)
     with reading(held_out, "validation data"):
         is_same = train.exists() and held_out.exists() and train.samefile(held_out)
-        return is_same and not (train.is_dir() and has_held_out_files(train))
+        return is_same and not (has_held_out_files(train) if train.is_dir() else has_held_out_arrays(train))

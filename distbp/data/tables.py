@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,11 +15,12 @@ from numpy.typing import NDArray
 from distbp.data.columns import TARGET_NAMES, choose_columns
 from distbp.data.dialect import Dialect, find_dialect, find_spelling
 from distbp.data.raw import RawExamples, SourceKind, Wanted
-from distbp.data.reading import check_file, reading
+from distbp.data.reading import check_file, check_memory, reading
 from distbp.errors import DataError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from pyarrow import parquet as pq
 
 CSV_BLOCK_BYTES = 1 << 24
 LARGEST_BLOCK_BYTES = 1 << 30
@@ -35,6 +37,7 @@ def read_csv(path: Path, wanted: Wanted) -> RawExamples:
     """
     check_file(path)
     dialect = find_dialect(path)
+    check_memory(_count_bytes(path), f"'{path}'")
     table = _parse_csv(path, dialect, _list_text_columns(dialect, wanted))
     with reading(path, "a CSV file"):
         names = table.column_names
@@ -52,9 +55,16 @@ def read_parquet(path: Path, wanted: Wanted) -> RawExamples:
     with reading(path, "a Parquet file"), parquet.ParquetFile(str(path)) as file:
         names = file.schema_arrow.names
         features, targets = choose_columns(names, wanted, f"'{path}'")
+        check_memory(_estimate_bytes(file.metadata, len(features)), f"'{path}'")
         table = file.read(columns=[*features, *targets])
         table.validate(full=True)
     return _from_table("parquet", f"'{path}'", table, features, targets)
+
+
+def _estimate_bytes(metadata: pq.FileMetaData, num_features: int) -> int:
+    """Return about how much memory a Parquet file takes, of which runs of equal values may need next to nothing."""
+    stored = sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
+    return int(max(stored, metadata.num_rows * num_features))
 
 
 def read_frame(frame: object, wanted: Wanted) -> RawExamples:
@@ -68,6 +78,15 @@ def read_frame(frame: object, wanted: Wanted) -> RawExamples:
         raise DataError(f"{origin} is no table: {error}; pass its features as a NumPy array instead") from error
     features, targets = choose_columns(table.column_names, wanted, origin)
     return _from_table("parquet", origin, table, features, targets)
+
+
+def _count_bytes(path: Path) -> int:
+    """Return how long a text table is; of a gzipped one, what its last four bytes say, which is less if it is long."""
+    with reading(path, "a text table"), path.open("rb") as stream:
+        if path.suffix.lower() != ".gz":
+            return path.stat().st_size
+        stream.seek(-4, os.SEEK_END)
+        return int.from_bytes(stream.read(), "little")
 
 
 def _may_be_labels(kind: pa.DataType, wanted: Wanted) -> bool:
