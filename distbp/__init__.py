@@ -6,8 +6,8 @@ Names are imported when they are first used, so that `distbp --help` need not wa
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # that of typing, which `python -m distbp` would look for in the current folder first
 if TYPE_CHECKING:
     from distbp.comparison import Verdict, verify
     from distbp.config import Config, Placement, Recipe, load_config

@@ -63,6 +63,14 @@ class Data(Settings):
         "min-max", description="per feature, measured on the training part only"
     )
 
+    @field_validator("target", mode="before")
+    @classmethod
+    def _numbers_are_names_too(cls, target: object) -> object:
+        """Take target=2 for the column "2": what YAML reads as a number is a name here."""
+        if isinstance(target, list | tuple):
+            return [cls._numbers_are_names_too(name) for name in target]
+        return str(target) if type(target) is int else target
+
     @model_validator(mode="after")
     def _target_names_something(self) -> Self:
         if self.target == () or self.target == "":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from distbp.data import Schema
 from distbp.errors import ConfigError, StorageError
+from distbp.printable import printable
 from distbp.run.aside import replace_file
 from distbp.trained import Predictions
 
@@ -30,7 +32,7 @@ class PredictionTable:
 
     def describe_columns(self, limit: int = 6) -> str:
         """Return the columns' names for a message."""
-        names = list(self.columns)
+        names = [printable(name) for name in self.columns]
         more = f", ... {names[-1]} ({len(names)} columns)" if len(names) > limit else ""
         return ", ".join(names[: limit - 1] if more else names) + more
 
@@ -68,6 +70,13 @@ def choose_writer(path: str) -> Callable[[PredictionTable], None]:
     if not target.parent.is_dir():
         raise StorageError(f"cannot write '{path}': there is no folder '{target.parent}'; create it first")
     return lambda table: _write_aside(target, table, write)
+
+
+def check_not_input(out: str, data: str) -> None:
+    """Raise ConfigError where predictions would replace the data they are made from, however the two are spelled."""
+    with suppress(OSError):  # one of them is not there
+        if Path(out).expanduser().samefile(Path(data).expanduser()):
+            raise ConfigError(f"--out {out} is the file that --data names; predictions would replace it, name another")
 
 
 def _name_targets(schema: Schema) -> tuple[str, ...]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from distbp.backends.base import summarize
 from distbp.config import Config, Recipe
-from distbp.data import PreparedData, Schema, prepare, read_examples
+from distbp.data import PreparedData, Schema, as_source, prepare, read_examples, take_features
 from distbp.data.fingerprint import find_changed_part, fingerprint
 from distbp.errors import CheckpointError, ConfigError, DataError
 from distbp.nn.blas import compute_exactly, fixed_arithmetic
@@ -81,19 +82,22 @@ class TrainedRun:
         return self._model.layout.views(self._flat)
 
     @fixed_arithmetic()
-    def predict(self, data: str | NDArray) -> Predictions:
+    def predict(self, data: str | os.PathLike[str] | ArrayLike) -> Predictions:
         """Return predictions for a source like `recipe.data.source`, or for raw features (n, I) or (n, *input_shape).
+
+        A table in memory (pyarrow, pandas, polars) is read by its columns' names. No examples give no predictions.
 
         Raises DataError if the data do not fit what the run was trained on.
         """
-        examples = self._from_array(data) if isinstance(data, np.ndarray) else self._read(data, need_targets=False)
+        is_source = isinstance(data, str | os.PathLike)
+        examples = self._read(data, need_targets=False) if is_source else take_features(self.schema, data)
         outputs = self._outputs(examples)
         if self.schema.classes is None:
             return Predictions(outputs, None)
         return Predictions(outputs, np.array(self.schema.classes)[outputs.argmax(axis=1)])
 
     @fixed_arithmetic()
-    def evaluate(self, data: str | None = None) -> EvaluationReport:
+    def evaluate(self, data: str | os.PathLike[str] | None = None) -> EvaluationReport:
         """Return how well the network does on `data`; None: on the run's own validation examples.
 
         Raises DataError, also when there is no validation part and no data are named.
@@ -123,14 +127,8 @@ class TrainedRun:
             raise DataError(_describe_change(self.run.url, self.config.recipe, part))
         return data
 
-    def _read(self, source: str, need_targets: bool) -> Examples:
-        return read_examples(self.schema, source, self.config.recipe.data.target, need_targets)
-
-    def _from_array(self, array: NDArray) -> Examples:
-        x = array.reshape(len(array), -1)
-        if x.shape[1] != self.schema.num_inputs:
-            raise DataError(f"the array has {x.shape[1]} values an example; the run expects {self.schema.num_inputs}")
-        return Examples(x, np.empty((len(x), 0)), np.arange(len(x)), self.schema.scaling)
+    def _read(self, source: object, need_targets: bool) -> Examples:
+        return read_examples(self.schema, as_source(source), self.config.recipe.data.target, need_targets)
 
     def _chunks(self, examples: Examples) -> Iterator[tuple[NDArray, NDArray]]:
         dtype = self.config.recipe.dtype
@@ -140,7 +138,7 @@ class TrainedRun:
 
     def _outputs(self, examples: Examples) -> NDArray:
         found = [compute_exactly(partial(self._model.predict, self.parameters, x)) for x, _ in self._chunks(examples)]
-        return np.concatenate(found)
+        return np.concatenate(found) if found else np.empty((0, self.schema.num_outputs), self.config.recipe.dtype)
 
     def _score_classes(self, examples: Examples) -> tuple[ClassScore, ...]:
         predicted = self._outputs(examples).argmax(axis=1)

@@ -403,3 +403,25 @@ def finish(*words: str, cwd: Path) -> dict:
     out, err = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 0, err
     return json.loads(out)
+
+
+@pytest.mark.parametrize("spelling", ["flowers.csv", "./flowers.csv", "link.csv", "hard.csv", "absolute", "up"])
+def test_predictions_never_replace_the_data_they_are_made_from(here, spelling, capsys):
+    before = (here / "flowers.csv").read_bytes()
+    (here / "link.csv").unlink(missing_ok=True)
+    (here / "link.csv").symlink_to("flowers.csv")
+    (here / "hard.csv").unlink(missing_ok=True)
+    (here / "hard.csv").hardlink_to(here / "flowers.csv")
+    out = {"absolute": str(here / "flowers.csv"), "up": f"../{here.name}/flowers.csv"}.get(spelling, spelling)
+    assert main(["predict", "runs/flowers", "--data", "flowers.csv", "--out", out]) == 2
+    assert "is the file that --data names; predictions would replace it" in capsys.readouterr().err
+    assert (here / "flowers.csv").read_bytes() == before
+    assert (here / "link.csv").is_symlink()
+
+
+def test_a_column_whose_name_is_a_number_can_be_the_target():
+    Path("numbered.csv").write_text("0,1,2\n" + "".join(f"{i},{i % 7},{'pq'[i % 2]}\n" for i in range(40)))
+    settings = ["--set", "data.source=numbered.csv", "--set", "global_batch_size=8"]
+    assert main(["train", *FAST, *settings, "--set", "data.target=2", "--name", "numbered"]) == 0
+    assert load_config(None, ["data.target=2"]).recipe.digest == load_config(None, ["data.target='2'"]).recipe.digest
+    assert load_config(None, ["data.target=[1, 2]"]).recipe.data.target == ("1", "2")

@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from typing import Any, Self
 import ray
 from ray._private import ray_constants
 from ray._private.ray_logging import stdout_deduplicator
+from ray.job_config import JobConfig
 
 from distbp.errors import ClusterError
 
@@ -144,6 +146,7 @@ class _Connection:
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 _temp_dir=self._temp_dir,
+                job_config=_make_job_config(),
             )
         except Exception as error:
             raise ClusterError(f"cannot start Ray on this machine: {error}; --backend local needs no Ray") from error
@@ -191,6 +194,18 @@ def _set_variable(key: str, value: str | None) -> None:
         os.environ[key] = value
 
 
+class _InstalledModulesFirst(JobConfig):  # type: ignore[misc]  # ray's types are not followed
+    """Keeps Ray from putting the driver's current folder first where its workers look for modules."""
+
+    def _runtime_env_has_working_dir(self) -> bool:
+        return True
+
+
+def _make_job_config() -> JobConfig:
+    """Return a job whose workers look for modules in the current folder only if this process does so too."""
+    return JobConfig() if os.getcwd() in sys.path else _InstalledModulesFirst()  # noqa: PTH109 - as it is in sys.path
+
+
 def count_cpus() -> int:
     """Return how many CPUs the cluster has that this process is connected to."""
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
@@ -201,7 +216,7 @@ def _connect(address: str) -> None:
     try:
         if host and port.isdigit():  # Ray itself takes 20 s and many lines to say that nobody is there
             socket.create_connection((host, int(port)), timeout=10).close()
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, job_config=_make_job_config())
     except Exception as error:
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
         raise ClusterError(

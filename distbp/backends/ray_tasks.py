@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, Self
 
@@ -10,6 +10,7 @@ import ray
 
 from distbp.backends.ray_cluster import RayCluster, count_cpus
 from distbp.nn.blas import one_blas_thread
+from distbp.nn.build import find_user_folders, importable
 
 
 class RayTasks:
@@ -24,7 +25,7 @@ class RayTasks:
 
     def submit(self, call: Callable[..., Any], *arguments: Any) -> Future[Any]:
         """Begin call(*arguments) on the cluster."""
-        reference = self._task.remote(call, *arguments)
+        reference = self._task.remote(find_user_folders(), call, *arguments)
         future: Future[Any] = reference.future()
         self._references[future] = reference
         future.add_done_callback(lambda done: self._references.pop(done, None))
@@ -39,6 +40,6 @@ class RayTasks:
         self._cluster.close()
 
 
-def _call(call: Callable[..., Any], *arguments: Any) -> Any:
-    with one_blas_thread():
+def _call(folders: Sequence[str], call: Callable[..., Any], *arguments: Any) -> Any:
+    with importable(folders), one_blas_thread():
         return call(*arguments)

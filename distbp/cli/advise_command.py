@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 from rich.table import Table
+from rich.text import Text
 from typer import Option
 
 from distbp.cli.options import AsJson, ConfigFile, Debug, Overrides
@@ -38,7 +39,7 @@ def advise(
         config = load_config(config_file, overrides or [])
         with show_study_progress(terminal.notes) as observe:
             report = make_report(config, seconds, not local_only, observe)
-        terminal.show(f"[bold]{report.headline}[/bold]", "", *report.why, "", _make_table(report), "", report.changes)
+        terminal.show(Text(report.headline, "bold"), "", *report.why, "", _make_table(report), "", report.changes)
         if write is not None:
             write_config(report.config, write)
             terminal.show(f"\nthe whole configuration: {write}")

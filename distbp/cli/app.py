@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -18,10 +16,12 @@ from distbp.cli.explain_command import explain_command
 from distbp.cli.failures import explain
 from distbp.cli.report_command import report
 from distbp.cli.service_commands import list_jobs, logs, result, status, stop, submit
+from distbp.cli.streams import abandon_stdout, prepare_streams
 from distbp.cli.study_commands import study
 from distbp.cli.terminal import Terminal
 from distbp.cli.train_command import train
 from distbp.cli.use_commands import evaluate, predict, verify
+from distbp.errors import StorageError
 from distbp.installation import VERSION
 
 BROKEN_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
@@ -43,12 +43,12 @@ app.command("explain")(explain_command)
 
 def run(argv: Sequence[str]) -> int:
     """Run one command line and return its exit code."""
-    _make_current_directory_importable()
+    prepare_streams()
     try:
         code = app(list(argv), obj=tuple(argv), prog_name="distbp", standalone_mode=False)
         sys.stdout.flush()
     except BrokenPipeError:
-        _abandon_stdout()
+        abandon_stdout()
         return BROKEN_PIPE
     except SystemExit:  # Typer's way to say that a pipe broke
         return BROKEN_PIPE
@@ -56,6 +56,8 @@ def run(argv: Sequence[str]) -> int:
         failure = explain(error)
         Terminal("--json" in argv).fail(failure)
         return failure.exit_code
+    finally:
+        _flush_quietly()
     return code if isinstance(code, int) else 0
 
 
@@ -72,15 +74,9 @@ def _main(
         typer.echo(context.get_help())
 
 
-def _make_current_directory_importable() -> None:
-    """Let `model.function: my_module:build` name a file in the current directory, as `python -m` does."""
-    with suppress(OSError):  # the directory was removed
-        here = os.getcwd()  # noqa: PTH109 - pathlib costs nothing here, but sys.path wants text
-        if here not in sys.path:
-            sys.path.insert(0, here)
-
-
-def _abandon_stdout() -> None:
-    """Point stdout at nothing, so that Python's own flush at exit does not complain about the broken pipe."""
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _flush_quietly() -> None:
+    """Let nothing be left that Python would complain about when it flushes stdout at exit."""
+    try:
+        sys.stdout.flush()
+    except (OSError, StorageError):
+        abandon_stdout()

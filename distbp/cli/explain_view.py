@@ -10,6 +10,8 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from distbp.printable import printable
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -36,9 +38,13 @@ def _view_example(explanation: Explanation) -> Iterator[RenderableType]:
     example, network = explanation.example, explanation.network
     sizes = "-".join(map(str, network.sizes))
     when = f"after {explanation.step:,} steps" if explanation.step else "untrained"
-    what = "" if example.label is None else f": it is {example.label}, the network says {example.predicted}"
-    yield Text(f"{explanation.run}, {sizes} {network.config.activation}, {when}")
-    yield _heading(f"Example {example.index} of {explanation.crowd.name}{what}")
+    what = (
+        ""
+        if example.label is None
+        else f": it is {printable(example.label)}, the network says {printable(example.predicted)}"
+    )
+    yield Text(f"{printable(explanation.run)}, {sizes} {network.config.activation}, {when}")
+    yield _heading(f"Example {example.index} of {printable(explanation.crowd.name)}{what}")
     picture = draw_picture(example.inputs)
     if picture is not None:
         yield Text(picture)
@@ -180,7 +186,7 @@ def _view_costs(explanation: Explanation) -> Iterator[RenderableType]:
 def _view_listening(explanation: Explanation) -> Iterator[RenderableType]:
     if not explanation.listening:
         return
-    label = explanation.listening[0].label
+    label = printable(explanation.listening[0].label)
     num_steps = explanation.listening[0].steps[-1]
     yield _heading(f"Listening to {label} only, for {num_steps} steps: what is then said of all examples")
     table = _table("network", f"says {label}", "", "accuracy", "")
@@ -261,7 +267,7 @@ def _name_layer(explanation: Explanation, layer: int) -> str:
 
 
 def _name_output(explanation: Explanation, number: int) -> str:
-    return explanation.crowd.name_output(number)
+    return printable(explanation.crowd.name_output(number))
 
 
 def _short_name(explanation: Explanation, layer: int, neuron: int) -> str:
@@ -276,4 +282,4 @@ def _name_neuron(explanation: Explanation, layer: int, neuron: int) -> str:
 
 def _name_example(explanation: Explanation, index: int) -> str:
     label = explanation.crowd.label(index)
-    return f"#{index}" if label is None else f"#{index} ({label})"
+    return f"#{index}" if label is None else f"#{index} ({printable(label)})"

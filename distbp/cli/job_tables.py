@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from distbp.cli.progress import format_duration
+from distbp.printable import printable
 
 if TYPE_CHECKING:
     from distbp.service.jobs import Job
@@ -44,6 +45,7 @@ def make_run_table(runs: Iterable[StoredRun]) -> Text:
 
 
 def _align(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Text:
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     lines = [Text("  ".join(map(str.ljust, header, widths)).rstrip(), "bold")]
     for row in rows:

@@ -84,7 +84,7 @@ def _show_bar(console: Console) -> Iterator[Observer]:
 
     from distbp.cli.bar import Bar
 
-    columns = MofNCompleteColumn(), BarColumn(bar_width=None), TextColumn("{task.description}")
+    columns = MofNCompleteColumn(), BarColumn(bar_width=None), TextColumn("{task.description}", markup=False)
     # Refreshed by the observer alone: a thread of its own would take time from the workers.
     with Bar(*columns, console=console, auto_refresh=False, expand=True, transient=True) as bar:
         task = bar.add_task("preparing", total=None)

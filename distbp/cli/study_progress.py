@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -38,7 +38,7 @@ def _show_bar(console: Console) -> Iterator[LabObserver]:
 
     from distbp.cli.bar import Bar
 
-    columns = MofNCompleteColumn(), BarColumn(bar_width=None), TextColumn("{task.description}")
+    columns = MofNCompleteColumn(), BarColumn(bar_width=None), TextColumn("{task.description}", markup=False)
     with Bar(*columns, console=console, auto_refresh=False, expand=True, transient=True) as bar:
         task = bar.add_task("preparing", total=None)
         bar.refresh()
@@ -60,6 +60,7 @@ def _make_lines(console: Console) -> LabObserver:
         if progress.stage == stage and now < due:
             return
         stage, due = progress.stage, now + LINE_INTERVAL_S
-        console.print(f"{progress.done}/{progress.total}  {describe(progress)}", soft_wrap=True)
+        with suppress(OSError):  # nobody reads stderr any more; that must not end a study
+            console.print(f"{progress.done}/{progress.total}  {describe(progress)}", soft_wrap=True)
 
     return observe

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
+from distbp.printable import printable
+
 if TYPE_CHECKING:
     from distbp.comparison import Verdict
     from distbp.drill import DrillReport
@@ -54,7 +56,7 @@ def make_class_table(report: EvaluationReport) -> Table:
         table.add_column(name, justify="right")
     for score in report.classes or ():
         numbers = (f"{value:.3f}" for value in (score.precision, score.recall, score.f1))
-        table.add_row(Text(str(score.label)), *numbers, f"{score.num_examples:,}")
+        table.add_row(printable(score.label), *numbers, f"{score.num_examples:,}")
     return table
 
 
@@ -116,7 +118,7 @@ def format_pairs(pairs: Mapping[str, str | None]) -> Text:
     """Return one line for each name and value; a value of None leaves its line out."""
     shown = {name: value for name, value in pairs.items() if value is not None}
     width = max(map(len, shown)) + 2
-    lines = [Text.assemble((name.ljust(width), "bold"), value) for name, value in shown.items()]
+    lines = [Text.assemble((name.ljust(width), "bold"), printable(value)) for name, value in shown.items()]
     return Text("\n").join(lines)
 
 

@@ -11,15 +11,18 @@ import math
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
+from typing import Any, overload
 
 import typer
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.text import Text
 
 from distbp.cli.failures import Failure, explain
+from distbp.errors import StorageError
+from distbp.printable import printable
 
 
 class Terminal:
@@ -27,30 +30,40 @@ class Terminal:
 
     def __init__(self, as_json: bool):
         self.as_json = as_json
-        self.notes = _Console(stderr=True, highlight=False)
-        self._results = self.notes if as_json else _Console(highlight=False)
+        self.notes = _Console(stderr=True, highlight=False, markup=False, emoji=False)
+        self._results = self.notes if as_json else _Console(highlight=False, markup=False, emoji=False)
 
     def show(self, *results: RenderableType) -> None:
-        """Print a result for people."""
-        for result in results:
-            self._results.print(result, soft_wrap=True)
+        """Print a result for people; text is shown as it is, with control characters written out."""
+        with suppress(OSError) if self.as_json else nullcontext():  # then they are notes
+            for result in results:
+                self._results.print(_to_shown(result), soft_wrap=True)
 
     def note(self, text: str, style: str = "") -> None:
-        """Print one line beside the results."""
-        self.notes.print(Text(text, style), soft_wrap=True)
+        """Print one line beside the results, if anybody reads such lines."""
+        with suppress(OSError):
+            self.notes.print(Text(_to_shown(text), style), soft_wrap=True)
 
     def document(self, values: Mapping[str, Any]) -> None:
         """Print the JSON document if one is asked for."""
         if self.as_json:
-            sys.stdout.write(json.dumps(_to_json(values), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+            text = json.dumps(_to_json(values), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+            try:
+                text.encode(sys.stdout.encoding or "utf-8")
+            except UnicodeEncodeError:
+                text = json.dumps(_to_json(values), indent=2, allow_nan=False) + "\n"
+            sys.stdout.write(text)
+            sys.stdout.flush()
 
     def fail(self, failure: Failure, findings: Mapping[str, Any] | None = None) -> None:
         """Print the sentence of a failure; its document holds `findings` too."""
         text = Text.assemble(("Error: ", "bold red"), failure.message)
         if failure.is_stop:
             text = Text(failure.message[:1].upper() + failure.message[1:])
-        self.notes.print(text, soft_wrap=True)
-        self.document({**(findings or {}), "error": failure.to_json()})
+        with suppress(OSError):  # nobody reads stderr any more
+            self.notes.print(text, soft_wrap=True)
+        with suppress(OSError, StorageError):  # nor stdout, which may be the very failure
+            self.document({**(findings or {}), "error": failure.to_json()})
 
 
 @contextmanager
@@ -77,6 +90,12 @@ class _Console(Console):
     def on_broken_pipe(self) -> None:
         """Let the command decide, where Rich would end the process."""
         raise BrokenPipeError
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Yield segments in which only Rich's own control codes act on the terminal."""
+        for segment in super().render(renderable, options):
+            text = segment.text
+            yield segment if segment.control or text.isprintable() else segment._replace(text=_to_shown(text))
 
 
 class _LogLines(logging.Handler):
@@ -114,6 +133,14 @@ def _warnings_hidden(hide: bool) -> Iterator[None]:
         if hide:
             warnings.simplefilter("ignore")
         yield
+
+
+@overload
+def _to_shown(result: str) -> str: ...
+@overload
+def _to_shown(result: RenderableType) -> RenderableType: ...
+def _to_shown(result: RenderableType) -> RenderableType:
+    return printable(result, keep="\n\t") if isinstance(result, str) else result
 
 
 def _to_json(value: Any) -> Any:

@@ -11,7 +11,7 @@ from typer import Argument, Option
 from distbp.cli.options import AsJson, Debug, Run, Step
 from distbp.cli.terminal import open_terminal
 
-DATA_HELP = "digits, or a path: IDX folder, .npz, .npy, .csv, .parquet"
+DATA_HELP = "digits, or a path: IDX folder, .npz, .npy, .csv, .tsv, .parquet"
 OwnData = Annotated[
     str | None, Option(metavar="DATA", show_default=False, help=f"{DATA_HELP}. Without: the run's validation part")
 ]
@@ -48,9 +48,10 @@ def predict(
 ) -> None:
     """Write what the network says of each example; the file's suffix says in which format."""
     with open_terminal(as_json, debug) as terminal:
-        from distbp.predictions import choose_writer, tabulate
+        from distbp.predictions import check_not_input, choose_writer, tabulate
         from distbp.trained import load_run, parse_step
 
+        check_not_input(out, data)
         write = choose_writer(out)
         trained = load_run(run, parse_step(step))
         table = tabulate(trained.predict(data), trained.schema, probabilities)

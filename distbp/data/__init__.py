@@ -5,7 +5,19 @@ The readers (`digits`, `idx`, `arrays`, `tables`) give x and y as they are store
 one DataError. Nothing here knows workers, batches or models.
 """
 
+from distbp.data.doubts import advise_on_targets, find_doubts
+from distbp.data.memory import take_features
 from distbp.data.prepare import PreparedData, prepare, read_examples
+from distbp.data.reading import as_source
 from distbp.data.schema import Schema
 
-__all__ = ["PreparedData", "Schema", "prepare", "read_examples"]
+__all__ = [
+    "PreparedData",
+    "Schema",
+    "advise_on_targets",
+    "as_source",
+    "find_doubts",
+    "prepare",
+    "read_examples",
+    "take_features",
+]

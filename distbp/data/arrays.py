@@ -23,14 +23,38 @@ NPY = "an .npy array"
 
 
 def read_npz(path: Path, wanted: Wanted) -> RawExamples:
-    """Return the arrays `x` and `y` of an archive that np.savez or np.savez_compressed wrote."""
+    """Return the arrays `x` and `y` of an archive that np.savez or np.savez_compressed wrote.
+
+    An archive with x_train and y_train gives those, or when held-out data is wanted and there, x_test and y_test.
+    """
     if wanted.target is not None:
         raise DataError(f"target={wanted.target!r} names nothing in '{path}'; an .npz holds x and y, leave target out")
     check_file(path)
     with reading(path, NPZ), zipfile.ZipFile(path) as archive:
-        x = _read_member(archive, "x", path)
-        y = _read_member(archive, "y", path) if wanted.need_targets else None
+        end = _choose_part(archive, wanted)
+        x = _read_member(archive, f"x{end}", path)
+        y = _read_member(archive, f"y{end}", path) if wanted.need_targets else None
     return pair_arrays("npz", f"'{path}'", x, y, f"'{path}'")
+
+
+def has_held_out_arrays(path: Path) -> bool:
+    """Return whether a file is an archive with arrays for training and others for testing."""
+    if path.suffix.lower() != ".npz":
+        return False
+    with reading(path, NPZ), zipfile.ZipFile(path) as archive:
+        return _choose_part(archive, Wanted(held_out=True)) == "_test"
+
+
+def _choose_part(archive: zipfile.ZipFile, wanted: Wanted) -> str:
+    """Return what the names of the wanted arrays end in: nothing, _train or _test."""
+    names = set(_list_arrays(archive))
+    if "x" in names or "x_train" not in names:
+        return ""
+    return "_test" if wanted.held_out and "x_test" in names else "_train"
+
+
+def _list_arrays(archive: zipfile.ZipFile) -> list[str]:
+    return [member.removesuffix(".npy") for member in archive.namelist()]
 
 
 def read_npy_pair(path: Path, wanted: Wanted) -> RawExamples:
@@ -95,9 +119,11 @@ def _check_size(header: _Header, found_bytes: int, origin: str) -> None:
 
 
 def _read_member(archive: zipfile.ZipFile, name: str, path: Path) -> NDArray:
-    members = [member.removesuffix(".npy") for member in archive.namelist()]
+    members = _list_arrays(archive)
     if name not in members:
-        raise DataError(f"'{path}' has no array {name}, it holds {list_names(members)}; expected the arrays x and y")
+        raise DataError(
+            f"'{path}' has no array {name}, it holds {list_names(members)}; expected x and y, or x_train and y_train"
+        )
     origin = f"array {name} of '{path}'"
     info = archive.getinfo(f"{name}.npy")
     if info.file_size > (info.compress_size + 1) * LARGEST_DEFLATE_RATIO:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from distbp.data.dialect import find_spelling
 from distbp.data.raw import Wanted
 from distbp.data.reading import list_names, suggest
 from distbp.errors import DataError
@@ -22,7 +23,7 @@ def choose_columns(names: Sequence[str], wanted: Wanted, origin: str) -> tuple[t
     _check_names(names, origin)
     targets = _choose_targets(names, wanted, origin)
     if wanted.feature_names is not None:
-        features = wanted.feature_names
+        features = tuple(find_spelling(name, names) for name in wanted.feature_names)
         _check_present(features, names, "feature", origin)
     else:
         features = tuple(name for name in names if name not in targets)
@@ -46,7 +47,7 @@ def _choose_targets(names: Sequence[str], wanted: Wanted, origin: str) -> tuple[
     target = wanted.target if wanted.target is not None else wanted.known_targets
     if target is None:
         return _find_conventional(names, wanted, origin)
-    targets = (target,) if isinstance(target, str) else target
+    targets = tuple(find_spelling(name, names) for name in ((target,) if isinstance(target, str) else target))
     if not wanted.need_targets:
         return tuple(name for name in targets if name in names)
     if len(set(targets)) < len(targets):

@@ -58,6 +58,11 @@ def has_held_out_files(folder: Path) -> bool:
     return _find(folder, "t10k", "images") is not None
 
 
+def has_training_files(folder: Path) -> bool:
+    """Return whether a folder has the training images of an IDX data set."""
+    return _find(folder, "train", "images") is not None
+
+
 def read_idx(path: Path) -> NDArray:
     """Return the array in an IDX file, in native byte order; raises DataError for anything but a whole file."""
     check_file(path)

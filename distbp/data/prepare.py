@@ -10,7 +10,7 @@ from distbp.config import Data
 from distbp.data.finite import check_finite
 from distbp.data.raw import RawExamples, Wanted
 from distbp.data.scaling import measure_scaling
-from distbp.data.schema import Schema
+from distbp.data.schema import Schema, check_inputs
 from distbp.data.sources import is_same_data, read_source
 from distbp.data.split import split_rows
 from distbp.data.targets import TargetSpec, encode_targets, specify_targets
@@ -41,7 +41,7 @@ def prepare(data: Data, seed: int) -> PreparedData:
 
     Raises DataError for whatever is wrong with the data, in one sentence.
     """
-    raw = read_source(data.source, Wanted(data.target))
+    raw = read_source(data.source, Wanted(data.target, task=data.task))
     spec = specify_targets(raw, data.task)
     fraction = 0.0 if isinstance(data.validation, str) else data.validation
     train_rows, validation_rows = split_rows(len(raw.x), fraction, seed)
@@ -76,7 +76,7 @@ def read_examples(
         text_targets=schema.classes is not None and isinstance(schema.classes[0], str),
     )
     raw = read_source(source, wanted)
-    _check_inputs(raw, schema)
+    check_inputs(raw, schema)
     check_finite(raw.x, raw.locate_input, raw.origin)
     if need_targets:
         y = encode_targets(raw, TargetSpec(schema.task, schema.classes, schema.num_outputs))
@@ -106,9 +106,3 @@ def _read_validation(schema: Schema, source: str, validation: str) -> Examples:
             "name other data, or a fraction such as 0.2"
         )
     return read_examples(schema, validation)
-
-
-def _check_inputs(raw: RawExamples, schema: Schema) -> None:
-    found, expected = raw.input_shape, schema.input_shape
-    if raw.x.shape[1] != schema.num_inputs or (len(found) > 1 and len(expected) > 1 and found != expected):
-        raise DataError(f"the inputs of {raw.origin} have shape {found}; the run was trained on {expected}")

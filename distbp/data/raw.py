@@ -25,6 +25,7 @@ class Wanted:
     feature_names: tuple[str, ...] | None = None  # the run's columns, in order; None: all but the targets
     known_targets: tuple[str, ...] | None = None  # the run's target columns, used when `target` is None
     text_targets: bool = False  # the run's classes are text, so a CSV's 01 is the label "01"
+    task: Literal["classification", "regression"] | None = None  # of training data; None: told by the targets
 
 
 @dataclass(frozen=True)
@@ -46,15 +47,27 @@ class RawExamples:
     def locate_input(self, row: int, column: int) -> str:
         """Return where a feature value stands, in the source's own terms."""
         if self.feature_names is not None:
-            return f"column {self.feature_names[column]!r} in data row {row + 1}"
+            return f"{self.name_input(column)} in data row {row + 1}"
         inner = (int(index) for index in np.unravel_index(column, self.input_shape))
         return f"x[{', '.join(map(str, (row, *inner)))}]"
 
     def locate_target(self, row: int, column: int) -> str:
         """Return where a target value stands, in the source's own terms."""
         if self.target_names is not None:
-            return f"column {self.target_names[column]!r} in data row {row + 1}"
+            return f"{self.name_target(column)} in data row {row + 1}"
         return f"y[{row}]" if self.y is None or self.y.ndim == 1 else f"y[{row}, {column}]"
+
+    def name_input(self, column: int) -> str:
+        """Return what a feature is called."""
+        if self.feature_names is not None:
+            return f"column {self.feature_names[column]!r}"
+        return f"x[:, {', '.join(str(int(index)) for index in np.unravel_index(column, self.input_shape))}]"
+
+    def name_target(self, column: int) -> str:
+        """Return what a target is called."""
+        if self.target_names is not None:
+            return f"column {self.target_names[column]!r}"
+        return f"y[:, {column}]"
 
 
 def pair_arrays(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BufferedIOBase
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from distbp.errors import DataError
 BLOCK_BYTES = 1 << 20
 LARGEST_DEFLATE_RATIO = 1032  # no deflate stream grows more than this when it is unpacked
 LONGEST_REASON = 200
+_CONTROL_GROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 @contextmanager
@@ -27,6 +29,13 @@ def reading(path: Path, expected: str) -> Iterator[None]:
         raise
     except Exception as error:  # decoders of damaged bytes raise nearly every type there is
         raise DataError(_explain(error, path, expected)) from error
+
+
+def as_source(data: object) -> str:
+    """Return what names data on disk as text. Raises DataError for data themselves."""
+    if isinstance(data, str | os.PathLike):
+        return os.fsdecode(data)
+    raise DataError(f"data is a {type(data).__name__}; expected a path, so save x and y in an .npz file and name that")
 
 
 def to_path(source: str) -> Path:
@@ -53,6 +62,7 @@ def read_exactly(stream: BufferedIOBase, num_bytes: int, origin: str) -> NDArray
 
     Raises DataError when there are fewer or more.
     """
+    check_memory(num_bytes, origin)
     buffer = np.empty(num_bytes, np.uint8)
     view = buffer.data
     done = 0
@@ -64,6 +74,28 @@ def read_exactly(stream: BufferedIOBase, num_bytes: int, origin: str) -> NDArray
     if stream.read(1):
         raise DataError(f"{origin} goes on after the {num_bytes} bytes its header announces; fetch it again")
     return buffer
+
+
+def check_memory(num_bytes: int, origin: str) -> None:
+    """Raise DataError where `num_bytes` are more than this process can have, before it tries."""
+    available = find_available_memory()
+    if available is not None and num_bytes > available:
+        raise DataError(
+            f"{origin} needs {num_bytes / 2**30:.2f} GiB of memory, and {available / 2**30:.2f} GiB are free; use a "
+            "machine with more, a part of the data, or x.npy and y.npy, of which x stays on disk"
+        )
+
+
+def find_available_memory() -> int | None:
+    """Return how many bytes are free on the machine, or allowed if that is less; None if that is not known."""
+    found = []
+    with suppress(OSError, ValueError, IndexError):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        found.append(1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")))
+    for limit in _CONTROL_GROUPS:
+        with suppress(OSError, ValueError):  # "max", or no such group
+            found.append(int(Path(limit).read_text()))
+    return min(found, default=None)
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
@@ -82,6 +114,8 @@ def list_names(names: Iterable[object], limit: int = 12) -> str:
 def _explain(error: Exception, path: Path, expected: str) -> str:
     if isinstance(error, OSError) and error.strerror:  # decoders raise OSError too, but without the system's words
         return f"cannot read '{path}' as {expected}: {error.strerror}; check the file and its permissions"
+    if isinstance(error, MemoryError):
+        return f"'{path}' needs more memory than there is; use a machine with more, or a part of the data"
     lines = str(error).strip().splitlines()
     reason = lines[0][:LONGEST_REASON] if lines else type(error).__name__
     return f"'{path}' is not {expected}, or a damaged one: {reason}; check it, or write it again"

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
 
-from distbp.data.raw import SourceKind
+from distbp.data.raw import RawExamples, SourceKind
 from distbp.errors import DataError
 from distbp.protocol.examples import Scaling
 
@@ -52,6 +52,13 @@ class Schema:
         if contradiction := _find_contradiction(schema):
             raise DataError(f"a run's data schema contradicts itself: {contradiction}; it is damaged")
         return schema
+
+
+def check_inputs(raw: RawExamples, schema: Schema) -> None:
+    """Raise DataError unless the inputs have the shape that the run was trained on."""
+    found, expected = raw.input_shape, schema.input_shape
+    if raw.x.shape[1] != schema.num_inputs or (len(found) > 1 and len(expected) > 1 and found != expected):
+        raise DataError(f"the inputs of {raw.origin} have shape {found}; the run was trained on {expected}")
 
 
 _Count = Annotated[StrictInt, Field(gt=0)]

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from distbp.data.arrays import read_npy_pair, read_npz
+from pathlib import Path
+
+from distbp.data.arrays import has_held_out_arrays, read_npy_pair, read_npz
 from distbp.data.digits import read_digits
-from distbp.data.idx import has_held_out_files, is_idx_name, read_idx_file, read_idx_folder
+from distbp.data.idx import has_held_out_files, has_training_files, is_idx_name, read_idx_file, read_idx_folder
 from distbp.data.raw import RawExamples, Wanted
 from distbp.data.reading import check_file, reading, suggest, to_path
 from distbp.data.tables import read_csv, read_parquet
 from distbp.errors import DataError
 
 DIGITS = "digits"
-READERS = {".npz": read_npz, ".npy": read_npy_pair, ".csv": read_csv, ".parquet": read_parquet}
-SUPPORTED = "digits, a folder of IDX files, an IDX file, .npz, .npy, .csv or .parquet"
+READERS = {
+    ".npz": read_npz,
+    ".npy": read_npy_pair,
+    ".csv": read_csv,
+    ".csv.gz": read_csv,
+    ".tsv": read_csv,
+    ".tsv.gz": read_csv,
+    ".parquet": read_parquet,
+}
+TABLE_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
+SUPPORTED = "digits, a folder of IDX files, an IDX file, .npz, .npy, .csv, .tsv (both also .gz) or .parquet"
 
 
 def read_source(source: str, wanted: Wanted) -> RawExamples:
@@ -28,16 +39,33 @@ def read_source(source: str, wanted: Wanted) -> RawExamples:
     with reading(path, "data"):
         is_folder, is_missing = path.is_dir(), not path.exists()
     if is_folder:
+        _refuse_folder_of_tables(path)
         return read_idx_folder(path, wanted)
     if is_idx_name(path.name):
         return read_idx_file(path, wanted)
-    reader = READERS.get(path.suffix.lower())
+    reader = READERS.get(_find_suffix(path))
     if reader is not None:
         return reader(path, wanted)
     if is_missing and (suggestion := suggest(source, [DIGITS])):
         raise DataError(f"data source '{source}' does not exist{suggestion}")
     check_file(path)
-    raise DataError(f"'{path}' has the suffix '{path.suffix}'; supported are {SUPPORTED}")
+    raise DataError(f"'{path}' has the suffix '{_find_suffix(path)}'; supported are {SUPPORTED}")
+
+
+def _refuse_folder_of_tables(folder: Path) -> None:
+    """Raise DataError for a folder of parts, as Spark and Hive write a table."""
+    with reading(folder, "a folder"):
+        part = next((path for path in sorted(folder.rglob("*")) if _find_suffix(path) in TABLE_SUFFIXES), None)
+    if part is not None and not has_training_files(folder):
+        raise DataError(
+            f"'{folder}' is a folder of tables such as '{part}'; write one file, for example with "
+            f"pyarrow.dataset or pandas.read_parquet('{folder}').to_parquet('data.parquet'), or name one of them"
+        )
+
+
+def _find_suffix(path: Path) -> str:
+    """Return the last suffix, in lower case, and with .gz the one before it too."""
+    return "".join(path.suffixes[-2:] if path.suffix.lower() == ".gz" else path.suffixes[-1:]).lower()
 
 
 def is_same_data(source: str, held_out_source: str) -> bool:
@@ -47,4 +75,4 @@ def is_same_data(source: str, held_out_source: str) -> bool:
     train, held_out = to_path(source), to_path(held_out_source)
     with reading(held_out, "validation data"):
         is_same = train.exists() and held_out.exists() and train.samefile(held_out)
-        return is_same and not (train.is_dir() and has_held_out_files(train))
+        return is_same and not (has_held_out_files(train) if train.is_dir() else has_held_out_arrays(train))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from distbp.data import read_examples
+from distbp.data import as_source, read_examples
 from distbp.errors import ConfigError, DataError, DivergedError
 from distbp.explain.crowd import Crowd
 from distbp.explain.network import Network
@@ -51,7 +51,7 @@ def draw_untrained(trained: TrainedRun) -> Network:
 
 def gather(trained: TrainedRun, data: str) -> Crowd:
     """Return the examples of one part of the run's data, or of another source. Raises DataError if there are none."""
-    recipe, schema = trained.config.recipe, trained.schema
+    recipe, schema, data = trained.config.recipe, trained.schema, as_source(data)
     if data in PARTS:
         prepared = trained.own_data()
         part = prepared.train if data == "training" else prepared.validation

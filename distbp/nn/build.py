@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -15,15 +20,39 @@ from distbp.nn.model import Model, Sums
 from distbp.nn.streams import Purpose, stream
 
 
+def find_user_folders() -> tuple[str, ...]:
+    """Return where a user's own modules may lie: beside the script that runs, and in the current folder."""
+    script = str(Path(sys.argv[0]).resolve().parent)
+    folders = [script] if script in sys.path else []
+    with suppress(OSError):  # the folder was removed
+        folders.append(str(Path.cwd()))
+    return tuple(folders)
+
+
+@contextmanager
+def importable(folders: Sequence[str]) -> Iterator[None]:
+    """Let modules be imported from `folders` inside the block, where nothing of that name is installed."""
+    sys.path.extend(folders)
+    try:
+        yield
+    finally:
+        for folder in folders:
+            del sys.path[-1 - sys.path[::-1].index(folder)]  # the last of that name: another may be there for good
+
+
 @dataclass(frozen=True)
 class ModelSpec:
-    """Everything a process needs to build the model: small, plain, and the same everywhere."""
+    """Everything a process needs to build the model: small, plain, and the same everywhere.
+
+    folders: where a model function of the user's own is looked for, besides what is installed.
+    """
 
     config: ModelConfig
     num_inputs: int
     num_outputs: int
     is_classification: bool
     dtype: str
+    folders: tuple[str, ...] = field(default_factory=find_user_folders, compare=False)
 
     def build(self) -> Model:
         """Return a model of its own for one thread.
@@ -31,7 +60,8 @@ class ModelSpec:
         Raises ConfigError if the loss does not fit the task or the user's function cannot be had.
         """
         if self.config.function is not None:
-            return _build_user_model(self.config.function, self)
+            with importable(self.folders):
+                return _build_user_model(self.config.function, self)
         if self.config.loss == "cross_entropy" and not self.is_classification:
             raise ConfigError(
                 "model.loss=cross_entropy needs classes, but the targets are numbers; "
@@ -43,13 +73,14 @@ class ModelSpec:
 def _build_user_model(function: str, spec: ModelSpec) -> Model:
     module_name, _, attribute = function.partition(":")
     try:
-        build = getattr(importlib.import_module(module_name), attribute)
+        module = importlib.import_module(module_name)
     except ImportError as error:
         raise ConfigError(
             f"model.function={function}: cannot import '{module_name}' ({error}); run where it can be imported"
         ) from error
-    except AttributeError:
-        raise ConfigError(f"model.function={function}: '{module_name}' has no '{attribute}'") from None
+    build = getattr(module, attribute, None)
+    if build is None:
+        raise ConfigError(f"model.function={function}: {_describe_place(module)} has no '{attribute}'")
     try:
         model: Model = build(spec.num_inputs, spec.num_outputs, **spec.config.options)
     except TypeError as error:
@@ -64,6 +95,15 @@ def _build_user_model(function: str, spec: ModelSpec) -> Model:
         )
     _try_out(model, spec, function)
     return model
+
+
+def _describe_place(module: ModuleType) -> str:
+    """Return a module's name, and its file where one of that name in the current folder may be meant."""
+    name, file = module.__name__, getattr(module, "__file__", None) or "built into Python"
+    own = Path(f"{name}.py")
+    if not own.is_file() or str(own.resolve()) == file:
+        return f"'{name}'"
+    return f"'{name}' ({file}, which comes before the file '{own}' here; rename that)"
 
 
 def _try_out(model: Model, spec: ModelSpec, function: str) -> None:

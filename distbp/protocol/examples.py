@@ -15,6 +15,16 @@ from numpy.typing import DTypeLike, NDArray
 
 NUM_SAMPLED_ROWS = 1024
 PIECE_BYTES = 1 << 20
+COARSE = 2.0**-8
+"""Of a feature's spread: where its values are further apart in float32, they are shifted before they are rounded."""
+
+
+@dataclass(frozen=True)
+class FarFeatures:
+    """F features that are shifted in float64: columns (F,) their numbers, shift (F,) float64."""
+
+    columns: NDArray[np.intp]
+    shift: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -23,27 +33,47 @@ class Scaling:
 
     shift, scale: (I,) float64, measured on the training part; None for features that are not shifted or scaled.
     After `cast` the scale may have the shape ().
+    far: after `cast`, the features too far from 0 for their spread, such as Unix times; None: there are none.
     """
 
     shift: NDArray[np.float64] | None = None
     scale: NDArray[np.float64] | None = None
+    far: FarFeatures | None = None
 
-    def cast(self, dtype: DTypeLike) -> Scaling:
-        """Return the same map in `dtype`: without a shift of zeros, and with one number for a scale that all share."""
+    def cast(self, dtype: DTypeLike, raw: np.dtype) -> Scaling:
+        """Return the same map in `dtype`: without a shift of zeros, and with one number for a scale that all share.
+
+        raw: the dtype of the features that it is for.
+        """
         shift = None if self.shift is None or not self.shift.any() else self.shift.astype(dtype)
         scale = None if self.scale is None else self.scale.astype(dtype)
+        far = None if self.shift is None or self.scale is None else _find_far(self.shift, self.scale, raw, dtype)
         if scale is not None and scale.size > 0 and (scale == scale[0]).all():
             scale = scale[0]
-        return Scaling(shift, scale)
+        return Scaling(shift, scale, far)
 
     def apply(self, raw: NDArray, dtype: DTypeLike) -> NDArray:
         """Return (B, I) raw features as (B, I) inputs in `dtype`, to which `self` has been cast."""
         x = raw.astype(dtype)
         if self.shift is not None:
             x -= self.shift
+        if self.far is not None:
+            x[:, self.far.columns] = raw[:, self.far.columns] - self.far.shift
         if self.scale is not None:
             x *= self.scale
         return x
+
+
+def _find_far(shift: NDArray, scale: NDArray, raw: np.dtype, dtype: DTypeLike) -> FarFeatures | None:
+    """Return the features that lose values of `raw` when rounded to `dtype`, by what their spread 1 / scale shows."""
+    if np.can_cast(raw, dtype):
+        return None
+    steps = np.spacing(np.abs(shift).astype(dtype)).astype(np.float64)  # between two numbers near the shift
+    is_far = steps * scale > COARSE
+    if raw.kind in "iu":
+        is_far &= steps > 1
+    columns = np.flatnonzero(is_far)
+    return FarFeatures(columns, shift[columns]) if len(columns) else None
 
 
 @dataclass(frozen=True)
@@ -65,7 +95,7 @@ class Examples:
 
     def ready(self, dtype: DTypeLike) -> Examples:
         """Return the same examples, prepared once for many calls of `take` with this dtype."""
-        return replace(self, x=np.asarray(self.x), y=np.asarray(self.y), scaling=self.scaling.cast(dtype))
+        return replace(self, x=np.asarray(self.x), y=np.asarray(self.y), scaling=self.scaling.cast(dtype, self.x.dtype))
 
     def expect_random_access(self) -> None:
         """Tell the kernel that a memory-mapped x is read row by row: reading ahead would fetch 30 times too much."""

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
 from distbp.report.story import ACCOUNTS, RunStory
-from distbp.study.report.drawing import SERIES, Plot, draw, short
+from distbp.study.report.drawing import SERIES, Plot, draw, label_of, short
 
 DASHES = ("-", (0, (5, 3)), (0, (1, 2)), (0, (6, 2, 1, 2)))
 PHASES = (("compute_s", "computing"), ("transfer_s", "gradients and parameters under way"), ("commit_s", "commit"))
@@ -37,7 +37,7 @@ def _plot_loss(stories: Sequence[RunStory]) -> Plot:
         is_one = len(stories) == 1
         for story, color, dash in _styled(stories):
             steps, losses = story.losses
-            axes.plot(steps, losses, color=color, linestyle=dash, label="training" if is_one else story.name)
+            axes.plot(steps, losses, color=color, linestyle=dash, label="training" if is_one else label_of(story.name))
             if story.evaluations:
                 points = [(e.step, e.loss) for e in story.evaluations]
                 look: dict[str, Any] = {"color": SERIES[1], "label": "validation"} if is_one else {"color": color}
@@ -62,7 +62,14 @@ def _plot_accuracy(stories: Sequence[RunStory]) -> Plot:
         for story, color, dash in _styled(stories):
             points = [(e.step, e.accuracy) for e in story.evaluations if e.accuracy is not None]
             if points:
-                axes.plot(*zip(*points, strict=True), color=color, linestyle=dash, marker="o", ms=3, label=story.name)
+                axes.plot(
+                    *zip(*points, strict=True),
+                    color=color,
+                    linestyle=dash,
+                    marker="o",
+                    ms=3,
+                    label=label_of(story.name),
+                )
         axes.set(xlabel="step", ylabel="accuracy")
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.xaxis.set_major_formatter(lambda value, _: short(value))
@@ -96,7 +103,7 @@ def _plot_accounts(stories: Sequence[RunStory]) -> Plot:
 
 
 def _finish_bars(axes: Axes, stories: Sequence[RunStory], label: str) -> None:
-    axes.set_yticks(range(len(stories)), [story.name for story in stories])
+    axes.set_yticks(range(len(stories)), [label_of(story.name) for story in stories])
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     axes.set(xlabel=label)

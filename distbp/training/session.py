@@ -12,6 +12,7 @@ import numpy as np
 
 from distbp.backends import Backend
 from distbp.config import Placement
+from distbp.data import advise_on_targets
 from distbp.errors import ClusterError, DivergedError, InterruptedRunError, StorageError, WorkersLostError
 from distbp.protocol.messages import Snapshot, StepOrder, StepReport, TrainState
 from distbp.protocol.planning import step_order
@@ -320,10 +321,9 @@ class Session:
 
     def _divergence(self, what: str) -> str:
         rate = self._plan.recipe.optimizer.learning_rate
-        return (
-            f"training diverged: {what}; {self._describe_kept()}; "
-            f"try a learning rate below {rate:g}, warmup_steps or clip_norm"
-        )
+        advice = advise_on_targets(self._plan.worker.train, limit=10.0)
+        advice = advice or f"try a learning rate below {rate:g}, warmup_steps or clip_norm"
+        return f"training diverged: {what}; {self._describe_kept()}; {advice}"
 
     def _describe_kept(self) -> str:
         """Return which checkpoint there is; storage that fails now must not hide why training ended."""

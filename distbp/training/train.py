@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from distbp.backends import Backend, make_backend
 from distbp.config import Config, Placement, Recipe
-from distbp.data import prepare
+from distbp.data import find_doubts, prepare
 from distbp.errors import CheckpointError, InterruptedRunError, NumericsError, RunTakenError, StorageError
 from distbp.masking import mask_secrets
 from distbp.nn.numerics import fingerprint
@@ -83,13 +83,16 @@ def train(
     SIGTERM, when the run has been checkpointed.
     """
     config = Config(recipe=recipe or Recipe(), placement=placement or Placement())
-    plan = make_plan(config, prepare(config.recipe.data, config.recipe.seed))
+    data = prepare(config.recipe.data, config.recipe.seed)
+    plan = make_plan(config, data)
     _warn_of_endless_warmup(plan)
     with _hold_run(config, plan, name, resume) as run:
         finished = _adopt(run, config.placement, plan)
         if finished is not None:
             logger.info("'%s' has finished already; %s", run.url, _advise_new_run(name))
             return _read_result(run, finished)
+        for doubt in find_doubts(data, config.recipe.dtype):
+            logger.warning("%s", doubt)
         position = _train_session(run, config, plan, connect, observe)
         result = _conclude(run, config, plan, position)
         run.write_result(asdict(result))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from distbp.config import Data
-from distbp.data import prepare
+from distbp.data import prepare, read_examples
 from distbp.errors import DataError
 
 NUMBERS = st.sampled_from(["?", "<i8", ">i4", "u1", "<f2", "<f4", ">f8"])
@@ -94,3 +94,19 @@ def test_text_targets_become_classes(tmp_path):
     prepared = prepare_all(source)
     assert prepared.schema.classes == ("a", "b", "ä")
     assert prepared.train.y.tolist() == [1, 0, 1, 2]
+
+
+def test_an_archive_of_training_and_test_arrays_has_both_parts(tmp_path):
+    x, y = pixels(12).astype(np.float32), labels(12)
+    path = str(write_npz(tmp_path / "d.npz", x_train=x[:8], y_train=y[:8], x_test=x[8:], y_test=y[8:]))
+    prepared = prepare(Data(source=path, validation=path), seed=0)
+    assert (len(prepared.train), len(prepared.validation)) == (8, 4)
+    np.testing.assert_array_equal(prepared.validation.x, x[8:].reshape(4, -1))
+    np.testing.assert_array_equal(read_examples(prepared.schema, path).x, x[8:].reshape(4, -1))
+
+
+def test_an_archive_without_test_arrays_is_no_validation_data_of_its_own(tmp_path):
+    path = str(write_npz(tmp_path / "d.npz", x_train=pixels(12), y_train=labels(12)))
+    assert len(prepare(Data(source=path, validation=0.0), seed=0).train) == 12
+    with pytest.raises(DataError, match="is the training data itself"):
+        prepare(Data(source=path, validation=path), seed=0)

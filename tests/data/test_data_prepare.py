@@ -31,7 +31,16 @@ def all_inputs(examples):
 
 
 def test_public_names_are_these():
-    assert distbp.data.__all__ == ["PreparedData", "Schema", "prepare", "read_examples"]
+    assert distbp.data.__all__ == [
+        "PreparedData",
+        "Schema",
+        "advise_on_targets",
+        "as_source",
+        "find_doubts",
+        "prepare",
+        "read_examples",
+        "take_features",
+    ]
 
 
 def test_digits_load_without_pyarrow_or_scikit_learn():

@@ -1,5 +1,8 @@
 """CSV and Parquet: columns, types, and what tables that cannot be used say."""
 
+import csv
+import gzip
+import unicodedata
 from decimal import Decimal
 
 import numpy as np
@@ -10,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from distbp.config import Data
-from distbp.data import prepare, read_examples
+from distbp.data import prepare, read_examples, tables
 from distbp.errors import DataError
 
 FLOATS = st.floats(-1e30, 1e30)
@@ -47,13 +50,19 @@ def test_tables_round_trip(tmp_path, rows, suffix):
         ("a,y\n1,\n2,3\n", "column 'y' of .* is empty in data row 1"),
         ("a,y\n1,up\n2,\n", "column 'y' of .* is empty in data row 2"),
         ("a,y\nred,1\nblue,2\n", "column 'a' of .* such as 'red'; encode it as numbers or drop it"),
-        ("a,y\n2020-01-01,1\n2020-01-02,2\n", "column 'a' of .* holds date32.* such as '2020-01-01'"),
+        ("a,y\n2020-01-01,1\n2020-01-02,2\n", "column 'a' of .* dates.* such as '2020-01-01'; .* days"),
         ("a,b\n1,2\n", "has no target column, its columns are 'a', 'b'; set target"),
         ("5.1,3.5\n4.9,3.0\n", "is the header line missing"),
         ("label,y,a\n1,2,3\n", "'label', 'y', each of which could be the target"),
         ("a,y\n\xff,1\n2,2\n", "column 'a' of .* is not UTF-8 text"),
         ("y\n1\n", "no column besides the target 'y'"),
-        ("a;y\n1;2\n", "has no target column, its columns are 'a;y'"),
+        ("a.y\n1;2\n", "has no target column, its columns are 'a.y'"),
+        ("a,y\n1,p\n2,q\n?,p\n", r"column 'a' of .* is '\?' in data row 3, which is no number.*1 such cell"),
+        ('a,y\n1,p\n"3,693",q\n', "column 'a' of .* is '3,693' in data row 2.*write 3693 without separators"),
+        ("a;y\n0,5;p\n0.5;q\n", r"column 'a' of .* is '0,5' in data row 1|is '0\.5' in data row 2"),
+        ("a,y\n1,2020-01-01\n2,2020-01-02\n", "target column 'y' of .* dates.*words for classes"),
+        ("a,y\n1,1\n2, 1\n3,2\n", "'y' of .* writes one label in different ways, ' 1' and '1'; write them alike"),
+        ("a,y\n1,true\n2,True\n3,false\n", "'y' of .* writes one label in different ways, 'True' and 'true'"),
         ("a,y\ninf,1\n2,2\n", "1 values that cannot be used, the first: column 'a' in data row 1 is inf"),
         ("a,y\n1,1e39\n2,2.5\n", r"the first: column 'y' in data row 1 is 1e\+39"),
     ],
@@ -109,3 +118,104 @@ def test_parquet_column_of_lists_is_refused(tmp_path):
     path = write_parquet(tmp_path / "d.parquet", {"a": [[1], [2]], "y": [0.5, 1.5]})
     with pytest.raises(DataError, match=r"feature column 'a' of .* holds list"):
         prepare_all(path)
+
+
+def prepare_table(path, text, **settings):
+    path.write_text(text)
+    return prepare_all(path, **settings)
+
+
+def test_labels_with_leading_zeros_stay_what_they_are(tmp_path):
+    rows = [f'{i},"{label}"' for i, label in enumerate(["01", "1", "007", "7"] * 3)]
+    schema = prepare_table(tmp_path / "d.csv", "\n".join(["a,y", *rows]) + "\n").schema
+    assert schema.classes == ("007", "01", "1", "7")
+    other = tmp_path / "e.csv"
+    other.write_text("a,y\n1,7\n2,007\n3,1\n")
+    assert read_examples(schema, str(other), None, need_targets=True).y.tolist() == [3, 0, 2]
+
+
+@pytest.mark.parametrize(("labels", "task"), [(("1.0", "1"), "classification"), (("1e2", "100"), "classification")])
+def test_one_number_written_in_two_ways_is_no_class_by_accident(tmp_path, labels, task):
+    text = "a,y\n" + "".join(f"{i},{label}\n" for i, label in enumerate([*labels, "2", *labels, "2"]))
+    with pytest.raises(DataError, match="writes one label in different ways"):
+        prepare_table(tmp_path / "d.csv", text, task=task)
+    assert prepare_table(tmp_path / "d.csv", text, task="regression").schema.task == "regression"
+
+
+def test_labels_that_are_plain_numbers_stay_numbers(tmp_path):
+    assert prepare_table(tmp_path / "d.csv", "a,y\n1,0\n2,10\n3,9\n4,-1\n").schema.classes == (-1, 0, 9, 10)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".csv.gz", ".TSV"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_what_separates_the_cells_is_found(tmp_path, suffix, delimiter):
+    lines = [["wi,dth", "y"], ["0.5", "p"], ["1e3", "q"], ["-2", "p"]]
+    text = "\n".join(delimiter.join(f'"{cell}"' for cell in line) for line in lines).encode()
+    path = tmp_path / f"d{suffix}"
+    path.write_bytes(gzip.compress(text) if suffix.endswith(".gz") else text)
+    prepared = prepare_all(path)
+    assert prepared.schema.feature_names == ("wi,dth",)
+    assert prepared.train.x.tolist() == [[0.5], [1000], [-2]]
+    assert prepared.schema.classes == ("p", "q")
+
+
+def test_decimal_commas_are_read_where_semicolons_separate(tmp_path):
+    prepared = prepare_table(tmp_path / "d.csv", "a;b;y\n0,5;1;p\n1,25;2;q\n")
+    assert prepared.train.x.tolist() == [[0.5, 1], [1.25, 2]]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+def test_text_with_a_mark_is_read_in_its_encoding(tmp_path, encoding):
+    path = tmp_path / "d.csv"
+    path.write_text("größe,y\n1,Käse\n2,Öl\n", encoding=encoding)
+    schema = prepare_all(path).schema
+    assert (schema.feature_names, schema.classes) == (("größe",), ("Käse", "Öl"))
+
+
+def test_wide_characters_without_a_mark_are_one_sentence(tmp_path):
+    path = tmp_path / "d.csv"
+    path.write_text("a,y\n1,p\n2,q\n", encoding="utf-16-le")
+    with pytest.raises(DataError, match=r"is no text in UTF-8.*save it as UTF-8"):
+        prepare_all(path)
+
+
+def test_column_names_are_the_same_however_their_accents_are_composed(tmp_path):
+    names = [unicodedata.normalize(form, "größe,ziel") for form in ("NFC", "NFD")]
+    schema = prepare_table(tmp_path / "d.csv", f"{names[0]}\n1,p\n2,q\n", target="ziel").schema
+    other = tmp_path / "e.csv"
+    other.write_text(f"{names[1]}\n2,q\n1,p\n")
+    assert read_examples(schema, str(other), "ziel", need_targets=True).y.tolist() == [1, 0]
+    assert prepare_table(tmp_path / "f.csv", f"{names[1]}\n1,01\n2,q\n", target="ziel").schema.classes == ("01", "q")
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.string_view(), pa.large_string(), pa.binary(), pa.large_binary()])
+def test_text_of_parquet_is_text_in_whatever_layout(tmp_path, kind):
+    path = write_parquet(tmp_path / "d.parquet", {"a": [1, 2], "y": pa.array(["p", "q"]).cast(kind)})
+    assert prepare_all(path).schema.classes == ("p", "q")
+
+
+def test_a_folder_of_tables_is_named_as_such(tmp_path):
+    (tmp_path / "t" / "site=x").mkdir(parents=True)
+    write_parquet(tmp_path / "t" / "site=x" / "0.parquet", {"a": [1, 2], "y": ["p", "q"]})
+    with pytest.raises(DataError, match=r"is a folder of tables such as '.*0\.parquet'; write one file"):
+        prepare_all(tmp_path / "t")
+
+
+NOTE = st.text(alphabet='ab ,";\n', max_size=12)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(notes=st.lists(NOTE, min_size=1, max_size=30), block_bytes=st.integers(16, 200))
+def test_a_large_csv_is_read_as_a_small_one(tmp_path, notes, block_bytes):
+    """Line breaks in quotes, doubled quotes and long cells, wherever the blocks are cut."""
+    path = tmp_path / "d.csv"
+    with path.open("w", newline="") as stream:
+        writer = csv.writer(stream, quoting=csv.QUOTE_ALL)
+        writer.writerows([("a", "y"), *((i, note + "x") for i, note in enumerate(notes)), (0, "o"), (1, "o")])
+    whole = prepare_all(path, task="classification")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tables, "CSV_BLOCK_BYTES", block_bytes)
+        cut = prepare_all(path, task="classification")
+    assert cut.schema.classes == whole.schema.classes == tuple(sorted({*(note + "x" for note in notes), "o"}))
+    np.testing.assert_array_equal(cut.train.x, whole.train.x)
+    np.testing.assert_array_equal(cut.train.y, whole.train.y)

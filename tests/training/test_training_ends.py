@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from distbp import load_run
+from distbp import Placement, Recipe, load_run, train
 from distbp.errors import DivergedError
 from distbp.run import RunDirectory
 
@@ -101,3 +102,14 @@ def test_a_diverged_run_is_not_finished(diverging, train_toy, tmp_path):
     with pytest.raises(DivergedError):
         train_toy(recipe=diverging)
     assert RunDirectory.open(str(tmp_path / "runs" / "run")).read_result() is None
+
+
+@pytest.mark.parametrize("rate", [0.1, 1e-3])
+def test_divergence_over_large_targets_names_them_at_every_learning_rate(tmp_path, rate):
+    numbers = np.random.default_rng(0)
+    x = numbers.normal(size=(300, 2))
+    np.savez(tmp_path / "d.npz", x=x, y=2e5 + x @ [5e4, 1e4])
+    values = {"data": {"source": str(tmp_path / "d.npz")}, "model": {"loss": "squared_error"}, "epochs": 30}
+    recipe = Recipe.model_validate({**values, "optimizer": {"learning_rate": rate}})
+    with pytest.raises(DivergedError, match=r"diverged: .*the targets reach .*divide by 100000"):
+        train(recipe, Placement(storage=str(tmp_path / "runs"), workers=1))

@@ -19,6 +19,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from distbp.printable import printable
 from distbp.run.aside import replace_file
 
 SERIES = ("#2563eb", "#d97706", "#059669", "#c026d3")
@@ -46,11 +47,17 @@ _STYLE: dict[Any, Any] = {
     "lines.markersize": 4.5,
     "svg.fonttype": "none",
     "text.color": TEXT,
+    "text.parse_math": False,
     "xtick.color": MUTED,
     "xtick.labelcolor": TEXT,
     "ytick.color": MUTED,
     "ytick.labelcolor": TEXT,
 }
+
+
+def label_of(name: str) -> str:
+    """Return a user's name as a label: matplotlib leaves out labels that begin with an underscore."""
+    return " " * name.startswith("_") + printable(name)
 
 
 @dataclass(frozen=True)

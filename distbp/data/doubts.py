@@ -1,0 +1,86 @@
+"""What makes a run on these data worth less than it looks, although it can be done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from distbp.data.finite import iterate_chunks
+from distbp.data.prepare import PreparedData
+from distbp.data.raw import RawExamples
+from distbp.protocol.examples import COARSE, Examples
+
+LARGE_TARGET = 1000.0
+
+
+def find_doubts(data: PreparedData, dtype: DTypeLike) -> Iterator[str]:
+    """Yield a sentence for each thing to know about `data` before a network is trained on them in `dtype`."""
+    yield from _find_blurred(data, dtype)
+    if (advice := advise_on_targets(data.train, LARGE_TARGET)) is not None:
+        yield advice
+    yield from _find_classes_left_out(data)
+
+
+def advise_on_targets(examples: Examples, limit: float) -> str | None:
+    """Return what to do about targets of a regression beyond `limit`, which no learning rate makes up for."""
+    if examples.y.ndim == 1:
+        return None
+    largest = float(np.abs(examples.y[examples.rows]).max())
+    if largest <= limit:
+        return None
+    return (
+        f"the targets reach {largest:.3g}, and errors and gradients grow with them; bring the targets near 1 (subtract "
+        f"their mean and divide by their standard deviation, or divide by {10.0 ** np.floor(np.log10(largest)):g})"
+    )
+
+
+def _find_blurred(data: PreparedData, dtype: DTypeLike) -> Iterator[str]:
+    """Yield which features, where they are not scaled, and which targets lose their differences in `dtype`."""
+    schema, examples = data.schema, data.train
+    source = RawExamples(
+        schema.source_kind, "", examples.x, examples.y, schema.input_shape, schema.feature_names, schema.target_names
+    )
+    if schema.scaling.shift is None:
+        advice = "use data.scaling=standard, or dtype=float64"
+        yield from _describe_blurred(examples.x, dtype, source.name_input, advice)
+    if schema.task == "regression":
+        yield from _describe_blurred(examples.y, dtype, source.name_target, "subtract a constant, or use dtype=float64")
+
+
+def _describe_blurred(values: NDArray, dtype: DTypeLike, name: Callable[[int], str], advice: str) -> Iterator[str]:
+    """Yield a sentence about the first column of (N, K) values whose spread is a few steps of `dtype`."""
+    if np.can_cast(values.dtype, dtype):
+        return
+    chunks = [(chunk.min(axis=0), chunk.max(axis=0)) for _, chunk in iterate_chunks(values)]
+    low = np.min([low for low, _ in chunks], axis=0).astype(np.float64)
+    high = np.max([high for _, high in chunks], axis=0).astype(np.float64)
+    steps = np.spacing(np.maximum(np.abs(low), np.abs(high)).astype(dtype)).astype(np.float64)
+    blurred = np.flatnonzero((steps > COARSE * (high - low)) & (high > low))
+    if values.dtype.kind in "iu":
+        blurred = blurred[steps[blurred] > 1]
+    if len(blurred):
+        column = int(blurred[0])
+        also = f" (and {len(blurred) - 1} more)" if len(blurred) > 1 else ""
+        yield (
+            f"{np.dtype(dtype)} cannot tell the values of {name(column)}{also} apart, {low[column]:.15g} to "
+            f"{high[column]:.15g}: its numbers are {steps[column]:g} apart there; {advice}"
+        )
+
+
+def _find_classes_left_out(data: PreparedData) -> Iterator[str]:
+    """Yield which classes chance has left without an example to validate, or to train, on."""
+    schema, validation = data.schema, data.validation
+    if schema.classes is None or validation is None:
+        return
+    for part, role in ((validation, "validation"), (data.train, "training")):
+        counts = np.bincount(part.y[part.rows], minlength=len(schema.classes))
+        missing = [schema.classes[number] for number in np.flatnonzero(counts == 0)]
+        if missing:
+            some = "class" if len(missing) == 1 else "classes"
+            names = ", ".join(map(repr, missing[:3])) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+            yield (
+                f"{some} {names} got no {role} example, so the accuracy says nothing about it; "
+                "change validation or seed, or add examples"
+            )
