@@ -20,6 +20,7 @@ from ray._private import ray_constants
 from ray._private.ray_logging import stdout_deduplicator
 
 from distbp.errors import ClusterError
+from distbp.nn.kernels import inherited_variables
 
 _PRIVATE_ENVIRONMENT = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # nothing listens beyond loopback
@@ -189,6 +190,12 @@ def _set_variable(key: str, value: str | None) -> None:
         os.environ.pop(key, None)
     else:
         os.environ[key] = value
+
+
+def same_kernels() -> dict[str, Any]:
+    """Return the options of actors and tasks that are to use the portable kernels if this process does."""
+    variables = inherited_variables()
+    return {"runtime_env": {"env_vars": variables}} if variables else {}
 
 
 def count_cpus() -> int:

@@ -13,7 +13,9 @@ from distbp.backends import Backend, make_backend
 from distbp.config import Config, Placement, Recipe
 from distbp.data import prepare
 from distbp.errors import CheckpointError, InterruptedRunError, NumericsError, StorageError
-from distbp.nn.numerics import fingerprint
+from distbp.nn.build import ModelSpec
+from distbp.nn.kernels import expect_portable
+from distbp.nn.numerics import describe_kernels, fingerprint, is_same_arithmetic, list_kernels
 from distbp.run import Checkpoint, CheckpointStore, CheckpointWriter, EventLog, RunDirectory, StepLog, next_name
 from distbp.run.folder import join_url
 from distbp.run.interrupt import stop_on_signals
@@ -79,14 +81,16 @@ def train(
     SIGTERM, when the run has been checkpointed.
     """
     config = Config(recipe=recipe or Recipe(), placement=placement or Placement())
+    if config.placement.portable:
+        expect_portable()
     plan = make_plan(config, prepare(config.recipe.data, config.recipe.seed))
-    run = _enter_run(config, name, resume)
+    run = _enter_run(config, plan.worker.model, name, resume)
     with run.lock():
         finished = run.read_result()
         if finished is not None:
             logger.info("'%s' has finished already; --resume never starts a new run", run.url)
             return _read_result(run, finished)
-        _check_numerics(run, config.placement)
+        _check_numerics(run, plan.worker.model, config.placement)
         position = _train_session(run, config, plan, connect, observe)
         result = _conclude(run, config, plan, position)
         run.write_result(asdict(result))
@@ -167,7 +171,7 @@ def _close_quietly(journal: Journal) -> None:
         logger.warning("%s", error)
 
 
-def _enter_run(config: Config, name: str | None, resume: Resume) -> RunDirectory:
+def _enter_run(config: Config, model: ModelSpec, name: str | None, resume: Resume) -> RunDirectory:
     """Return the run's directory, new or old, as `resume` allows."""
     storage = config.placement.storage
     if name is None:
@@ -180,7 +184,7 @@ def _enter_run(config: Config, name: str | None, resume: Resume) -> RunDirectory
         return run
     if resume == "must":
         raise CheckpointError(f"there is no run '{name}' in '{storage}' to resume; check --name and --storage")
-    return RunDirectory.create(storage, name, config, fingerprint())
+    return RunDirectory.create(storage, name, config, fingerprint(model))
 
 
 def _choose_name(config: Config, resume: Resume) -> str:
@@ -230,24 +234,20 @@ def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any], path: str) 
     return found
 
 
-def _check_numerics(run: RunDirectory, placement: Placement) -> None:
+def _check_numerics(run: RunDirectory, model: ModelSpec, placement: Placement) -> None:
     """Refuse to go on where this process computes other bits than those the run was started with."""
-    then, now = run.read_numerics(), fingerprint()
-    if then.get("probe") == now["probe"]:
+    then = run.read_numerics()
+    if is_same_arithmetic(then, model):
         return
     message = (
         f"this machine computes other floating-point results than '{run.url}' was started with "
-        f"(then {_describe(then)}, now {_describe(now)}); set OPENBLAS_CORETYPE to the kernel of then and use "
-        f"the same NumPy, or accept other bits with placement.on_numerics_mismatch=warn"
+        f"(then {describe_kernels(then)}, now {describe_kernels(list_kernels())}); use the same NumPy and the "
+        "kernels of then (placement.portable as then, or OPENBLAS_CORETYPE), or accept other bits with "
+        "placement.on_numerics_mismatch=warn"
     )
     if placement.on_numerics_mismatch == "refuse":
         raise NumericsError(message)
     logger.warning("%s", message)
-
-
-def _describe(numerics: Mapping[str, Any]) -> str:
-    kernels = ", ".join(str(blas.get("architecture")) for blas in numerics.get("blas") or [])
-    return f"NumPy {numerics.get('numpy')} with {kernels or 'an unknown BLAS'}"
 
 
 def _conclude(run: RunDirectory, config: Config, plan: Plan, position: Position) -> Result:
