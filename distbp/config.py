@@ -227,6 +227,11 @@ class Placement(Settings):
     step_timeout_s: PositiveFloat = Field(
         300.0, description="seconds to wait for one step before workers count as lost"
     )
+    portable: bool = Field(
+        False,
+        description="use the kernels that all x86 CPUs with AVX2 have, in every process: unlike nodes then compute the "
+        "same bits, newer ones more slowly; a run keeps the kernels that it began with",
+    )
     on_numerics_mismatch: Literal["refuse", "warn"] = Field(
         "refuse", description="when resuming on a machine whose floating-point results differ"
     )

@@ -8,9 +8,10 @@ Between nodes the arrays themselves travel, partials to each server, parameters 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache, partial
 from multiprocessing import AuthenticationError
 from typing import Any, TypeVar
 
@@ -89,11 +90,12 @@ class Member:
         if self._lost is not None:
             raise self._lost
         self._effort = Effort(0, 0.0)
+        plan = cache(partial(_plan_work, paces=paces or self._roster.even_paces))
         reports = []
         for order in orders:
             if self._has_diverged:  # in this chunk of orders or the one before
                 break
-            report = self._step(order, paces or self._roster.even_paces)
+            report = self._step(order, plan(num_microbatches(order.stop - order.start, self._task.microbatch_size)))
             if report is not None:
                 reports.append(report)
         return reports, self._effort
@@ -106,9 +108,7 @@ class Member:
         """Return a copy of the server's slice of the state; None without a server."""
         return None if self._server is None else self._server.snapshot()
 
-    def _step(self, order: StepOrder, paces: tuple[float, ...]) -> StepReport | None:
-        count = num_microbatches(order.stop - order.start, self._task.microbatch_size)
-        work = {rank: shard for rank, shard in enumerate(paced_shards(count, paces)) if shard.stop > shard.start}
+    def _step(self, order: StepOrder, work: Mapping[int, Shard]) -> StepReport | None:
         own = self._worker.compute(self._parameters, order, work[self._rank]) if self._rank in work else None
         if own is not None:
             self._note_effort(work[self._rank], own)
@@ -173,7 +173,7 @@ class Member:
         """
         for rank in self._roster.near(self._rank):
             self._post(rank, self._has_diverged, [])
-        for rank in self._roster.leaders():
+        for rank in self._roster.leaders:
             if not self._is_near(rank):
                 self._post(rank, self._has_diverged, [self._parameters[slice(*self._slice)]])
 
@@ -331,6 +331,11 @@ class Member:
         self._arena.memory.close()
         if self._memory is not None:
             self._memory.close()
+
+
+def _plan_work(count: int, paces: tuple[float, ...]) -> dict[int, Shard]:
+    """Return the shard of every rank that has one."""
+    return {rank: shard for rank, shard in enumerate(paced_shards(count, paces)) if shard.stop > shard.start}
 
 
 class _Arena:

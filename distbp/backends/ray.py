@@ -31,11 +31,12 @@ from distbp.backends.base import (
 )
 from distbp.backends.member import PeerLostError
 from distbp.backends.ray_actors import CONTROL, MappedFile, MemberActor
-from distbp.backends.ray_cluster import RayCluster
+from distbp.backends.ray_cluster import RayCluster, same_kernels
 from distbp.backends.ray_placement import POLL_S, Room
 from distbp.backends.ray_pool import GONE, Joined, Pool, first_line
 from distbp.backends.roster import Roster, spread
 from distbp.errors import DistbpError
+from distbp.nn.numerics import probe
 from distbp.protocol.examples import Examples
 from distbp.protocol.messages import (
     Effort,
@@ -121,7 +122,7 @@ class RayBackend:
         """Build a group of all actors there are, old and new, around `state`."""
         if self._pool is None:
             self._task = worker
-            self._pool = Pool(_maker(worker, self._room), self._max_workers)
+            self._pool = Pool(_maker(worker, self._room), self._max_workers, probe(worker.model))
         self._group, self._roster = [], None
         self._make_room(minimum)
         if not self._pool.gather(minimum, POLL_S):
@@ -317,7 +318,8 @@ def _maker(task: WorkerTask, room: Room) -> Callable[[int], Any]:
     arrays = _share(task.train) + (_share(task.validation) if task.validation else [])
     bare = _without_arrays(task)
     wrapped = ray.remote(max_restarts=0, concurrency_groups={CONTROL: 1})(MemberActor)
-    return lambda slot: wrapped.options(**room.options(slot)).remote(bare, *arrays)
+    environment = same_kernels()
+    return lambda slot: wrapped.options(**room.options(slot), **environment).remote(bare, *arrays)
 
 
 def _share(examples: Examples) -> list[Any]:

@@ -56,7 +56,7 @@ class MemberActor:
             node=node if CAN_SHARE else f"{node}/{pid}",
             host=os.uname().nodename,
             pid=pid,
-            probe=probe(),
+            probe=probe(self._task.model),
             started=read_start_time(pid),
         )
 

@@ -22,6 +22,7 @@ from ray._private.ray_logging import stdout_deduplicator
 from ray.job_config import JobConfig
 
 from distbp.errors import ClusterError
+from distbp.nn.kernels import inherited_variables
 
 _PRIVATE_ENVIRONMENT = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # nothing listens beyond loopback
@@ -204,6 +205,12 @@ class _InstalledModulesFirst(JobConfig):  # type: ignore[misc]  # ray's types ar
 def _make_job_config() -> JobConfig:
     """Return a job whose workers look for modules in the current folder only if this process does so too."""
     return JobConfig() if os.getcwd() in sys.path else _InstalledModulesFirst()  # noqa: PTH109 - as it is in sys.path
+
+
+def same_kernels() -> dict[str, Any]:
+    """Return the options of actors and tasks that are to use the portable kernels if this process does."""
+    variables = inherited_variables()
+    return {"runtime_env": {"env_vars": variables}} if variables else {}
 
 
 def count_cpus() -> int:

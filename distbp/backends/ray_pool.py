@@ -19,7 +19,6 @@ from distbp.backends.base import Note
 from distbp.backends.ray_actors import CONTROL
 from distbp.backends.roster import Membership
 from distbp.errors import NumericsError
-from distbp.nn.numerics import probe
 from distbp.protocol.recovery import GroupLostError
 
 GONE = (RayActorError, NodeDiedError, ObjectLostError, RaySystemError)
@@ -53,8 +52,10 @@ class _Starting:
 class Pool:
     """Up to `size` actors; `make` makes the one for a slot."""
 
-    def __init__(self, make: Callable[[int], Actor], size: int):
+    def __init__(self, make: Callable[[int], Actor], size: int, probe: str):
+        """probe: of the arithmetic of this process, which every actor's has to be."""
         self._make = make
+        self._probe = probe
         self._size = size
         self._starting: list[_Starting] = []
         self._refused: list[Joined] = []
@@ -164,9 +165,9 @@ class Pool:
         except (*GONE, RayTaskError) as error:
             return self._note_failed_start(starting, error)
         self._num_failed_starts = 0
-        if who.probe != probe():
+        if who.probe != self._probe:
             self._refused.append(Joined(starting.slot, starting.actor, who))
-            self.note("refused", _explain_refusal(who))
+            self.note("refused", self._explain_refusal(who))
         else:
             self.joined.append(Joined(starting.slot, starting.actor, who))
             self.note("joined", f"worker on node {who.host}, pid {who.pid}")
@@ -184,20 +185,19 @@ class Pool:
 
     def _raise_if_all_are_refused(self) -> None:
         if self._refused and len(self._refused) == self._size:
-            raise NumericsError(_explain_refusal(self._refused[0].who))
+            raise NumericsError(self._explain_refusal(self._refused[0].who))
+
+    def _explain_refusal(self, who: Membership) -> str:
+        return (
+            f"node '{who.host}' computes other floating-point results (probe {who.probe[:12]}) than "
+            f"this one (probe {self._probe[:12]}); use the same NumPy on every node, and on unlike CPUs "
+            "placement.portable=true"
+        )
 
 
 def first_line(error: Exception) -> str:
     """Return the first line of what an exception says, its name if it says nothing."""
     return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def _explain_refusal(who: Membership) -> str:
-    return (
-        f"node '{who.host}' computes other floating-point results (probe {who.probe[:12]}) than "
-        f"this one (probe {probe()[:12]}); set the same OPENBLAS_CORETYPE, for example Haswell, and "
-        f"the same NumPy on every node"
-    )
 
 
 def _has_failed(answered: Any) -> bool:

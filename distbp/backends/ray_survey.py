@@ -12,7 +12,7 @@ from ray._raylet import AuthenticationMode, get_authentication_mode  # type: ign
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from distbp.backends.ray_cluster import RayCluster
+from distbp.backends.ray_cluster import RayCluster, same_kernels
 
 T = TypeVar("T")
 
@@ -62,7 +62,7 @@ def survey(address: str | None, num_cpus: int, examine: Callable[..., T], *argum
 
 def _ask(node_id: str, examine: Callable[..., T], *arguments: object) -> Any:
     strategy = NodeAffinitySchedulingStrategy(node_id, soft=False)
-    task = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=strategy)(_answer)
+    task = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=strategy, **same_kernels())(_answer)
     return task.remote(examine, *arguments)
 
 

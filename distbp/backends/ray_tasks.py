@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import ray
 
-from distbp.backends.ray_cluster import RayCluster, count_cpus
+from distbp.backends.ray_cluster import RayCluster, count_cpus, same_kernels
 from distbp.nn.blas import one_blas_thread
 from distbp.nn.build import find_user_folders, importable
 
@@ -20,7 +20,7 @@ class RayTasks:
         """Connect. num_cpus: of a private cluster, where there is no other."""
         self._cluster = RayCluster(address, num_cpus)
         self.size = count_cpus()
-        self._task = ray.remote(num_cpus=1, max_retries=3)(_call)
+        self._task = ray.remote(num_cpus=1, max_retries=3, **same_kernels())(_call)
         self._references: dict[Future[Any], Any] = {}
 
     def submit(self, call: Callable[..., Any], *arguments: Any) -> Future[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import zip_longest
 from typing import Any
 
@@ -54,25 +55,32 @@ class Roster:
 
     def leader(self, rank: int) -> int:
         """Return the lowest rank on the node of `rank`: it receives what comes from other nodes, once for all."""
-        return next(other for other in range(len(self.members)) if self.are_near(other, rank))
+        return self._ranks_by_node[self.members[rank].node][0]
 
-    def leaders(self) -> list[int]:
-        """Return the leader of every node."""
-        return sorted({self.leader(rank) for rank in range(len(self.members))})
+    @cached_property
+    def leaders(self) -> tuple[int, ...]:
+        """The leader of every node."""
+        return tuple(ranks[0] for ranks in self._ranks_by_node.values())
 
     def near(self, rank: int) -> list[int]:
         """Return the other members of this one's node."""
-        return [other for other in range(len(self.members)) if other != rank and self.are_near(other, rank)]
-
-    def are_linked(self, a: int, b: int) -> bool:
-        """Return whether two members ever talk: one of them is a server, or the leader of both."""
-        if a == b:
-            return False
-        return min(a, b) < self.num_servers or (self.are_near(a, b) and self.leader(a) in (a, b))
+        return [other for other in self._ranks_by_node[self.members[rank].node] if other != rank]
 
     def links(self, rank: int) -> list[int]:
-        """Return the ranks that this one talks to."""
-        return [other for other in range(len(self.members)) if self.are_linked(rank, other)]
+        """Return the ranks that this one ever talks to: of two that do, one is a server, or the leader of both."""
+        if rank < self.num_servers:
+            return [other for other in range(len(self.members)) if other != rank]
+        leader = self.leader(rank)
+        beside = self.near(rank) if leader == rank else [leader]
+        return sorted({*range(self.num_servers), *beside})
+
+    @cached_property
+    def _ranks_by_node(self) -> dict[str, list[int]]:
+        """The ranks on each node, both in ascending order: put together once, for a step must not look at everybody."""
+        found: dict[str, list[int]] = {}
+        for rank, member in enumerate(self.members):
+            found.setdefault(member.node, []).append(rank)
+        return found
 
 
 def spread(nodes: Sequence[str]) -> list[int]:

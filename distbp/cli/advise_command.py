@@ -32,11 +32,11 @@ def advise(
 ) -> None:
     """Probe this data, model and machine, and say which batch size, workers and servers to use, if several at all."""
     with open_terminal(as_json, debug) as terminal:
+        from distbp.cli.kernels import load_config_for_run
         from distbp.cli.study_progress import show_study_progress
-        from distbp.config import load_config
         from distbp.study.advising import make_report, write_config
 
-        config = load_config(config_file, overrides or [])
+        config = load_config_for_run(config_file, overrides or [])
         with show_study_progress(terminal.notes) as observe:
             report = make_report(config, seconds, not local_only, observe)
         terminal.show(Text(report.headline, "bold"), "", *report.why, "", _make_table(report), "", report.changes)

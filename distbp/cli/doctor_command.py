@@ -38,12 +38,12 @@ def doctor(
     Exit code 0 if the run can work, else the one that it would end with.
     """
     with open_terminal(as_json, debug) as terminal:
-        from distbp.config import load_config
+        from distbp.cli.kernels import load_config_for_run
         from distbp.doctor import diagnose
 
         backend = "ray" if address is not None and backend is None else backend
         placement = {"backend": backend, "address": address, "workers": workers, "storage": storage}
-        config = load_config(config_file, [*(overrides or []), *override_placement(placement)])
+        config = load_config_for_run(config_file, [*(overrides or []), *override_placement(placement)])
         diagnosis = diagnose(config)
         terminal.show(*map(format_finding, diagnosis.findings))
         findings = [asdict(finding) for finding in diagnosis.findings]

@@ -46,13 +46,13 @@ def drill(
     Without faults a worker, the server and the driver are killed, one after the other.
     """
     with open_terminal(as_json, debug) as terminal:
+        from distbp.cli.kernels import load_config_for_run
         from distbp.cli.progress import show_progress
-        from distbp.config import load_config
         from distbp.drill import drill as run_drill
 
         faults = _parse_faults({"kill": kill, "hang": hang, "slow": slow})
         placement = {"backend": backend, "workers": workers, "storage": storage}
-        config = load_config(config_file, [*(overrides or []), *override_placement(placement)])
+        config = load_config_for_run(config_file, [*(overrides or []), *override_placement(placement)])
         with show_progress(terminal.notes) as observe:
             report = run_drill(config, faults, observe=observe)
         _show(terminal, report)

@@ -53,13 +53,13 @@ def batch_size(
 ) -> None:
     """Show how mini-batches cut computation time: steps, examples and seconds to a goal for every batch size."""
     with open_terminal(as_json, debug) as terminal:
+        from distbp.cli.kernels import load_config_for_run
         from distbp.cli.tables import format_pairs
-        from distbp.config import load_config
         from distbp.study.batch_size import BatchSizeSettings, check_settings, identify, study_batch_size
         from distbp.study.report.batch_size_report import describe, summarize, write_batch_size_report
         from distbp.study.settings import parse_numbers, parse_whole_numbers
 
-        config = load_config(config_file, overrides or [])
+        config = load_config_for_run(config_file, overrides or [])
         settings = BatchSizeSettings(
             minutes,
             num_trials,
@@ -94,13 +94,13 @@ def workers(
     with open_terminal(as_json, debug) as terminal:
         from pathlib import Path
 
+        from distbp.cli.kernels import load_config_for_run
         from distbp.cli.tables import format_pairs
-        from distbp.config import load_config
         from distbp.study.report.workers_report import describe, summarize, write_workers_report
         from distbp.study.settings import parse_whole_numbers
         from distbp.study.workers import WorkersSettings, check_settings, identify, study_workers
 
-        config = load_config(config_file, overrides or [])
+        config = load_config_for_run(config_file, overrides or [])
         origin = None if batch_size_study is None else Path(batch_size_study)
         settings = WorkersSettings(parse_whole_numbers("--workers", counts), origin)
         check_settings(config.recipe, settings)
@@ -123,12 +123,12 @@ def order(
 ) -> None:
     """Show whether the order of the examples matters, against other initial weights and one flipped bit."""
     with open_terminal(as_json, debug) as terminal:
+        from distbp.cli.kernels import load_config_for_run
         from distbp.cli.tables import format_pairs
-        from distbp.config import load_config
         from distbp.study.order import OrderSettings, check_settings, identify, study_order
         from distbp.study.report.order_report import describe, summarize, write_order_report
 
-        config = load_config(config_file, overrides or [])
+        config = load_config_for_run(config_file, overrides or [])
         settings = OrderSettings(runs)
         check_settings(config.recipe, settings)
         with _open(context, terminal, out, identify(config.recipe, settings), config.placement) as lab:

@@ -53,15 +53,15 @@ def train(
     """
     with open_terminal(as_json, debug) as terminal:
         from distbp.cli.advice import format_next_steps, format_resume_command
+        from distbp.cli.kernels import load_config_for_run
         from distbp.cli.observers import watch_run
         from distbp.cli.tables import format_result
-        from distbp.config import load_config
         from distbp.errors import InterruptedRunError
         from distbp.installation import describe_version
         from distbp.training import train as train_run
 
         placement = {"backend": backend, "workers": workers, "storage": storage}
-        config = load_config(config_file, [*(overrides or []), *override_placement(placement)])
+        config = load_config_for_run(config_file, [*(overrides or []), *override_placement(placement)])
         if config.placement.backend == "ray":  # on a cluster it need not be the version that is installed there
             terminal.note(describe_version())
         try:

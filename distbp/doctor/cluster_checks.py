@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from distbp.doctor.findings import Finding, block, ok, warn
@@ -86,11 +86,42 @@ def check_alike(here: NodeFacts, members: Sequence[Member]) -> Iterator[Finding]
         yield block(
             "numerics",
             f"this process computes with {_describe_numerics(here)}, others give other bits: {_list(unlike)}",
-            "set the same OPENBLAS_CORETYPE, for example Haswell, and the same NumPy on every node",
+            "use the same NumPy on every node, and on unlike CPUs placement.portable=true",
             NumericsError.exit_code,
         )
     elif alive:
         yield ok("numerics", f"every node computes the same bits (probe {here.probe[:12]})")
+
+
+def check_kernels(
+    here: NodeFacts, members: Sequence[Member], is_portable: bool, weigh: Callable[[], tuple[float, float] | None]
+) -> Iterator[Finding]:
+    """Yield on which nodes other kernels compute than here, and what portable ones cost on this machine.
+
+    weigh: measures GFLOP/s with this machine's own kernels and with portable ones; None where there are none.
+    """
+    ours = _name_kernels(here)
+    others = {
+        m.address: _name_kernels(m.facts) for m in members if m.facts is not None and _name_kernels(m.facts) != ours
+    }
+    if not others and not is_portable:
+        return
+    fact = f"here {ours}, others differ: {_list(others)}" if others else f"{ours} on every node"
+    cost = "" if (found := weigh()) is None else _describe_cost(*found)
+    if others and not is_portable:
+        advice = "placement.portable=true makes every process of a run use the same ones"
+        yield warn("kernels", f"{fact}{cost}", advice)
+    else:
+        yield ok("kernels", f"{fact}{cost}")
+
+
+def _describe_cost(own: float, portable: float) -> str:
+    return f"; portable kernels reach {portable:g} GFLOP/s a core on this machine, its own {own:g}"
+
+
+def _name_kernels(facts: NodeFacts) -> str:
+    blas = ", ".join(blas.kernel or blas.name for blas in facts.blas) or "an unknown BLAS"
+    return f"{blas} and {facts.simd[-1] if facts.simd else 'no optional CPU features'}"
 
 
 def check_shared(storage: StorageFacts, members: Sequence[Member]) -> Iterator[Finding]:
@@ -143,8 +174,7 @@ def _versions(facts: NodeFacts) -> tuple[str | None, ...]:
 
 
 def _describe_numerics(facts: NodeFacts) -> str:
-    kernels = ", ".join(blas.kernel or blas.name for blas in facts.blas) or "an unknown BLAS"
-    return f"NumPy {facts.numpy} with {kernels}"
+    return f"NumPy {facts.numpy} with {_name_kernels(facts)}"
 
 
 def _list(by_address: dict[str, str]) -> str:

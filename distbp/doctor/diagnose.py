@@ -15,15 +15,17 @@ from distbp.doctor.cluster_checks import (
     check_authentication,
     check_clocks,
     check_cluster,
+    check_kernels,
     check_shared,
     describe_versions,
 )
 from distbp.doctor.findings import Finding, block, ok
 from distbp.doctor.job import Job
 from distbp.doctor.machine_checks import check_blas, check_cores, check_memory, check_storage
-from distbp.doctor.node import NodeFacts, examine_node
+from distbp.doctor.node import NodeFacts, examine_node, weigh_portable_kernels
 from distbp.doctor.storage_trial import StorageFacts, try_storage
 from distbp.errors import ClusterError
+from distbp.nn.kernels import expect_portable
 from distbp.protocol.planning import num_microbatches
 from distbp.training.plan import Plan, make_plan
 
@@ -47,16 +49,22 @@ def diagnose(config: Config) -> Diagnosis:
 
     Raises ConfigError or DataError where the run itself would.
     """
+    if config.placement.portable:
+        expect_portable()
     plan, data = _prepare(config)
     job = _describe_job(config, plan, data)
     with try_storage(config.placement.storage) as storage:
-        here = examine_node(storage.url, storage.mark)
-        findings = [ok("run", plan.describe()), ok("this process", describe_versions(here)), *check_blas(here)]
+        here = examine_node(storage.url, storage.mark, plan.worker.model)
+        findings = [
+            ok("run", plan.describe()),
+            ok("this process", describe_versions(here)),
+            *check_blas(here, config.placement.portable),
+        ]
         findings += check_storage(storage, job)
         if config.placement.backend == "local":
             findings += [*check_cores(here, job), *check_memory(here, job)]
         else:
-            findings += _check_ray(config, here, storage, job)
+            findings += _check_ray(config, plan, here, storage, job)
     return Diagnosis(tuple(findings))
 
 
@@ -85,13 +93,13 @@ def _count_bytes(data: PreparedData) -> int:
     return sum(array.nbytes for array in arrays.values() if not isinstance(array, np.memmap))
 
 
-def _check_ray(config: Config, here: NodeFacts, storage: StorageFacts, job: Job) -> Iterator[Finding]:
+def _check_ray(config: Config, plan: Plan, here: NodeFacts, storage: StorageFacts, job: Job) -> Iterator[Finding]:
     from distbp.backends.ray_survey import survey  # ray is imported only where it is used
 
     placement = config.placement
     num_cpus = job.max_workers * job.threads
     try:
-        found = survey(placement.address, num_cpus, examine_node, storage.url, storage.mark)
+        found = survey(placement.address, num_cpus, examine_node, storage.url, storage.mark, plan.worker.model)
     except ClusterError as error:
         yield block("cluster", str(error), "or train with --backend local, which needs no cluster", error.exit_code)
         return
@@ -100,6 +108,7 @@ def _check_ray(config: Config, here: NodeFacts, storage: StorageFacts, job: Job)
         yield from check_cores(here, job)
     yield from check_cluster(members, job)
     yield from check_alike(here, members)
+    yield from check_kernels(here, members, config.placement.portable, weigh_portable_kernels)
     yield from check_shared(storage, members)
     yield from check_clocks(members)
     yield check_authentication(found.asks_for_token, found.is_private)

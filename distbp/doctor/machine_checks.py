@@ -14,8 +14,8 @@ BUSY_SHARE = 0.5  # of the cores, by others
 SLOW_SMALL_S = 0.5
 
 
-def check_blas(node: NodeFacts) -> Iterator[Finding]:
-    """Yield what is to be said about matrix products on this machine."""
+def check_blas(node: NodeFacts, is_portable: bool = False) -> Iterator[Finding]:
+    """Yield what is to be said about matrix products on this machine. is_portable: the run asks for such kernels."""
     if not node.blas:
         yield warn(
             "BLAS",
@@ -27,11 +27,11 @@ def check_blas(node: NodeFacts) -> Iterator[Finding]:
         kernel = f", {blas.kernel} kernel" if blas.kernel else ""
         pinned = f"; runs use 1 thread a call instead of {blas.threads}" if blas.threads > 1 else ""
         yield ok("BLAS", f"{blas.name} {blas.version or ''}{kernel}, {node.gflops:g} GFLOP/s a core in float32{pinned}")
-    if node.openblas_coretype is not None:
+    if node.openblas_coretype is not None and not is_portable:
         yield warn(
             "BLAS kernel",
             f"OPENBLAS_CORETYPE={node.openblas_coretype} chooses the kernel, which may be slower than this CPU's own",
-            "right on a cluster of unlike CPUs, where it must be the same on every node; on one kind of CPU unset it "
+            "on a cluster of unlike CPUs it is not enough: set placement.portable=true; on one kind of CPU unset it "
             "(before a run begins: its bytes depend on it)",
         )
 

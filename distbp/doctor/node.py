@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import socket
+import subprocess
+import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,9 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from distbp.errors import DistbpError
+from distbp.errors import ConfigError, DistbpError
 from distbp.installation import VERSION
 from distbp.nn.blas import describe_blas, one_blas_thread
+from distbp.nn.build import ModelSpec
+from distbp.nn.kernels import portable_variables
 from distbp.nn.numerics import fingerprint
 from distbp.run.folder import open_folder
 
@@ -37,7 +41,8 @@ class Blas:
 class NodeFacts:
     """One node. cores, memory_bytes: that this process may use.
 
-    openblas_coretype: the environment variable. gflops: of one core's float32 matrix products.
+    openblas_coretype: the environment variable. simd: optional CPU features that NumPy uses. probe: for the run's
+    model. gflops: of one core's float32 matrix products.
     load: programs that wanted to compute at a time in the last minute.
     storage_error: why storage cannot be read from here. sees_mark: whether what the driver wrote there is there.
     """
@@ -49,6 +54,7 @@ class NodeFacts:
     distbp: str
     blas: tuple[Blas, ...]
     openblas_coretype: str | None
+    simd: tuple[str, ...]
     probe: str
     gflops: float
     cores: int
@@ -58,10 +64,10 @@ class NodeFacts:
     sees_mark: bool
 
 
-def examine_node(storage: str, mark: str) -> NodeFacts:
+def examine_node(storage: str, mark: str, model: ModelSpec) -> NodeFacts:
     """Return the facts of the node this runs on. mark: path below `storage` of a file that the driver wrote."""
     sees_mark, storage_error = _look_for(storage, mark)
-    numerics = fingerprint()
+    numerics = fingerprint(model)
     return NodeFacts(
         host=socket.gethostname(),
         python=platform.python_version(),
@@ -70,6 +76,7 @@ def examine_node(storage: str, mark: str) -> NodeFacts:
         distbp=VERSION,
         blas=_list_blas(),
         openblas_coretype=numerics["openblas_coretype"],
+        simd=tuple(numerics["simd"]),
         probe=numerics["probe"],
         gflops=measure_gflops(),
         cores=count_cores(),
@@ -111,6 +118,23 @@ def measure_gflops() -> float:
             a @ a
             seconds.append(time.perf_counter() - began)
     return round(2 * MATRIX_SIZE**3 / min(seconds) / 1e9, 1)
+
+
+def weigh_portable_kernels() -> tuple[float, float] | None:
+    """Return GFLOP/s of one core with this machine's own kernels and with portable ones; None where there are none."""
+    try:
+        variables = portable_variables()
+    except ConfigError:
+        return None
+    own = {key: value for key, value in os.environ.items() if key not in variables}
+    return _measure_elsewhere(own), _measure_elsewhere({**own, **variables})
+
+
+def _measure_elsewhere(environment: dict[str, str]) -> float:
+    """Return measure_gflops() of a new process, which chooses its kernels by its environment."""
+    code = "import sys; sys.path[:] = sys.argv[1:]; from distbp.doctor.node import measure_gflops as m; print(m())"
+    argv = [sys.executable, "-c", code, *sys.path]
+    return float(subprocess.run(argv, env=environment, capture_output=True, check=True, timeout=120).stdout)
 
 
 def _look_for(storage: str, mark: str) -> tuple[bool, str | None]:

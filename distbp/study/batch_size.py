@@ -12,7 +12,7 @@ from typing import Any
 
 from distbp.config import Recipe
 from distbp.errors import ConfigError
-from distbp.nn.numerics import fingerprint
+from distbp.nn.numerics import describe_kernels, list_kernels
 from distbp.study.batch_size_findings import (
     BatchSizeFindings,
     GoalFinding,
@@ -216,6 +216,4 @@ def _walk_size(goal: GoalFinding, searches: Sequence[Search]) -> int:
 
 def describe_arithmetic() -> str:
     """Return which NumPy and BLAS compute here."""
-    values = fingerprint()
-    kernels = ", ".join(f"{blas['internal_api']} {blas['architecture']}" for blas in values["blas"])
-    return f"NumPy {values['numpy']} with {kernels or 'an unknown BLAS'}"
+    return describe_kernels(list_kernels())

@@ -16,7 +16,9 @@ from distbp.config import Config, Placement, Recipe
 from distbp.data import find_doubts, prepare
 from distbp.errors import CheckpointError, InterruptedRunError, NumericsError, RunTakenError, StorageError
 from distbp.masking import mask_secrets
-from distbp.nn.numerics import fingerprint
+from distbp.nn.build import ModelSpec
+from distbp.nn.kernels import expect_portable
+from distbp.nn.numerics import describe_kernels, fingerprint, is_same_arithmetic, list_kernels
 from distbp.run import Checkpoint, CheckpointStore, CheckpointWriter, EventLog, RunDirectory, StepLog, next_name
 from distbp.run.folder import join_url
 from distbp.run.interrupt import StopRequest, stop_on_signals
@@ -83,6 +85,8 @@ def train(
     SIGTERM, when the run has been checkpointed.
     """
     config = Config(recipe=recipe or Recipe(), placement=placement or Placement())
+    if config.placement.portable:
+        expect_portable()
     data = prepare(config.recipe.data, config.recipe.seed)
     plan = make_plan(config, data)
     _warn_of_endless_warmup(plan)
@@ -204,7 +208,7 @@ def _take_run(config: Config, plan: Plan, name: str | None, resume: Resume, stac
     while True:
         chosen = name or _choose_name(config.placement.storage, plan, resume, taken)
         try:
-            run = _enter_run(config, chosen, resume)
+            run = _enter_run(config, plan.worker.model, chosen, resume)
             stack.enter_context(run.lock())
         except RunTakenError:
             if name is not None or resume == "must":
@@ -214,13 +218,13 @@ def _take_run(config: Config, plan: Plan, name: str | None, resume: Resume, stac
             return run
 
 
-def _enter_run(config: Config, name: str, resume: Resume) -> RunDirectory:
+def _enter_run(config: Config, model: ModelSpec, name: str, resume: Resume) -> RunDirectory:
     storage = config.placement.storage
     if not RunDirectory.exists(storage, name):
         if resume == "must":
             raise CheckpointError(f"there is no run '{name}' in '{storage}' to resume; check --name and --storage")
         with suppress(RunTakenError):  # made by another process meanwhile: the lock says by which one
-            return RunDirectory.create(storage, name, config, fingerprint())
+            return RunDirectory.create(storage, name, config, fingerprint(model))
     run = RunDirectory.open(join_url(storage, name))
     if resume == "never":
         raise RunTakenError(f"'{run.url}' exists; choose another --name, or leave out --resume never")
@@ -277,7 +281,7 @@ def _adopt(run: RunDirectory, placement: Placement, plan: Plan) -> dict[str, Any
     theirs = run.read_config().recipe
     finished = run.read_result() if theirs.epochs == plan.recipe.epochs else None
     if finished is None:
-        _check_numerics(run, placement)
+        _check_numerics(run, plan.worker.model, placement)
     if theirs != plan.recipe:
         run.change_recipe(plan.recipe)
     return finished
@@ -332,24 +336,20 @@ def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any], path: str) 
     return found
 
 
-def _check_numerics(run: RunDirectory, placement: Placement) -> None:
+def _check_numerics(run: RunDirectory, model: ModelSpec, placement: Placement) -> None:
     """Refuse to go on where this process computes other bits than those the run was started with."""
-    then, now = run.read_numerics(), fingerprint()
-    if then.get("probe") == now["probe"]:
+    then = run.read_numerics()
+    if is_same_arithmetic(then, model):
         return
     message = (
         f"this machine computes other floating-point results than '{run.url}' was started with "
-        f"(then {_describe(then)}, now {_describe(now)}); set OPENBLAS_CORETYPE to the kernel of then and use "
-        f"the same NumPy, or accept other bits with placement.on_numerics_mismatch=warn"
+        f"(then {describe_kernels(then)}, now {describe_kernels(list_kernels())}); use the same NumPy and the "
+        "kernels of then (placement.portable as then, or OPENBLAS_CORETYPE), or accept other bits with "
+        "placement.on_numerics_mismatch=warn"
     )
     if placement.on_numerics_mismatch == "refuse":
         raise NumericsError(message)
     logger.warning("%s", message)
-
-
-def _describe(numerics: Mapping[str, Any]) -> str:
-    kernels = ", ".join(str(blas.get("architecture")) for blas in numerics.get("blas") or [])
-    return f"NumPy {numerics.get('numpy')} with {kernels or 'an unknown BLAS'}"
 
 
 def _conclude(run: RunDirectory, config: Config, plan: Plan, position: Position) -> Result:

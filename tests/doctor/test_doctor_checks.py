@@ -13,12 +13,13 @@ from distbp.doctor.cluster_checks import (
     check_authentication,
     check_clocks,
     check_cluster,
+    check_kernels,
     check_shared,
 )
 from distbp.doctor.findings import block, ok, warn
 from distbp.doctor.job import Job
 from distbp.doctor.machine_checks import check_blas, check_cores, check_memory, check_storage
-from distbp.doctor.node import Blas, NodeFacts, count_cores, find_memory_bytes, measure_gflops
+from distbp.doctor.node import Blas, NodeFacts, count_cores, find_memory_bytes, measure_gflops, weigh_portable_kernels
 from distbp.doctor.storage_trial import StorageFacts
 
 NODE = NodeFacts(
@@ -29,6 +30,7 @@ NODE = NodeFacts(
     distbp="0.1.0",
     blas=(Blas("openblas", "0.3.31", "SkylakeX", 2),),
     openblas_coretype=None,
+    simd=("X86_V3", "X86_V4"),
     probe="a" * 64,
     gflops=100.0,
     cores=4,
@@ -165,3 +167,41 @@ def test_a_containers_limits_count(tmp_path):
 
 def test_the_speed_of_matrix_products_is_measured():
     assert 0.5 < measure_gflops() < 2000
+
+
+def other_kernels(**fields) -> list[Member]:
+    return [MEMBER, replace(OTHER, facts=replace(NODE, **fields))]
+
+
+@pytest.mark.parametrize(
+    "fields", [{"simd": ("X86_V3",)}, {"blas": (Blas("openblas", "0.3.31", "Haswell", 2),)}], ids=["NumPy", "OpenBLAS"]
+)
+def test_the_node_with_other_kernels_is_named_with_the_switch_and_its_price(fields):
+    (finding,) = check_kernels(NODE, other_kernels(**fields), False, lambda: (100.0, 60.0))
+    assert finding.level == "warning"
+    assert "on 10.0.0.2" in finding.fact
+    assert "portable kernels reach 60 GFLOP/s a core on this machine, its own 100" in finding.fact
+    assert "placement.portable=true" in finding.advice
+
+
+def test_equal_kernels_are_not_weighed():
+    def weigh():
+        raise AssertionError
+
+    assert list(check_kernels(NODE, [MEMBER, OTHER], False, weigh)) == []
+
+
+def test_a_portable_run_is_told_its_price():
+    (finding,) = check_kernels(NODE, [MEMBER, OTHER], True, lambda: (100.0, 60.0))
+    assert (finding.level, "60 GFLOP/s" in finding.fact) == ("ok", True)
+
+
+def test_the_price_is_measured_in_processes_with_both_kernels():
+    found = weigh_portable_kernels()
+    assert found is None or min(found) > 0
+
+
+def test_a_portable_run_is_not_warned_of_the_variable_that_makes_it_so():
+    chosen = replace(NODE, openblas_coretype="Haswell")
+    assert judge(check_blas(chosen)) == [("BLAS kernel", "warning")]
+    assert judge(check_blas(chosen, is_portable=True)) == []

@@ -6,7 +6,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from ray_hosts import RayOnHosts
 from test_hosts import wait_until
 
 from distbp import Placement, Recipe, train
-from distbp.errors import StorageError
+from distbp.errors import ConfigError, StorageError
+from distbp.nn.kernels import DISABLED, is_portable, list_simd, portable_variables
 from distbp.run import RunDirectory
 
 pytestmark = pytest.mark.ray
@@ -156,7 +157,7 @@ def mixed() -> RayOnHosts:
 
 
 def _probe(kernel: str) -> str:
-    code = "from distbp.nn.numerics import probe; print(probe())"
+    code = "from distbp.nn.numerics import whole_probe; print(whole_probe())"
     environment = {"PATH": "", "OPENBLAS_CORETYPE": kernel}
     return subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
@@ -173,7 +174,7 @@ def test_a_worker_with_other_arithmetic_is_refused_and_the_others_go_on(mixed, s
     assert [event["workers"] for event in running.events("formed")] == [1]
     (refused,) = running.events("refused")
     assert "node 'host-1' computes other floating-point results" in refused["text"]
-    assert "set the same OPENBLAS_CORETYPE" in stderr
+    assert "placement.portable=true" in stderr
 
 
 def test_a_run_whose_workers_all_compute_otherwise_ends_with_the_reason_and_the_fix(mixed, start):
@@ -181,4 +182,63 @@ def test_a_run_whose_workers_all_compute_otherwise_ends_with_the_reason_and_the_
     running = start(hosts[0], cluster, 2, OPENBLAS_CORETYPE=KERNELS[2])
     code, found, _ = running.finish()
     assert (code, found["error"]["kind"]) == (8, "NumericsError")
-    assert "set the same OPENBLAS_CORETYPE" in found["error"]["message"]
+    assert "placement.portable=true" in found["error"]["message"]
+
+
+@pytest.fixture(scope="module")
+def unlike() -> Iterator[tuple[RayOnHosts, list[Host]]]:
+    """Hosts as of different CPUs: one uses all that this one has, NumPy and OpenBLAS of the other no more than AVX2."""
+    try:
+        variables = portable_variables()
+    except ConfigError as error:
+        pytest.skip(str(error))
+    if is_portable() or not set(list_simd()) & set(variables[DISABLED].split(",")):
+        pytest.skip("this CPU has no features beyond AVX2")
+    with make_hosts(2) as hosts:
+        cluster = RayOnHosts(hosts[:1])
+        own = dict(cluster.environment)
+        cluster.environment.update(variables)
+        cluster.add(hosts[1:])
+        cluster.environment = own
+        cluster.wait_for_nodes(2)
+        yield cluster, hosts
+
+
+WIDE = {"model": {"hidden": [64], "activation": "tanh"}, "dtype": "float64", "global_batch_size": 240, "epochs": 3}
+
+
+def train_on(hosts: list[Host], cluster: RayOnHosts, folder: Path, name: str, placement: dict) -> tuple[int, dict, Any]:
+    config = folder / f"{name}.yaml"
+    config.write_text(json.dumps({"recipe": WIDE, "placement": {"storage": str(folder), **placement}}))
+    argv = [sys.executable, "-m", "distbp", "train", str(config), "--name", name, "--json"]
+    done = hosts[0].run(argv, timeout_s=180, env=cluster.environment)
+    events = RunDirectory.open(f"{folder}/{name}").read_events()
+    return done.returncode, json.loads(done.stdout), [(e["kind"], e.get("workers")) for e in events]
+
+
+def test_unlike_hosts_compute_the_same_bits_with_portable_kernels_and_are_refused_without(unlike, tmp_path):
+    cluster, hosts = unlike
+    ray = {"backend": "ray", "workers": 2, "address": cluster.address}
+    _, alone, _ = train_on(hosts, cluster, tmp_path, "alone", {"workers": 1, "portable": True})
+    code, found, events = train_on(hosts, cluster, tmp_path, "both", {**ray, "portable": True})
+    assert (code, found["digest"]) == (0, alone["digest"])
+    assert ("formed", 2) in events
+    assert "refused" not in dict(events)
+    code, found, events = train_on(hosts, cluster, tmp_path, "own", ray)
+    assert "refused" in dict(events)
+    assert ("formed", 1) in events
+    assert found["digest"] != alone["digest"]
+
+
+def test_doctor_names_unlike_hosts_and_what_portable_kernels_cost(unlike, tmp_path):
+    cluster, hosts = unlike
+    levels = {}
+    for switch in ("false", "true"):
+        words = ["doctor", "--address", cluster.address, "--storage", str(tmp_path), "--json"]
+        words += ["--set", f"placement.portable={switch}"]
+        done = hosts[0].run([sys.executable, "-m", "distbp", *words], timeout_s=180, env=cluster.environment)
+        findings = {finding["topic"]: finding for finding in json.loads(done.stdout)["findings"]}
+        levels[switch] = findings["numerics"]["level"], findings["kernels"]["level"]
+        assert "portable kernels reach" in findings["kernels"]["fact"]
+        assert (f"on {hosts[1].ip}" in findings["kernels"]["fact"]) == (switch == "false")
+    assert levels == {"false": ("problem", "warning"), "true": ("ok", "ok")}

@@ -10,9 +10,13 @@ import sys
 import numpy as np
 import pytest
 
-from distbp.nn.numerics import fingerprint, probe
+from distbp.nn.numerics import list_kernels, whole_probe
 
-PRINT_FINGERPRINT = "import json; from distbp.nn.numerics import fingerprint; print(json.dumps(fingerprint()))"
+PRINT_FINGERPRINT = """
+import json
+from distbp.nn.numerics import list_kernels, whole_probe
+print(json.dumps({**list_kernels(), "probe": whole_probe()}))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +31,7 @@ def fingerprints() -> list[dict]:
 
 
 def other_kernel() -> str:
-    return "Haswell" if kernels(fingerprint()) != ["Haswell"] else "Sandybridge"
+    return "Haswell" if kernels(list_kernels()) != ["Haswell"] else "Sandybridge"
 
 
 def kernels(numerics: dict) -> list[str | None]:
@@ -35,13 +39,13 @@ def kernels(numerics: dict) -> list[str | None]:
 
 
 def test_two_processes_have_the_same_probe(fingerprints):
-    assert fingerprints[0]["probe"] == probe()
+    assert fingerprints[0]["probe"] == whole_probe()
 
 
 def test_another_blas_kernel_has_another_probe(fingerprints):
-    if kernels(fingerprints[1]) == kernels(fingerprint()):
+    if kernels(fingerprints[1]) == kernels(list_kernels()):
         pytest.skip("this BLAS does not choose its kernels by OPENBLAS_CORETYPE")
-    assert fingerprints[1]["probe"] != probe()
+    assert fingerprints[1]["probe"] != whole_probe()
 
 
 def test_fingerprint_names_numpy_and_the_kernel(fingerprints):
