@@ -75,7 +75,8 @@ def train(
 
     name: of the run's directory under placement.storage; None makes one from the data and the recipe.
     resume: "auto" continues an unfinished run of the same name and recipe, "never" insists on a new one,
-    "must" on an old one. observe: is called after every step. connect: makes the backend for a placement.
+    "must" on an old one. A run of that name goes on as well where the recipe names more epochs than it had, unless its
+    schedule is cosine or early stopping has ended it. observe: is called after every step. connect: makes the backend for a placement.
 
     Raises a DistbpError, one class for each exit code of the command line; InterruptedRunError after SIGINT or
     SIGTERM, when the run has been checkpointed.
