@@ -52,8 +52,8 @@ DEFAULTS_OF_0_1_0: Mapping[str, Any] = {
 }
 FIRST_DEFAULTS: Mapping[str, Any] = {**DEFAULTS_OF_0_1_0}
 """The default that each field had in the version that introduced it. Entries are added, never changed."""
-FORMAT = 1
-"""Of the digest itself."""
+DIGEST_FORMAT = 1
+"""Of what is hashed."""
 
 
 def identify(recipe: BaseModel) -> str:
@@ -61,7 +61,7 @@ def identify(recipe: BaseModel) -> str:
     values = _without_places(dict(flatten(recipe)))
     firsts = {**dict(_flatten_defaults(type(recipe))), **FIRST_DEFAULTS}
     away = {name: value for name, value in values.items() if value != firsts[name]}
-    return _digest({"format": FORMAT, "set": away})
+    return _digest({"format": DIGEST_FORMAT, "set": away})
 
 
 def identify_as_0_1_0(recipe: BaseModel) -> str:

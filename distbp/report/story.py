@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -188,14 +189,15 @@ def _describe(event: Mapping[str, Any]) -> str | None:
     if kind == "started":
         return "started" if not event.get("step") else "resumed"
     if kind == "formed":
-        return f"group of {event['workers']} worker{'' if event['workers'] == 1 else 's'}"
+        workers = event.get("workers", "?")
+        return f"group of {workers} worker{'' if workers == 1 else 's'}"
     if kind == "lost":
-        return str(event["reason"])
+        return str(event.get("reason", kind))
     if kind == "recovering":
         again = f", {event['redone']} steps again" if event.get("redone") else ""
         return f"going on from the {event.get('state', 'newest')}'s state{again}"
     if kind == "recovered":
-        return f"recovered in {event['seconds']:.2f} s"
+        return f"recovered in {event.get('seconds', math.nan):.2f} s"
     if kind == "ended":
         return str(event.get("reason") or event.get("error"))
     return str(event.get("text") or kind)

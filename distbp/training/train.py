@@ -79,7 +79,9 @@ def train(
 
     name: of the run's directory under placement.storage; None makes one from the data and the recipe.
     resume: "auto" continues an unfinished run of the same name and recipe, "never" insists on a new one,
-    "must" on an old one. observe: is called after every step. connect: makes the backend for a placement.
+    "must" on an old one. A run of that name goes on as well where the recipe names more epochs than it had, unless its
+    schedule is cosine or early stopping has ended it. observe: is called after every step. connect: makes the backend
+    for a placement.
 
     Raises a DistbpError, one class for each exit code of the command line; InterruptedRunError after SIGINT or
     SIGTERM, when the run has been checkpointed.
@@ -295,6 +297,8 @@ def _check_recipe(run: RunDirectory, recipe: Recipe) -> None:
     if theirs.model_copy(update={"epochs": recipe.epochs}).digest == recipe.digest and recipe.epochs > theirs.epochs:
         _check_more_epochs(run, theirs, recipe.epochs)
         return
+    place = {"source": recipe.data.source}  # it may be another, so it is no reason
+    theirs = theirs.model_copy(update={"data": theirs.data.model_copy(update=place)})
     changed = _differences(theirs.model_dump(), recipe.model_dump(), "recipe")
     raise CheckpointError(
         f"'{run.url}' was started with another recipe ({'; '.join(changed[:3])}); choose another --name"

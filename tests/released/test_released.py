@@ -14,6 +14,8 @@ from distbp.__main__ import main
 from distbp.config import Config, load_config
 from distbp.run import CheckpointStore, RunDirectory
 from distbp.run.config_file import decode_config
+from distbp.run.json_text import seal
+from distbp.run.manifest import SEAL
 
 HERE = Path(__file__).parent
 pytestmark = pytest.mark.usefixtures("released")
@@ -206,6 +208,29 @@ def test_a_result_of_a_newer_version_is_told_in_one_sentence(capfd):
     path.write_text(json.dumps({"ended": {}, "written_by": {"distbp": "9.8", "format": 99}}))
     assert main(["verify", "runs/finished", "runs/finished"]) == 4
     assert f"result.json' was written by distbp 9.8 {NEWER}" in " ".join(capfd.readouterr().err.split())
+
+
+def test_what_a_later_version_says_beyond_what_is_known_is_ignored(capfd):
+    """Within one format: in the result, in manifests and positions, in the logs."""
+    run = RunDirectory.open("runs/finished")
+    result = run.read_result()
+    run.write_result({**result, "energy_j": 3.0})
+    for path in Path("runs/finished/checkpoints").glob("*/manifest.json"):
+        values = json.loads(path.read_text())
+        del values[SEAL]
+        values = {**values, "compressed": False, "position": {**values["position"], "tokens": 1}}
+        path.write_text(json.dumps({**values, SEAL: seal(values)}))
+    for name in ("steps.jsonl", "events.jsonl"):
+        path = Path("runs/finished") / name
+        lines = [{**json.loads(line), "tokens": 1} for line in path.read_text().splitlines()]
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with Path("runs/finished/events.jsonl").open("a") as file:
+        file.writelines(f'{{"time": "2026-11-27T16:02:52+00:00", "kind": "{k}"}}\n' for k in ("formed", "lost", "new"))
+    config = config_of("finished")
+    assert train(config.recipe, config.placement, name="finished").digest == result["digest"]
+    assert verify("runs/finished", "runs/finished").same
+    for command in (["evaluate", "runs/finished"], ["report", "runs/finished", "--out", "page.html"], ["list", "runs"]):
+        assert main(command) == 0, capfd.readouterr().err
 
 
 def test_a_study_of_a_newer_version_is_told_in_one_sentence(capfd):

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from distbp.config import Recipe
 from distbp.errors import ConfigError, DistbpError, InterruptedRunError, StorageError, TerminatedRunError
 from distbp.run.interrupt import StopRequest
 from distbp.study.lab import Chain, Job, Lab, LabProgress, single
@@ -207,6 +208,31 @@ def test_another_study_in_the_folder_is_refused(tmp_path):
         pass
     with pytest.raises(ConfigError, match="holds a study with other settings"):
         Store(tmp_path, {"seed": 2})
+
+
+def test_a_study_of_a_version_with_fewer_settings_goes_on(tmp_path):
+    """Its recipe lacks a field, it had no such setting, and did not say which data it had."""
+    recipe = Recipe(epochs=3).model_dump(mode="json")
+    del recipe["optimizer"]["clip_norm"], recipe["dtype"]
+    (tmp_path / "study.json").write_text(json.dumps({"study": "order", "recipe": recipe}))
+    ours = {
+        "study": "order",
+        "recipe": Recipe(epochs=3).model_dump(mode="json"),
+        "depth": None,
+        "data": {"training": "a"},
+    }
+    with Store(tmp_path, ours):
+        pass
+    for changed in ({"depth": 1}, {"recipe": Recipe(epochs=4).model_dump(mode="json")}, {"study": "workers"}):
+        with pytest.raises(ConfigError, match="holds a study with other settings"):
+            Store(tmp_path, {**ours, **changed})
+
+
+def test_a_study_of_other_data_is_refused(tmp_path):
+    with Store(tmp_path, {"data": {"training": "a"}}):
+        pass
+    with pytest.raises(ConfigError, match="or of other data"):
+        Store(tmp_path, {"data": {"training": "b"}})
 
 
 def test_two_processes_do_not_share_a_folder(tmp_path):

@@ -114,6 +114,14 @@ def test_another_recipe_is_refused_naming_what_differs(train_toy, train_until, m
         )
 
 
+def test_another_place_of_the_data_is_no_reason_to_refuse(train_toy, train_until, make_recipe, toy_data, tmp_path):
+    train_until(2)
+    copy = tmp_path / "copy.npz"
+    copy.write_bytes(toy_data.read_bytes())
+    with pytest.raises(CheckpointError, match=r"another recipe \(recipe\.seed was 0 and is now 1\)"):
+        train_toy(recipe=make_recipe(data={"source": str(copy)}, seed=1), observe=refuse)
+
+
 def test_another_placement_is_welcome(train_toy, train_until):
     train_until(2, workers=1, checkpoint_every_steps=1)
     assert train_toy(workers=4, checkpoint_every_steps=50, keep_checkpoints=1).steps == 6
