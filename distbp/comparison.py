@@ -33,8 +33,7 @@ def verify(run_a: str, run_b: str) -> Verdict:
     """
     a, b = RunDirectory.open(run_a), RunDirectory.open(run_b)
     digest_a, digest_b = _digest(a), _digest(b)
-    checksums_a = {record.step: record.checksum for record in a.read_steps()}
-    checksums_b = {record.step: record.checksum for record in b.read_steps()}
+    checksums_a, checksums_b = a.read_checksums(), b.read_checksums()
     shared = sorted(checksums_a.keys() & checksums_b.keys())
     return Verdict(
         same=digest_a == digest_b,
