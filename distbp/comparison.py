@@ -36,8 +36,7 @@ def verify(run_a: str, run_b: str) -> Verdict:
     """
     a, b = RunDirectory.open(run_a), RunDirectory.open(run_b)
     final_a, final_b = _load_final(a), _load_final(b)
-    checksums_a = {record.step: record.checksum for record in a.read_steps()}
-    checksums_b = {record.step: record.checksum for record in b.read_steps()}
+    checksums_a, checksums_b = a.read_checksums(), b.read_checksums()
     shared = sorted(checksums_a.keys() & checksums_b.keys())
     first_difference = next((step for step in shared if checksums_a[step] != checksums_b[step]), None)
     return Verdict(

@@ -23,7 +23,15 @@ from distbp.run.lock import HEARTBEAT_S, RunLock, is_driver_alive
 from distbp.run.names import describe_missing_run, list_runs, validate_name
 from distbp.run.outbox import Outbox
 from distbp.run.patience import persist
-from distbp.run.records import EVENTS_FILE, STEPS_FILE, StepRecord, last_step, parse_events, parse_steps
+from distbp.run.records import (
+    EVENTS_FILE,
+    STEPS_FILE,
+    StepRecord,
+    last_step,
+    parse_checksums,
+    parse_events,
+    parse_steps,
+)
 
 CONFIG_FILE = "config.yaml"
 NUMERICS_FILE = "numerics.json"
@@ -170,6 +178,10 @@ class RunDirectory:
     def read_steps(self) -> list[StepRecord]:
         """Return one record a step, ascending: the last written of each, none of a part that was abandoned."""
         return parse_steps(self.folder.read(STEPS_FILE) or b"", join_url(self.url, STEPS_FILE))
+
+    def read_checksums(self) -> dict[int, int]:
+        """Return a number for the checksum of each logged step, by step: equal numbers for equal checksums."""
+        return parse_checksums(self.folder.read_lines(STEPS_FILE), join_url(self.url, STEPS_FILE))
 
     def count_steps(self) -> int:
         """Return the last step that the log tells of, 0 if there is none, without reading the whole log."""

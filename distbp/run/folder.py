@@ -7,7 +7,7 @@ The two forms are in local_folder.py and remote_folder.py; the rest of `run` nev
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,10 @@ class Folder(ABC):
     @abstractmethod
     def read(self, name: str) -> bytes | None:
         """Return the content of a file, None if there is none."""
+
+    @abstractmethod
+    def read_lines(self, name: str) -> Iterator[bytes]:
+        """Yield the lines of a file, each with its newline, none if there is no file."""
 
     @abstractmethod
     def read_end(self, name: str, num_bytes: int) -> bytes | None:

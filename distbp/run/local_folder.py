@@ -83,6 +83,13 @@ class LocalFolder(Folder):
             return (self.path / name).read_bytes()
         return None
 
+    def read_lines(self, name: str) -> Iterator[bytes]:
+        """Yield the lines of a file, without holding more than one; none if there is no file."""
+        with translate_storage_errors("read", join_url(self.url, name)), suppress(FileNotFoundError):
+            self._refuse_pipe(name)
+            with (self.path / name).open("rb") as file:
+                yield from file
+
     def read_end(self, name: str, num_bytes: int) -> bytes | None:
         """Return the last bytes of a file, at most `num_bytes`; None if there is none."""
         size = self.size_bytes(name)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Self
@@ -86,6 +87,27 @@ def parse_steps(content: bytes, url: str) -> list[StepRecord]:
             records.pop()
         records.append(record)
     return records
+
+
+def parse_checksums(lines: Iterable[bytes], url: str) -> dict[int, int]:
+    """Return a number for the checksum of each step, equal where checksums are, without holding records.
+
+    Like `parse_steps` otherwise; the numbers are only good within this process.
+    """
+    found: dict[int, int] = {}
+    last = 0
+    for number, line in enumerate(lines, start=1):
+        if not line.endswith(b"\n"):  # it was being written when its writer died
+            break
+        try:
+            values = json.loads(line.decode())
+            step, checksum = int(values["step"]), hash(str(values["checksum"]))
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise _make_error(url, number, ValueError(str(error))) from None
+        for void in range(step, last + 1):
+            found.pop(void, None)
+        found[step], last = checksum, step
+    return found
 
 
 def keep_steps(content: bytes, last_step: int) -> bytes:

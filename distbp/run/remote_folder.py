@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -86,6 +87,10 @@ class RemoteFolder(Folder):
         with translate_storage_errors("read", join_url(self.url, name)), suppress(FileNotFoundError):
             return None if num_bytes is None else bytes(self._call("cat_file", self._locate(name), num_bytes=num_bytes))
         return None
+
+    def read_lines(self, name: str) -> Iterator[bytes]:
+        """Yield the lines of a file, which is fetched whole; none if there is no file."""
+        yield from io.BytesIO(self.read(name) or b"")
 
     def read_end(self, name: str, num_bytes: int) -> bytes | None:
         """Return the last bytes of a file, at most `num_bytes`; None if there is none."""

@@ -13,6 +13,7 @@ from distbp.config import parse_config
 from distbp.errors import ClusterError, ConfigError, DataError
 from distbp.service.connection import connect, find_address
 from distbp.service.job_log import LogLines, find_document, split_log
+from distbp.service.jobs import Job, JobServer
 from distbp.service.package import list_requirements, pack
 
 LOG = 'step 1\nstep 2\n{\n  "digest": "ab"\n}\n'
@@ -137,3 +138,16 @@ def test_followed_log_with_braces_but_no_document_is_shown_whole():
     lines.add("a\n{\nb")
     lines.finish()
     assert "\n".join(shown) == "a\n{\nb"
+
+
+def test_the_result_of_a_name_is_not_that_of_a_twin_that_was_refused(monkeypatch):
+    def job(submission_id: str, exit_code: int | None, start_time_ms: int) -> Job:
+        return Job(submission_id, "FAILED", "run", "s3://b", None, exit_code, start_time_ms, None)
+
+    refused, older, running = job("run-2", 4, 300), job("run-1", 0, 200), job("run-0", None, 100)
+    server = object.__new__(JobServer)
+    monkeypatch.setattr(JobServer, "list", lambda _: [refused, older, running])
+    assert server.find("run") == older
+    assert server.find("run-2") == refused
+    monkeypatch.setattr(JobServer, "list", lambda _: [refused])
+    assert server.find("run") == refused
