@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
-import re
-import shutil
 import socket
-import subprocess
-import tempfile
 from collections.abc import Mapping
 
 import ray
-from ray._private import ray_constants
-from ray._private.ray_logging import stdout_deduplicator
 
+from distbp.backends.deadline import within
+from distbp.backends.ray_alone import PrivateRay
+from distbp.backends.ray_internals import keep_stdout_clean
 from distbp.errors import ClusterError
 
+CONNECT_TIMEOUT_S = 25.0
+KNOCK_TIMEOUT_S = 5.0
 _PRIVATE_ENVIRONMENT = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # nothing listens beyond loopback
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -24,8 +23,8 @@ _PRIVATE_ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # silences a warning about accelerators
 }
 _QUIET_ENVIRONMENT = {"RAY_IGNORE_UNHANDLED_ERRORS": "1"}  # of a lost group nobody wants more than the first error
-MAX_TEMP_LENGTH = 24
-"""Unix sockets' paths have at most 107 bytes, and Ray adds up to 64 below a folder whose own name has 19."""
+_HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
+_SETTINGS_FRAME = 4
 
 
 class RayCluster:
@@ -37,40 +36,39 @@ class RayCluster:
         Raises ClusterError if the cluster cannot be reached.
         """
         self._is_ours = not ray.is_initialized()
-        self._temp_dir: str | None = None
-        self._reaper: subprocess.Popen[bytes] | None = None
+        self._private: PrivateRay | None = None
         self._set: dict[str, str] = {}
-        self._enabled_before = ray_constants.ENABLE_RAY_CLUSTER
         if not self._is_ours:
             return
-        self._set_variables(_QUIET_ENVIRONMENT)
-        stdout_deduplicator.skip_re = re.compile("")  # Ray writes of dead workers to stdout, which is the command's
-        address = address or os.environ.get("RAY_ADDRESS")
-        if address is None or address == "local":
-            self._start_private(num_cpus)
-        else:
-            _connect(address)
+        address = address or os.environ.get("RAY_ADDRESS") or "local"
+        try:
+            self._set_variables(_QUIET_ENVIRONMENT)
+            keep_stdout_clean(True)
+            if address == "local":
+                self._set_variables(_PRIVATE_ENVIRONMENT)
+                self._private = PrivateRay(num_cpus)
+            else:
+                _connect(address)
+        except BaseException:
+            self._is_ours = False  # there is nothing to disconnect from
+            self._restore()
+            raise
 
     @property
     def is_private(self) -> bool:
         """Whether this object started the cluster, on this machine alone."""
-        return self._temp_dir is not None
+        return self._private is not None
 
     def close(self) -> None:
         """Disconnect if this object connected, and end a private cluster with all its files."""
-        if self._is_ours:
+        if not self._is_ours:
+            return
+        self._is_ours = False
+        if self._private is not None:
+            self._private.close()
+        else:
             ray.shutdown()
-            stdout_deduplicator.skip_re = None
-            self._is_ours = False
-        ray_constants.ENABLE_RAY_CLUSTER = self._enabled_before
-        for key in self._set:
-            os.environ.pop(key, None)
-        if self._temp_dir is not None:
-            shutil.rmtree(self._temp_dir, ignore_errors=True)
-        if self._reaper is not None and self._reaper.stdin is not None:
-            self._reaper.stdin.close()
-            self._reaper.wait()
-            self._reaper = None
+        self._restore()
 
     def _set_variables(self, variables: Mapping[str, str]) -> None:
         """Set environment variables that are not set, until `close`."""
@@ -78,25 +76,10 @@ class RayCluster:
         os.environ.update(added)
         self._set |= added
 
-    def _start_private(self, num_cpus: int) -> None:
-        self._set_variables(_PRIVATE_ENVIRONMENT)
-        # Ray binds to loopback alone only where it supports no clusters; it reads the variable above while it
-        # is imported, which has happened by now.
-        ray_constants.ENABLE_RAY_CLUSTER = False
-        self._temp_dir = _make_temp_dir()
-        self._reaper = _start_reaper(self._temp_dir)
-        try:
-            ray.init(
-                address="local",
-                num_cpus=num_cpus,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                _temp_dir=self._temp_dir,
-            )
-        except Exception as error:
-            self.close()
-            raise ClusterError(f"cannot start Ray on this machine: {error}; --backend local needs no Ray") from error
+    def _restore(self) -> None:
+        keep_stdout_clean(False)
+        for key in self._set:
+            os.environ.pop(key, None)
 
 
 def count_cpus() -> int:
@@ -105,46 +88,57 @@ def count_cpus() -> int:
 
 
 def _connect(address: str) -> None:
-    host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
-        if host and port.isdigit():  # Ray itself takes 20 s and many lines to say that nobody is there
-            socket.create_connection((host, int(port)), timeout=10).close()
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        _check_kind(address)
+        within(CONNECT_TIMEOUT_S, lambda: ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR))
+    except ClusterError:
+        raise
+    except TimeoutError as error:
+        raise _unreachable(address, str(error) or f"no answer from Ray within {CONNECT_TIMEOUT_S:.0f} s") from error
     except Exception as error:
-        first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ClusterError(
-            f"cannot reach the Ray cluster at '{address}': {first_line}; check the address and that it is up"
-        ) from error
+        raise _unreachable(address, (str(error).splitlines() or [type(error).__name__])[0]) from error
 
 
-def _start_reaper(temp_dir: str) -> subprocess.Popen[bytes]:
-    """Start a shell that waits for this process to end, in whatever way, and then removes what is left of Ray.
+def _unreachable(address: str, reason: str) -> ClusterError:
+    return ClusterError(f"cannot reach the Ray cluster at '{address}': {reason}; check the address and that it is up")
 
-    When the driver is killed, Ray's agents would stay for a minute: they are those with files open in `temp_dir`.
+
+def _check_kind(address: str) -> None:
+    """Raise ClusterError or OSError where nobody listens, or something other than Ray.
+
+    Ray itself takes 20 s and many lines to say that nobody is there, and minutes where something else is.
     """
-    return subprocess.Popen(
-        ["sh", "-c", _REAPER, "distbp-reaper", temp_dir],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
+    if address.startswith(("http://", "https://")):
+        raise ClusterError(
+            f"'{address}' is the address of Ray's job server, for distbp submit; a driver joins Ray's own port: "
+            "set placement.address or RAY_ADDRESS to HEAD:6379"
+        )
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    with socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_TIMEOUT_S) as line:
+        if os.environ.get("RAY_USE_TLS", "0").lower() not in ("1", "true"):
+            _expect_http2(line, address)
+
+
+def _expect_http2(line: socket.socket, address: str) -> None:
+    """Raise ClusterError unless the other end greets as gRPC does, which Ray speaks."""
+    try:
+        line.sendall(_HTTP2_GREETING)
+        answer = line.recv(64)
+    except TimeoutError:
+        found = f"something that does not answer within {KNOCK_TIMEOUT_S:.0f} s"
+    except ConnectionError:
+        found = "something that hangs up"
+    else:
+        if len(answer) > 3 and answer[3] == _SETTINGS_FRAME:
+            return
+        found = (
+            "a web server, perhaps Ray's dashboard"
+            if answer.lstrip().startswith((b"HTTP/", b"<"))
+            else "something else"
+        )
+    raise ClusterError(
+        f"at '{address}' there is {found} and not a Ray cluster; "
+        "set placement.address or RAY_ADDRESS to the port of ray start, HEAD:6379 where none was given"
     )
-
-
-_REAPER = """
-read _
-for attempt in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
-  [ -e "$1" ] || exit
-  for process in /proc/[0-9]*; do
-    case "$(ls -l "$process/fd" 2>/dev/null)" in *"$1/"*) kill -9 "${process#/proc/}" ;; esac
-  done
-  rm -rf "$1"
-  sleep 0.5
-done
-"""
-
-
-def _make_temp_dir() -> str:
-    """Return a new folder for Ray's files; below /tmp where TMPDIR is too long for the Unix sockets inside."""
-    base = tempfile.gettempdir()
-    return tempfile.mkdtemp(prefix="distbp-ray-", dir=base if len(base) <= MAX_TEMP_LENGTH else "/tmp")

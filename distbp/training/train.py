@@ -123,7 +123,9 @@ def _train_session(
             logger.info("resuming '%s' after step %d of %d", run.name, state.step, plan.num_steps)
         logger.info("%s; %s", plan.describe(), describe_placement(config.placement, plan))
         journal.events.append("started", step=state.step, placement=config.placement.model_dump(mode="json"))
-        backend = connect(config.placement)
+        how = "before its workers were ready; the same command resumes"
+        with stop.at_once(f"stopped after step {state.step} of {plan.num_steps}, {how}"):
+            backend = connect(config.placement)
         stop.listen()
         try:
             position = Session(plan, config.placement, backend, journal, stop, observe).run(state, position)

@@ -34,6 +34,7 @@ def here(tmp_path, monkeypatch) -> Path:
     folder = tmp_path / "here"
     (folder / "data").mkdir(parents=True)
     (folder / "data" / "toy.csv").write_text("a,b\n1,2\n")
+    (folder / "data" / "held.csv").write_text("a,b\n3,4\n")
     monkeypatch.chdir(folder)
     return folder
 
@@ -72,8 +73,9 @@ def test_package_holds_distbp_and_a_configuration_for_the_cluster_it_runs_on(sen
 
 @pytest.mark.usefixtures("here")
 def test_relative_data_travels_under_its_own_name(sent):
-    pack(make_config(data={"source": "data/toy.csv", "validation": "data"}), sent)
+    pack(make_config(data={"source": "data/toy.csv", "validation": "data/held.csv"}), sent)
     assert (sent / "data" / "toy.csv").read_text() == "a,b\n1,2\n"
+    assert (sent / "data" / "held.csv").exists()
 
 
 @pytest.mark.parametrize("source", ["absent.csv", "../outside.csv"])
@@ -85,8 +87,8 @@ def test_relative_data_that_cannot_travel_is_refused(source, sent):
 
 def test_data_too_large_to_travel_is_refused(here, sent):
     with (here / "data" / "toy.csv").open("r+b") as file:
-        file.truncate(300_000_001)  # a hole: nothing is written
-    with pytest.raises(DataError, match="300,000,001 bytes are too many"):
+        file.truncate(100 * 1024 * 1024)  # a hole: nothing is written
+    with pytest.raises(DataError, match=r"104,858,600 bytes are too many to travel with a job \(at most"):
         pack(make_config(data={"source": "data/toy.csv"}), sent)
 
 
