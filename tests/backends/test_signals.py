@@ -78,7 +78,14 @@ def test_sigterm_while_ray_starts_ends_a_run_with_143(tmp_path, delay_s):
         assert last.startswith("Stopped"), last
 
 
-@pytest.mark.parametrize("command", [["drill"], ["doctor", "--set", "placement.backend=ray"], ["study", "workers"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["drill"],
+        ["doctor", "--set", "placement.backend=ray"],
+        ["study", "batch-size", "--set", "placement.backend=ray"],
+    ],
+)
 def test_sigterm_while_ray_starts_ends_other_commands_with_143(tmp_path, command):
     process = start(tmp_path, *command)
     wait_until(lambda: process.poll() is not None or "gcs_server" in ray_processes(process.pid))

@@ -13,6 +13,7 @@ from distbp.config import parse_config
 from distbp.errors import ClusterError, ConfigError, DataError
 from distbp.service.connection import connect, find_address
 from distbp.service.job_log import LogLines, find_document, split_log
+from distbp.service.jobs import Job
 from distbp.service.package import list_requirements, pack
 
 LOG = 'step 1\nstep 2\n{\n  "digest": "ab"\n}\n'
@@ -112,6 +113,50 @@ def test_what_is_wrong_is_told_before_anything_is_sent(argv, code, words):
     done = CliRunner().invoke(app, ["submit", *argv, "--address", "http://127.0.0.1:9", "--json"])
     assert done.exit_code == code
     assert words in json.loads(done.stdout)["error"]["message"]
+
+
+class Server:
+    """A job server that has one job, whose texts look like markup."""
+
+    address = "http://[::1]:8265"
+    job = Job("m-1", "FAILED", "m", "/runs", "[/x] failed", 3, 0, 1000)
+
+    def __init__(self, _address):
+        pass
+
+    def find(self, _name):
+        return self.job
+
+    def list(self):
+        return []
+
+    def logs(self, _job):
+        return "examples of 'd [low]/t.csv' and 'd [/x]/t.csv' :smile:\n"
+
+    def follow(self, job, show):
+        show(self.logs(job))
+        return job
+
+    def explain_end(self, job):
+        return job.message
+
+    def result(self, _job):
+        return {"run": "/runs/[/x] [low]"}
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["logs", "m"], "examples of 'd [low]/t.csv' and 'd [/x]/t.csv' :smile:\n"),
+        (["logs", "m", "--follow"], "examples of 'd [low]/t.csv' and 'd [/x]/t.csv' :smile:\n"),
+        (["status", "m"], "[/x] failed"),
+        (["result", "m"], "/runs/[/x] [low]"),
+        (["list"], "no jobs at http://[::1]:8265"),
+    ],
+)
+def test_texts_of_a_job_are_shown_as_they_are(monkeypatch, argv, words):
+    monkeypatch.setattr("distbp.service.jobs.JobServer", Server)
+    assert words in CliRunner().invoke(app, argv).output
 
 
 def test_document_is_found_at_the_end_of_a_log():

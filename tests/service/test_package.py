@@ -56,6 +56,7 @@ def pack_for(tmp_path: Path, **recipe) -> tuple[set[str], Package]:
 
 
 IDX_NAMES = {"train-images-idx3-ubyte", "train-labels-idx1-ubyte"}
+HELD_OUT_NAMES = {"t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"}
 
 
 @pytest.mark.parametrize(
@@ -74,16 +75,12 @@ IDX_NAMES = {"train-images-idx3-ubyte", "train-labels-idx1-ubyte"}
         ),
         (
             {"source": "train-images-idx3-ubyte", "validation": "t10k-images-idx3-ubyte"},
-            IDX_NAMES | {"t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"},
+            IDX_NAMES | HELD_OUT_NAMES,
         ),
         ({"source": "images"}, {f"images/{name}" for name in IDX_NAMES}),
         (
             {"source": "images", "validation": "images"},
-            {
-                f"images/{part}-{rest}"
-                for part in ("train", "t10k")
-                for rest in ("images-idx3-ubyte", "labels-idx1-ubyte")
-            },
+            {f"images/{name}" for name in IDX_NAMES | HELD_OUT_NAMES},
         ),
     ],
 )
