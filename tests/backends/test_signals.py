@@ -30,8 +30,13 @@ def start_training(folder: Path, prefix: tuple[str, ...] = ()) -> subprocess.Pop
     """Start a training run and return once it has done steps."""
     process = start(folder, "train", "--backend", "ray", "--name", "r", prefix=prefix)
     log = folder / "runs" / "r" / "steps.jsonl"
-    wait_until(lambda: process.poll() is not None or (log.exists() and log.stat().st_size > 0))
-    assert process.poll() is None, process.communicate()
+    try:
+        wait_until(lambda: process.poll() is not None or (log.exists() and log.stat().st_size > 0))
+        assert process.poll() is None, process.communicate()
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
     return process
 
 
