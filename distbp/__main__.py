@@ -9,9 +9,16 @@ SAFE_PATH = "PYTHONSAFEPATH"
 def main(argv: list[str] | None = None) -> int:
     """Run one command line (None: this process's own) and return its exit code; never raises."""
     _distrust_current_folder()
+    from distbp.signals import Terminated, end_on_signals, ignore_signals
+
+    is_process = argv is None
     try:
+        if is_process:
+            end_on_signals()
         from distbp.cli.app import run
-    except KeyboardInterrupt:  # while it starts up
+    except Terminated:  # while it starts up
+        return 143
+    except KeyboardInterrupt:
         return 130
     except ModuleNotFoundError as missing:  # it travelled with a job to a node that has Ray alone
         from distbp.installation import describe_missing
@@ -21,9 +28,12 @@ def main(argv: list[str] | None = None) -> int:
     before = os.environ.get(SAFE_PATH)
     os.environ[SAFE_PATH] = "1"  # for the processes that are started from here
     try:
-        return run(sys.argv[1:] if argv is None else argv)
+        code = run(sys.argv[1:] if argv is None else argv)
     finally:
         os.environ.pop(SAFE_PATH) if before is None else os.environ.update({SAFE_PATH: before})
+    if is_process:
+        ignore_signals()  # all is said; what is left is Ray's own end
+    return code
 
 
 def _distrust_current_folder() -> None:

@@ -12,7 +12,7 @@
     ├── NumericsError            8  a process computes other bits than the run was started with
     ├── DigestsDifferError       9  two runs that should be equal are not
     └── InterruptedRunError    130  stopped by Ctrl-C, after a checkpoint
-        └── TerminatedRunError 143  stopped by SIGTERM, after a checkpoint
+        └── TerminatedRunError 143  stopped by SIGTERM or SIGHUP, after a checkpoint
 
 A message states the fact with its values, what was expected, and what to do, in one sentence.
 Every class is built from its message alone, so every one pickles. Nothing else lives here.
@@ -96,6 +96,6 @@ class InterruptedRunError(DistbpError):
 
 
 class TerminatedRunError(InterruptedRunError):
-    """The run was stopped by SIGTERM, after a checkpoint."""
+    """The run was stopped by SIGTERM or SIGHUP, after a checkpoint."""
 
     exit_code = 143

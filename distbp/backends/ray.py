@@ -31,11 +31,12 @@ from distbp.backends.base import (
 )
 from distbp.backends.member import PeerLostError
 from distbp.backends.ray_actors import CONTROL, MappedFile, MemberActor
+from distbp.backends.ray_alone import find_dead
 from distbp.backends.ray_cluster import RayCluster, same_kernels
 from distbp.backends.ray_placement import POLL_S, Room
 from distbp.backends.ray_pool import GONE, Joined, Pool, first_line
 from distbp.backends.roster import Roster, spread
-from distbp.errors import DistbpError
+from distbp.errors import ClusterError, DistbpError
 from distbp.nn.numerics import probe
 from distbp.protocol.examples import Examples
 from distbp.protocol.messages import (
@@ -120,6 +121,7 @@ class RayBackend:
 
     def start(self, worker: WorkerTask, server: ServerTask, state: TrainState, minimum: int = 1) -> Shortage | None:
         """Build a group of all actors there are, old and new, around `state`."""
+        self._check_cluster()
         if self._pool is None:
             self._task = worker
             self._pool = Pool(_maker(worker, self._room), self._max_workers, probe(worker.model))
@@ -245,7 +247,7 @@ class RayBackend:
 
     def close(self) -> None:
         """End the actors, and the cluster if it is private."""
-        if self._pool is not None and ray.is_initialized():
+        if self._pool is not None and ray.is_initialized() and find_dead() is None:
             self._pool.close()
             self._room.release()
         self._pool = None
@@ -259,6 +261,7 @@ class RayBackend:
         """
         deadline = time.monotonic() + timeout_s
         while True:
+            self._check_cluster()
             try:
                 return ray.get(references, timeout=min(PATIENCE_S, max(0.0, deadline - time.monotonic())))
             except GetTimeoutError:
@@ -302,9 +305,16 @@ class RayBackend:
         that broke.
         """
         assert self._pool is not None
+        self._check_cluster()
         there = [member for member in self._group if member in self._pool.joined]
         lost = [*reasons, *self._pool.call_roll("cut", there, self._name)]
         return GroupLostError(" and ".join(lost) or otherwise, len(self._pool.joined))
+
+    def _check_cluster(self) -> None:
+        """Raise ClusterError if a private Ray has broken down, which Ray itself says nothing of for a minute."""
+        dead = find_dead()
+        if dead is not None:
+            raise ClusterError(f"{dead} has ended, so nothing can be run on it any more; the same command resumes")
 
     def _name(self, member: Joined) -> str:
         rank = self._group.index(member)

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
-import re
-import shutil
 import signal
 import socket
-import subprocess
-import sys
-import tempfile
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
 import ray
-from ray._private import ray_constants
-from ray._private.ray_logging import stdout_deduplicator
-from ray.job_config import JobConfig
 
+from distbp.backends.deadline import within
+from distbp.backends.ray_alone import PrivateRay
+from distbp.backends.ray_internals import keep_stdout_clean, make_job_config
 from distbp.errors import ClusterError
 from distbp.nn.kernels import inherited_variables
 
+CONNECT_TIMEOUT_S = 25.0
+KNOCK_TIMEOUT_S = 5.0
 _PRIVATE_ENVIRONMENT = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # nothing listens beyond loopback
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -31,8 +28,8 @@ _PRIVATE_ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # silences a warning about accelerators
 }
 _QUIET_ENVIRONMENT = {"RAY_IGNORE_UNHANDLED_ERRORS": "1"}  # of a lost group nobody wants more than the first error
-MAX_TEMP_LENGTH = 24
-"""Unix sockets' paths have at most 107 bytes, and Ray adds up to 64 below a folder whose own name has 19."""
+_HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
+_SETTINGS_FRAME = 4
 
 
 class RayCluster:
@@ -76,18 +73,18 @@ class _Connection:
         self._address = address
         self._num_cpus = num_cpus
         self._num_users = 0
-        self._temp_dir: str | None = None
-        self._reaper: subprocess.Popen[bytes] | None = None
+        self._private: PrivateRay | None = None
         self._before = _ProcessState.now()
         self._set_variables(_QUIET_ENVIRONMENT)
-        stdout_deduplicator.skip_re = re.compile("")  # Ray writes of dead workers to stdout, which is the command's
+        keep_stdout_clean(True)
         try:
             if address == "local":
-                self._start_private(num_cpus)
+                self._set_variables(_PRIVATE_ENVIRONMENT)
+                self._private = PrivateRay(num_cpus)
             else:
                 _connect(address)
         except BaseException:
-            self._close(_ProcessState.now())
+            self._restore(_ProcessState.now())
             raise
         self._connected = _ProcessState.now()
 
@@ -109,48 +106,30 @@ class _Connection:
         """Count one user less; the last one disconnects, and True is returned."""
         self._num_users -= 1
         if self._num_users == 0:
-            self._close(self._connected)
+            self._close()
         return self._num_users == 0
 
     @property
     def is_private(self) -> bool:
         """Whether this object started the cluster, on this machine alone."""
-        return self._temp_dir is not None
+        return self._private is not None
 
-    def _close(self, connected: _ProcessState) -> None:
-        """Disconnect, and end a private cluster with all its files. connected: how this process was left by Ray."""
-        ray.shutdown()
-        self._before.restore(connected)
-        if self._temp_dir is not None:
-            shutil.rmtree(self._temp_dir, ignore_errors=True)
-        if self._reaper is not None and self._reaper.stdin is not None:
-            self._reaper.stdin.close()
-            self._reaper.wait()
-            self._reaper = None
+    def _close(self) -> None:
+        """Disconnect, and end a private cluster with all its files."""
+        if self._private is not None:
+            self._private.close()
+        else:
+            ray.shutdown()
+        self._restore(self._connected)
 
     def _set_variables(self, variables: Mapping[str, str]) -> None:
         """Set environment variables that are not set, until the connection ends."""
         os.environ.update({key: value for key, value in variables.items() if key not in os.environ})
 
-    def _start_private(self, num_cpus: int) -> None:
-        self._set_variables(_PRIVATE_ENVIRONMENT)
-        # Ray binds to loopback alone only where it supports no clusters; it reads the variable above while it
-        # is imported, which has happened by now.
-        ray_constants.ENABLE_RAY_CLUSTER = False
-        self._temp_dir = _make_temp_dir()
-        self._reaper = _start_reaper(self._temp_dir)
-        try:
-            ray.init(
-                address="local",
-                num_cpus=num_cpus,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                _temp_dir=self._temp_dir,
-                job_config=_make_job_config(),
-            )
-        except Exception as error:
-            raise ClusterError(f"cannot start Ray on this machine: {error}; --backend local needs no Ray") from error
+    def _restore(self, connected: _ProcessState) -> None:
+        """Leave the process as it was. connected: how Ray had left it."""
+        keep_stdout_clean(False)
+        self._before.restore(connected)
 
 
 @dataclass(frozen=True)
@@ -160,8 +139,6 @@ class _ProcessState:
     environment: dict[str, str]
     log_level: int
     signal_handler: Any
-    skip_re: Any
-    is_cluster_enabled: bool
 
     @classmethod
     def now(cls) -> Self:
@@ -169,8 +146,6 @@ class _ProcessState:
             dict(os.environ),
             logging.getLogger("ray").level,
             signal.getsignal(signal.SIGTERM),
-            stdout_deduplicator.skip_re,
-            ray_constants.ENABLE_RAY_CLUSTER,
         )
 
     def restore(self, later: _ProcessState) -> None:
@@ -184,8 +159,6 @@ class _ProcessState:
         is_theirs = signal.getsignal(signal.SIGTERM) is later.signal_handler is not self.signal_handler
         if is_theirs and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self.signal_handler)
-        stdout_deduplicator.skip_re = self.skip_re
-        ray_constants.ENABLE_RAY_CLUSTER = self.is_cluster_enabled
 
 
 def _set_variable(key: str, value: str | None) -> None:
@@ -193,18 +166,6 @@ def _set_variable(key: str, value: str | None) -> None:
         os.environ.pop(key, None)
     else:
         os.environ[key] = value
-
-
-class _InstalledModulesFirst(JobConfig):  # type: ignore[misc]  # ray's types are not followed
-    """Keeps Ray from putting the driver's current folder first where its workers look for modules."""
-
-    def _runtime_env_has_working_dir(self) -> bool:
-        return True
-
-
-def _make_job_config() -> JobConfig:
-    """Return a job whose workers look for modules in the current folder only if this process does so too."""
-    return JobConfig() if os.getcwd() in sys.path else _InstalledModulesFirst()  # noqa: PTH109 - as it is in sys.path
 
 
 def same_kernels() -> dict[str, Any]:
@@ -219,46 +180,62 @@ def count_cpus() -> int:
 
 
 def _connect(address: str) -> None:
-    host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
-        if host and port.isdigit():  # Ray itself takes 20 s and many lines to say that nobody is there
-            socket.create_connection((host, int(port)), timeout=10).close()
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, job_config=_make_job_config())
+        _check_kind(address)
+        within(
+            CONNECT_TIMEOUT_S,
+            lambda: ray.init(
+                address=address, log_to_driver=False, logging_level=logging.ERROR, job_config=make_job_config()
+            ),
+        )
+    except ClusterError:
+        raise
+    except TimeoutError as error:
+        raise _unreachable(address, str(error) or f"no answer from Ray within {CONNECT_TIMEOUT_S:.0f} s") from error
     except Exception as error:
-        first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ClusterError(
-            f"cannot reach the Ray cluster at '{address}': {first_line}; check the address and that it is up"
-        ) from error
+        raise _unreachable(address, (str(error).splitlines() or [type(error).__name__])[0]) from error
 
 
-def _start_reaper(temp_dir: str) -> subprocess.Popen[bytes]:
-    """Start a shell that waits for this process to end, in whatever way, and then removes what is left of Ray.
+def _unreachable(address: str, reason: str) -> ClusterError:
+    return ClusterError(f"cannot reach the Ray cluster at '{address}': {reason}; check the address and that it is up")
 
-    When the driver is killed, Ray's agents would stay for a minute: they are those with files open in `temp_dir`.
+
+def _check_kind(address: str) -> None:
+    """Raise ClusterError or OSError where nobody listens, or something other than Ray.
+
+    Ray itself takes 20 s and many lines to say that nobody is there, and minutes where something else is.
     """
-    return subprocess.Popen(
-        ["sh", "-c", _REAPER, "distbp-reaper", temp_dir],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
+    if address.startswith(("http://", "https://")):
+        raise ClusterError(
+            f"'{address}' is the address of Ray's job server, for distbp submit; a driver joins Ray's own port: "
+            "set placement.address or RAY_ADDRESS to HEAD:6379"
+        )
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    with socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_TIMEOUT_S) as line:
+        if os.environ.get("RAY_USE_TLS", "0").lower() not in ("1", "true"):
+            _expect_http2(line, address)
+
+
+def _expect_http2(line: socket.socket, address: str) -> None:
+    """Raise ClusterError unless the other end greets as gRPC does, which Ray speaks."""
+    try:
+        line.sendall(_HTTP2_GREETING)
+        answer = line.recv(64)
+    except TimeoutError:
+        found = f"something that does not answer within {KNOCK_TIMEOUT_S:.0f} s"
+    except ConnectionError:
+        found = "something that hangs up"
+    else:
+        if len(answer) > 3 and answer[3] == _SETTINGS_FRAME:
+            return
+        found = (
+            "a web server, perhaps Ray's dashboard"
+            if answer.lstrip().startswith((b"HTTP/", b"<"))
+            else "something else"
+        )
+    raise ClusterError(
+        f"at '{address}' there is {found} and not a Ray cluster; "
+        "set placement.address or RAY_ADDRESS to the port of ray start, HEAD:6379 where none was given"
     )
-
-
-_REAPER = """
-read _
-for attempt in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
-  [ -e "$1" ] || exit
-  for process in /proc/[0-9]*; do
-    case "$(ls -l "$process/fd" 2>/dev/null)" in *"$1/"*) kill -9 "${process#/proc/}" ;; esac
-  done
-  rm -rf "$1"
-  sleep 0.5
-done
-"""
-
-
-def _make_temp_dir() -> str:
-    """Return a new folder for Ray's files; below /tmp where TMPDIR is too long for the Unix sockets inside."""
-    base = tempfile.gettempdir()
-    return tempfile.mkdtemp(prefix="distbp-ray-", dir=base if len(base) <= MAX_TEMP_LENGTH else "/tmp")

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import ray
-from ray._raylet import AuthenticationMode, get_authentication_mode  # type: ignore[attr-defined]  # compiled code
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from distbp.backends.ray_cluster import RayCluster, same_kernels
+from distbp.backends.ray_internals import asks_for_token
 
 T = TypeVar("T")
 
@@ -54,8 +54,7 @@ def survey(address: str | None, num_cpus: int, examine: Callable[..., T], *argum
         references = [_ask(node["NodeID"], examine, *arguments) for node in nodes]
         ray.wait(references, num_returns=len(references), timeout=SURVEY_TIMEOUT_S)
         answers = tuple(_hear(node, ref, asked_at) for node, ref in zip(nodes, references, strict=True))
-        asks = get_authentication_mode() != AuthenticationMode.DISABLED
-        return Survey(answers, cluster.is_private, asks)
+        return Survey(answers, cluster.is_private, asks_for_token())
     finally:
         cluster.close()
 

@@ -15,8 +15,9 @@ from typing import Any
 
 from typer import TyperException
 
-from distbp.errors import ConfigError, DistbpError
+from distbp.errors import ConfigError, DistbpError, TerminatedRunError
 from distbp.installation import describe_missing
+from distbp.signals import Terminated
 
 PACKAGE_DIR = Path(__file__).resolve().parent.parent
 
@@ -45,6 +46,12 @@ def explain(error: BaseException) -> Failure:
         return Failure(type(error).__name__, _one_line(str(error)), error.exit_code)
     if isinstance(error, TyperException):
         return Failure(ConfigError.__name__, _one_line(_explain_usage(error)), ConfigError.exit_code)
+    if isinstance(error, Terminated):
+        return Failure(
+            TerminatedRunError.__name__,
+            f"stopped by {error} before it was done; the same command starts again",
+            TerminatedRunError.exit_code,
+        )
     if isinstance(error, KeyboardInterrupt):
         return Failure("KeyboardInterrupt", "interrupted", 130)
     if isinstance(error, MemoryError):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.text import Text
 from typer import Argument, Option
 
 from distbp.cli.options import AsJson, ConfigFile, Debug, Overrides
@@ -71,7 +73,7 @@ def submit(
         if wait or follow:
             _await_end(terminal, server, job, follow)
             return
-        terminal.show(f"follow it:  distbp logs -f {job.submission_id} --address {server.address}")
+        terminal.show(Text(f"follow it:  distbp logs -f {job.submission_id} --address {server.address}"))
         terminal.document(asdict(job))
 
 
@@ -99,7 +101,7 @@ def logs(
             _await_end(terminal, server, found, follow)
             return
         text = server.logs(found)
-        terminal.show(text.rstrip("\n"))
+        terminal.show(Text(text.rstrip("\n")))
         terminal.document({**asdict(found), "log": text})
 
 
@@ -132,7 +134,7 @@ def list_jobs(
 
         server = JobServer(address)
         jobs = server.list()
-        terminal.show(make_job_table(jobs) if jobs else f"no jobs at {server.address}")
+        terminal.show(make_job_table(jobs) if jobs else Text(f"no jobs at {server.address}"))
         terminal.document({"jobs": [asdict(job) for job in jobs]})
 
 
@@ -164,9 +166,11 @@ def _refuse_early(config: Config) -> None:
     from distbp.training.plan import make_plan
 
     check_storage(config.placement.storage)
-    is_here = bool(list_travelling_data(config)) or config.recipe.data.source == "digits"
-    if is_here:
-        make_plan(config, prepare(config.recipe.data, config.recipe.seed))
+    list_travelling_data(config)
+    data = config.recipe.data
+    names = [name for name in (data.source, data.validation) if isinstance(name, str)]
+    if not any("://" in name or Path(name).expanduser().is_absolute() for name in names):  # those are read there
+        make_plan(config, prepare(data, config.recipe.seed))
 
 
 def _await_end(terminal: Terminal, server: JobServer, job: Job, follow: bool) -> None:
@@ -202,7 +206,7 @@ def _list_storage(terminal: Terminal, storage: str) -> None:
     from distbp.service.storage import list_stored_runs
 
     runs = list_stored_runs(storage)
-    terminal.show(make_run_table(runs) if runs else f"no runs in '{mask_secrets(storage)}'")
+    terminal.show(make_run_table(runs) if runs else Text(f"no runs in '{mask_secrets(storage)}'"))
     for run in runs:
         if run.note is not None:
             terminal.note(run.note, "yellow")

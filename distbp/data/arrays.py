@@ -65,7 +65,7 @@ def read_npy_pair(path: Path, wanted: Wanted) -> RawExamples:
     x = map_npy(path)
     if not wanted.need_targets:
         return pair_arrays("npy", f"'{path}'", x, None)
-    target_path = _target_path(path, wanted.target)
+    target_path = find_target_file(path, wanted.target)
     y = _own_text(np.asarray(map_npy(target_path)), target_path)
     return pair_arrays("npy", f"'{path}'", x, y, f"'{target_path}'")
 
@@ -141,7 +141,8 @@ def _own_text(array: NDArray, path: Path) -> NDArray:
         return array.astype(object) if array.dtype.kind == "U" else array
 
 
-def _target_path(path: Path, target: str | tuple[str, ...] | None) -> Path:
+def find_target_file(path: Path, target: str | tuple[str, ...] | None) -> Path:
+    """Return the .npy file with the targets of `path`: the one named, else its sibling. Raises DataError for none."""
     if isinstance(target, tuple):
         raise DataError(f"target={list(target)!r} is a list; the targets of '{path}' are one .npy file, name that")
     if target is not None:

@@ -35,7 +35,7 @@ def read_idx_folder(folder: Path, wanted: Wanted) -> RawExamples:
     """Return the examples of the train files, or when held-out data is wanted and there, of the t10k files."""
     if wanted.target is not None:
         raise DataError(f"target={wanted.target!r} names nothing in '{folder}'; an IDX folder has its own label files")
-    part: Part = "t10k" if wanted.held_out and _find(folder, "t10k", "images") else "train"
+    part = _choose_part(folder, wanted.held_out)
     images, labels = _find(folder, part, "images"), _find(folder, part, "labels")
     if images is None or (labels is None and wanted.need_targets):
         missing = f"{part}-images-idx3-ubyte" if images is None else f"{part}-labels-idx1-ubyte"
@@ -50,7 +50,13 @@ def read_idx_file(path: Path, wanted: Wanted) -> RawExamples:
 
     The sibling of `a-images-idx3-ubyte` is `a-labels-idx1-ubyte`.
     """
-    return _pair(path, _labels_path(path, wanted.target) if wanted.need_targets else None)
+    return _pair(path, find_label_file(path, wanted.target) if wanted.need_targets else None)
+
+
+def find_folder_files(folder: Path, held_out: bool) -> list[Path]:
+    """Return the files of an IDX folder that are read, as far as they are there."""
+    part = _choose_part(folder, held_out)
+    return [path for path in (_find(folder, part, "images"), _find(folder, part, "labels")) if path is not None]
 
 
 def has_held_out_files(folder: Path) -> bool:
@@ -100,6 +106,10 @@ def _pair(images: Path, labels: Path | None) -> RawExamples:
     return pair_arrays("idx", f"'{images}'", x, y, f"'{labels}'")
 
 
+def _choose_part(folder: Path, held_out: bool) -> Part:
+    return "t10k" if held_out and has_held_out_files(folder) else "train"
+
+
 def _find(folder: Path, part: Part, content: Literal["images", "labels"]) -> Path | None:
     dimensions = 3 if content == "images" else 1
     names = [f"{part}-{content}{mark}idx{dimensions}-ubyte{end}" for mark in "-." for end in ("", ".gz")]
@@ -107,7 +117,8 @@ def _find(folder: Path, part: Part, content: Literal["images", "labels"]) -> Pat
         return next((folder / name for name in names if (folder / name).exists()), None)
 
 
-def _labels_path(path: Path, target: str | tuple[str, ...] | None) -> Path:
+def find_label_file(path: Path, target: str | tuple[str, ...] | None) -> Path:
+    """Return the IDX file with the labels of `path`: the one named, else its sibling. Raises DataError for none."""
     if isinstance(target, tuple):
         raise DataError(f"target={list(target)!r} is a list; the labels of '{path}' are one IDX file, name that")
     if target is not None:

@@ -263,7 +263,7 @@ def _smallest_dtype(column: pa.ChunkedArray) -> np.dtype:
     from pyarrow import compute
 
     if not pa.types.is_integer(column.type):
-        dtype: np.dtype = np.dtype(column.type.to_pandas_dtype())
+        dtype: np.dtype = pa.array([], column.type).to_numpy(zero_copy_only=False).dtype  # to_pandas_dtype wants pandas
         return dtype
     extent = compute.min_max(column).as_py()
     return np.result_type(np.min_scalar_type(extent["min"]), np.min_scalar_type(extent["max"]))

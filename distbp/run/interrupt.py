@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request: the step under way is finished first."""
+"""Ctrl-C, SIGTERM and SIGHUP as a request: the step under way is finished first."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from contextlib import contextmanager
 from types import FrameType
 
 from distbp.errors import InterruptedRunError, TerminatedRunError
+from distbp.signals import ENDING
 
 POLL_S = 0.1
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, *ENDING)
+_ASKED = (signal.SIGINT, signal.SIGTERM)
 
 
 class _StopNow(BaseException):
@@ -31,10 +33,14 @@ class StopRequest:
         return self._signal is not None
 
     def listen(self) -> None:
-        """Receive SIGINT and SIGTERM from now on; again after code that installed handlers of its own, as Ray does."""
+        """Receive signals from now on; again after code that installed handlers of its own, as Ray does.
+
+        SIGHUP stays ignored where it was, as under nohup.
+        """
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
-                signal.signal(number, self.receive)
+                if number in _ASKED or signal.getsignal(number) is not signal.SIG_IGN:
+                    signal.signal(number, self.receive)
 
     def receive(self, signum: int, _frame: FrameType | None) -> None:
         """Note the signal; a second Ctrl-C, or any during `at_once`, interrupts at once."""
@@ -73,12 +79,15 @@ class StopRequest:
 
     def error(self, message: str) -> InterruptedRunError:
         """Return the exception that says so, with the exit code of the signal."""
-        return TerminatedRunError(message) if self._signal == signal.SIGTERM else InterruptedRunError(message)
+        return InterruptedRunError(message) if self._signal == signal.SIGINT else TerminatedRunError(message)
 
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Yield a request that SIGINT and SIGTERM set, until the block ends; outside the main thread nothing sets it."""
+    """Yield a request that SIGINT, SIGTERM and SIGHUP set, until the block ends.
+
+    Outside the main thread nothing sets it.
+    """
     request = StopRequest()
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     request.listen()

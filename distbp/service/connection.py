@@ -5,22 +5,23 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import TypeVar
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from ray.job_submission import JobSubmissionClient
 
+from distbp.backends.deadline import within
+from distbp.backends.ray_internals import TALKATIVE_LOGGERS
 from distbp.errors import ClusterError, ConfigError, DistbpError
+
+T = TypeVar("T")
 
 API_SERVER_ADDRESS = "RAY_API_SERVER_ADDRESS"
 CONNECT_TIMEOUT_S = 10.0
-_TALKATIVE = (
-    "ray.dashboard.modules.dashboard_sdk",
-    "ray.dashboard.modules.job.sdk",
-    "ray._private.runtime_env.packaging",
-)
-"""Loggers whose notes on uploads and connections are for Ray's developers; some set a level of their own."""
+CALL_TIMEOUT_S = 30.0
 NO_TOKEN, WRONG_TOKEN = "Authentication required", "Authentication failed"  # how Ray's sentences begin
 
 
@@ -37,12 +38,25 @@ def find_address(address: str | None) -> str:
 
 def connect(address: str) -> JobSubmissionClient:
     """Return a client of the job server at `address`. Raises ClusterError."""
-    for name in _TALKATIVE:
+    for name in TALKATIVE_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
-    with translated(address):
+
+    def open_client() -> JobSubmissionClient:
         knock(address)
         with _only_this_address(address):
             return JobSubmissionClient(address)
+
+    return ask(address, open_client)
+
+
+def ask(address: str, call: Callable[[], T], timeout_s: float | None = None) -> T:
+    """Return call(), which asks the job server. Raises ClusterError, also where no answer comes in time."""
+    timeout_s = CALL_TIMEOUT_S if timeout_s is None else timeout_s
+    with translated(address):
+        try:
+            return within(timeout_s, call)
+        except TimeoutError as error:
+            raise TimeoutError(str(error) or f"no answer within {timeout_s:.0f} s") from error
 
 
 def knock(address: str) -> None:
@@ -77,8 +91,17 @@ def describe_failure(text: str, address: str) -> str:
             "to the token that the cluster was started with"
         )
     reason = " ".join(text.split())[:300].rstrip(".")
-    advice = "check the address (http://HEAD:8265) and that it is up"
+    advice = _blame_proxy(address) or "check the address (http://HEAD:8265) and that it is up"
     return f"cannot reach Ray's job server at {address}: {reason}; {advice}"
+
+
+def _blame_proxy(address: str) -> str | None:
+    """Return what to do about a proxy that the environment puts between here and `address`; None without one."""
+    parts = urlsplit(address if "://" in address else f"http://{address}")
+    host = parts.hostname or ""
+    if parts.scheme not in getproxies() or proxy_bypass(host):
+        return None
+    return f"the variable {parts.scheme}_proxy sends it through {getproxies()[parts.scheme]}, so set no_proxy={host}"
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import shlex
 import tempfile
 import time
@@ -15,9 +16,10 @@ from typing import Any
 
 from ray.job_submission import JobDetails
 
+from distbp.backends.deadline import within
 from distbp.config import Config
 from distbp.errors import ConfigError, DistbpError, StorageError, TerminatedRunError
-from distbp.service.connection import connect, find_address, knock, translated
+from distbp.service.connection import CALL_TIMEOUT_S, ask, connect, find_address, knock, translated
 from distbp.service.job_log import LogLines, find_document
 from distbp.service.package import CONFIG_FILE, list_requirements, pack
 
@@ -25,9 +27,14 @@ RUN_KEY, STORAGE_KEY = "distbp_run", "distbp_storage"
 STOP_WAIT_S = 120
 """Ray's 3 seconds between SIGTERM and SIGKILL are too few to finish a step and write a checkpoint."""
 AGENT_TIMEOUT_S = 30.0
+LOG_TIMEOUT_S = 120.0
+SLOWEST_BYTES_PER_S = 100_000
+"""A line slower than that is given up while it carries the job's folder."""
 QUIET_S = 20.0
 POLL_S = 0.5
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
+
+logger = logging.getLogger("distbp")
 
 
 @dataclass(frozen=True)
@@ -85,7 +92,8 @@ class JobServer:
         argv = ["python3", "-m", "distbp", "train", CONFIG_FILE, "--resume", resume, "--json", *options]
         argv += ["--name", name] if name is not None else []
         with tempfile.TemporaryDirectory(prefix="distbp-job-") as folder:
-            pack(config, Path(folder))
+            package = pack(config, Path(folder))
+            logger.info("%s", package.describe())
             environment: dict[str, Any] = {
                 "working_dir": folder,
                 "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S)},
@@ -93,6 +101,7 @@ class JobServer:
             if installs:
                 environment["pip"] = list_requirements()
             submission_id = self._send(
+                CALL_TIMEOUT_S + package.num_bytes / SLOWEST_BYTES_PER_S,
                 entrypoint=f"exec {shlex.join(argv)}",  # so that Ray's SIGTERM reaches distbp and not a shell
                 submission_id=f"{name or 'distbp'}-{uuid.uuid4().hex[:6]}",
                 metadata={RUN_KEY: name or "", STORAGE_KEY: config.placement.storage},
@@ -100,13 +109,13 @@ class JobServer:
             )
         return self.look_up(submission_id)
 
-    def _send(self, **job: Any) -> str:
+    def _send(self, timeout_s: float, **job: Any) -> str:
         """Submit, and once more while the head answers already but its agent, which starts jobs, does not yet."""
         deadline = time.monotonic() + AGENT_TIMEOUT_S
         with translated(self.address):
             while True:
                 try:
-                    return str(self._client.submit_job(**job))
+                    return str(within(timeout_s, lambda: self._client.submit_job(**job)))
                 except RuntimeError as error:
                     if "No available agent" not in str(error) or time.monotonic() > deadline:
                         raise
@@ -126,25 +135,25 @@ class JobServer:
 
     def look_up(self, submission_id: str) -> Job:
         """Return the job of this submission id."""
-        with translated(self.address):
+
+        def get_info() -> JobDetails:
             knock(self.address)
-            return _to_job(self._client.get_job_info(submission_id))
+            return self._client.get_job_info(submission_id)
+
+        return _to_job(ask(self.address, get_info))
 
     def list(self) -> list[Job]:
         """Return all jobs submitted through Ray Jobs, the newest first."""
-        with translated(self.address):
-            jobs = [_to_job(details) for details in self._client.list_jobs() if details.submission_id]
+        jobs = [_to_job(details) for details in ask(self.address, self._client.list_jobs) if details.submission_id]
         return sorted(jobs, key=lambda job: job.start_time_ms or 0, reverse=True)
 
     def logs(self, job: Job) -> str:
         """Return all that the job has printed so far."""
-        with translated(self.address):
-            return str(self._client.get_job_logs(job.submission_id))
+        return str(ask(self.address, lambda: self._client.get_job_logs(job.submission_id), LOG_TIMEOUT_S))
 
     def stop(self, job: Job) -> bool:
         """Ask a job to write a checkpoint and end; return whether it was running."""
-        with translated(self.address):
-            return bool(self._client.stop_job(job.submission_id))
+        return bool(ask(self.address, lambda: self._client.stop_job(job.submission_id)))
 
     def wait(self, job: Job) -> Job:
         """Return the job once it has ended."""

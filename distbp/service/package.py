@@ -2,43 +2,70 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatch
 from importlib import metadata
 from pathlib import Path
 
+from distbp.backends.ray_internals import MAX_PACKAGE_BYTES
 from distbp.config import Config, dump_yaml
+from distbp.data.files import list_files
 from distbp.errors import ConfigError, DataError
 
 PACKAGE_DIR = Path(__file__).resolve().parent.parent
 CONFIG_FILE = "config.yaml"
-MAX_DATA_BYTES = 300_000_000
-"""Ray keeps what travels in the memory of the head node, and refuses more than 500 MiB."""
+NEVER_SENT = (".*", "*.pem", "*.key", "*.p12", "*.pfx", "id_rsa*", "id_ed25519*", "id_ecdsa*", "credentials*")
+"""Names in a model's package that stay here: what begins with a dot, such as .env and .git, and keys."""
+_OVERHEAD_BYTES = 1000
+"""What an archive needs for a file beside its bytes: its name twice, its size and time."""
 
 
-def pack(config: Config, folder: Path) -> None:
+@dataclass(frozen=True)
+class Package:
+    """What was packed. names: data and modules of the user's. left_out: what was met there and must not travel."""
+
+    names: tuple[str, ...]
+    left_out: tuple[str, ...]
+    num_bytes: int
+
+    def describe(self) -> str:
+        """Return what is sent and how large it is, in one sentence."""
+        what = ", ".join(("distbp", "the configuration", *self.names))
+        stays = f"; left here: {', '.join(self.left_out)}" if self.left_out else ""
+        return f"sending {self.num_bytes / 1e6:,.1f} MB: {what}{stays}"
+
+
+def pack(config: Config, folder: Path) -> Package:
     """Write into the empty `folder` all that a job needs: the version of distbp that runs there is this one.
 
     A relative data path travels and keeps its text, so the recipe stays the same; an absolute one is read there.
-    So does the module of a model of the user's own, if it lies in the current directory.
+    So do the modules of a model of the user's own that lie in the current directory.
 
     Raises ConfigError where the run would be lost with the job's folder, DataError where data cannot travel.
     """
     check_storage(config.placement.storage)
-    shutil.copytree(PACKAGE_DIR, folder / "distbp", ignore=shutil.ignore_patterns("__pycache__"))
+    data = list_travelling_data(config)
+    modules = _find_modules(config.recipe.model.function)
+    shutil.copytree(PACKAGE_DIR, folder / "distbp", ignore=shutil.ignore_patterns("__pycache__", ".*"))
     placement = config.placement.model_copy(update={"backend": "ray", "address": None})  # that of the job's cluster
     values = config.model_copy(update={"placement": placement}).model_dump(mode="json")
     (folder / CONFIG_FILE).write_text(dump_yaml(values), encoding="utf-8")
-    for path in list_travelling_data(config):
-        _copy(path, folder / path)
-    if config.recipe.model.function is not None:
-        _copy_module(config.recipe.model.function, folder)
+    left_out: list[str] = []
+    files = [*data, *(file for module in modules for file in _list_files(module, left_out))]
+    _check_size(_size(files))
+    for file in files:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, folder / file)
+    return Package((*map(str, data), *map(str, modules)), tuple(left_out), _size([folder]))
 
 
 def check_storage(storage: str) -> None:
     """Raise ConfigError unless `storage` outlives the job: an absolute path or a URL."""
-    if storage.startswith("memory:") or ("://" not in storage and not Path(storage).is_absolute()):
+    if storage.startswith("memory:") or ("://" not in storage and not Path(storage).expanduser().is_absolute()):
         raise ConfigError(
             f"storage '{storage}' would vanish with the job; give --storage a URL such as s3://bucket/runs, "
             "or an absolute path that every node shares"
@@ -46,22 +73,18 @@ def check_storage(storage: str) -> None:
 
 
 def list_travelling_data(config: Config) -> list[Path]:
-    """Return the data that the recipe names by relative paths. Raises DataError if one is not here or too large."""
-    paths = [Path(name) for name in _names_of_data(config) if "://" not in name and not Path(name).is_absolute()]
+    """Return the files that the recipe reads by relative paths: all that the readers ask for, and no others.
+
+    Raises DataError if one is not here, or if they are too large to travel.
+    """
+    data = config.recipe.data
+    found = list_files(data.source, data.target)
+    if isinstance(data.validation, str):
+        found += list_files(data.validation, held_out=True)
+    paths = list(dict.fromkeys(path for path in found if not path.is_absolute()))
     for path in paths:
-        if ".." in path.parts:
-            raise DataError(f"data '{path}' lies outside the current directory; submit from a folder that holds it")
-        if not path.exists():
-            raise DataError(
-                f"data '{path}' does not exist here; a relative path travels with the job, "
-                "an absolute one is read on the cluster"
-            )
-    num_bytes = sum(map(_size, paths))
-    if num_bytes > MAX_DATA_BYTES:
-        raise DataError(
-            f"data of {num_bytes:,} bytes are too many to travel with a job (at most {MAX_DATA_BYTES:,}); put them "
-            "where every node can read them and name them by an absolute path or a URL"
-        )
+        _check_here(path)
+    _check_size(_size(paths))
     return paths
 
 
@@ -75,32 +98,75 @@ def list_requirements() -> list[str]:
     return [text for text in needed if re.split(r"[\[<>=~! ;]", text)[0].lower() != "ray"]
 
 
-def _names_of_data(config: Config) -> Iterator[str]:
-    data = config.recipe.data
-    if data.source != "digits":
-        yield data.source
-    if isinstance(data.validation, str):
-        yield data.validation
-    if isinstance(data.target, str) and data.target.endswith(".npy"):
-        yield data.target
+def _check_here(path: Path) -> None:
+    if ".." in path.parts:
+        raise DataError(f"data '{path}' lies outside the current directory; submit from a folder that holds it")
+    if not path.exists():
+        raise DataError(
+            f"data '{path}' does not exist here; a relative path travels with the job, "
+            "an absolute one is read on the cluster"
+        )
 
 
-def _copy_module(function: str, folder: Path) -> None:
-    """Copy the module or package of `module:object` if it lies here; else it is meant to be installed there."""
-    name = function.partition(":")[0].partition(".")[0]
-    for path in (Path(f"{name}.py"), Path(name)):
-        if path.exists():
-            _copy(path, folder / path)
+def _check_size(num_bytes: int) -> None:
+    """Raise DataError for more than Ray's job server takes, together with distbp."""
+    most = MAX_PACKAGE_BYTES - _size([PACKAGE_DIR])
+    if num_bytes > most:
+        raise DataError(
+            f"{num_bytes:,} bytes are too many to travel with a job (at most {most:,}); put data where every node can "
+            "read them and name them by an absolute path or a URL"
+        )
 
 
-def _copy(path: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_dir():
-        shutil.copytree(path, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
-    else:
-        shutil.copy2(path, target)
+def _find_modules(function: str | None) -> list[Path]:
+    """Return the modules and packages of `module:object` that lie here, and those here that they import.
+
+    What is not here is meant to be installed on the cluster. Nothing is run: the text says what it imports.
+    """
+    found: list[Path] = []
+    waiting = [] if function is None else [function.partition(":")[0].partition(".")[0]]
+    seen = {"distbp"}
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        for path in (Path(f"{name}.py"), Path(name)):
+            if path.exists():
+                found.append(path)
+                waiting += _list_imports(path)
+    return found
 
 
-def _size(path: Path) -> int:
-    files = path.rglob("*") if path.is_dir() else [path]
-    return sum(file.stat().st_size for file in files if file.is_file())
+def _list_imports(module: Path) -> Iterator[str]:
+    """Yield the first part of each name that the files of a module or package import."""
+    for file in sorted(module.rglob("*.py")) if module.is_dir() else [module]:
+        try:
+            tree = ast.parse(file.read_bytes())
+        except (OSError, SyntaxError, ValueError):
+            continue  # whoever imports it says what is wrong
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                yield from (alias.name.partition(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module is not None and node.level == 0:
+                yield node.module.partition(".")[0]
+
+
+def _list_files(path: Path, left_out: list[str]) -> Iterator[Path]:
+    """Yield the files of a module or package that may travel, and note the others."""
+    if path.name == "__pycache__":
+        return
+    if any(fnmatch(path.name, pattern) for pattern in NEVER_SENT) or not path.resolve().is_relative_to(Path.cwd()):
+        left_out.append(str(path))
+    elif path.is_dir():
+        for child in sorted(path.iterdir()):
+            yield from _list_files(child, left_out)
+    elif path.is_file():
+        yield path
+
+
+def _size(paths: list[Path]) -> int:
+    """Return how many bytes these files and folders take in an archive, which Ray does not compress."""
+    files = [file for path in paths for file in (path.rglob("*") if path.is_dir() else [path])]
+    travelling = (file for file in files if file.is_file() and "__pycache__" not in file.parts)
+    return sum(file.stat().st_size + _OVERHEAD_BYTES for file in travelling)

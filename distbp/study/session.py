@@ -23,9 +23,12 @@ def open_lab(folder: Path, identity: Mapping[str, Any], placement: Placement, ob
 
     Raises ConfigError if the folder holds another study, StorageError if it cannot be written.
     """
-    with Store(folder, identity) as store, stop_on_signals() as stop, make_pool(placement) as pool:
-        stop.listen()
-        yield Lab(store, pool, stop, observe)
+    with Store(folder, identity) as store, stop_on_signals() as stop:
+        with stop.at_once("stopped before its processes were ready; the same command goes on"):
+            made = make_pool(placement)
+        with made as pool:
+            stop.listen()
+            yield Lab(store, pool, stop, observe)
 
 
 def make_pool(placement: Placement) -> Pool:

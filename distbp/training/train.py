@@ -142,7 +142,9 @@ def _train_session(
             placement=_describe_placement(config.placement),
             data=asdict(plan.fingerprint),
         )
-        backend = connect(config.placement)
+        how = "before its workers were ready; the same command resumes"
+        with stop.at_once(f"stopped after step {state.step} of {plan.num_steps}, {how}"):
+            backend = connect(config.placement)
         stop.listen()
         try:
             position = Session(plan, config.placement, backend, journal, stop, observe).run(state, position)

@@ -153,6 +153,23 @@ def test_a_private_cluster_ends_when_its_driver_is_killed():
         wait_until(lambda: traces.files() == [])
 
 
+def test_a_bystander_that_reads_the_logs_of_a_private_cluster_lives_on():
+    with start_training() as (process, temp_dir):
+        log = next(temp_dir.glob("distbp-ray-*/r/session_latest/logs/raylet.out"))
+        with subprocess.Popen(["tail", "-f", log], stdout=subprocess.DEVNULL) as bystander:
+            process.send_signal(signal.SIGKILL)
+            process.wait(timeout=30)
+            wait_until(lambda: not list(temp_dir.glob("distbp-ray-*")))
+            assert bystander.poll() is None
+            bystander.kill()
+
+
+def test_only_its_user_can_enter_the_folder_of_a_private_cluster():
+    with start_training() as (_, temp_dir):
+        (folder,) = temp_dir.glob("distbp-ray-*")
+        assert folder.stat().st_mode & 0o777 == 0o700
+
+
 def test_importing_distbp_and_training_locally_does_not_import_ray(tmp_path):
     script = TRAIN.replace('"ray"', '"local"').replace("sys.stdin.readline()", "pass")
     script += "print(sorted(name for name in sys.modules if name.partition('.')[0] == 'ray'))"

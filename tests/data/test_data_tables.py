@@ -104,7 +104,7 @@ def test_text_classes_stay_text_where_other_data_looks_like_numbers(tmp_path):
 def test_parquet_categories_decimals_and_pandas_indices_are_read(tmp_path):
     columns = {
         "price.net": pa.array([Decimal("1.5"), Decimal("2.25")]),
-        "size": pa.array([1.5, 2.5], pa.float16()),
+        "size": pa.array(np.array([1.5, 2.5], np.float16)),
         "y": pa.array(["b", "a"]).dictionary_encode(),
         "__index_level_0__": pa.array(["p", "q"]),
     }

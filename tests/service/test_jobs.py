@@ -35,6 +35,7 @@ def here(tmp_path, monkeypatch) -> Path:
     folder = tmp_path / "here"
     (folder / "data").mkdir(parents=True)
     (folder / "data" / "toy.csv").write_text("a,b\n1,2\n")
+    (folder / "data" / "held.csv").write_text("a,b\n3,4\n")
     monkeypatch.chdir(folder)
     return folder
 
@@ -73,8 +74,9 @@ def test_package_holds_distbp_and_a_configuration_for_the_cluster_it_runs_on(sen
 
 @pytest.mark.usefixtures("here")
 def test_relative_data_travels_under_its_own_name(sent):
-    pack(make_config(data={"source": "data/toy.csv", "validation": "data"}), sent)
+    pack(make_config(data={"source": "data/toy.csv", "validation": "data/held.csv"}), sent)
     assert (sent / "data" / "toy.csv").read_text() == "a,b\n1,2\n"
+    assert (sent / "data" / "held.csv").exists()
 
 
 @pytest.mark.parametrize("source", ["absent.csv", "../outside.csv"])
@@ -86,8 +88,8 @@ def test_relative_data_that_cannot_travel_is_refused(source, sent):
 
 def test_data_too_large_to_travel_is_refused(here, sent):
     with (here / "data" / "toy.csv").open("r+b") as file:
-        file.truncate(300_000_001)  # a hole: nothing is written
-    with pytest.raises(DataError, match="300,000,001 bytes are too many"):
+        file.truncate(100 * 1024 * 1024)  # a hole: nothing is written
+    with pytest.raises(DataError, match=r"104,858,600 bytes are too many to travel with a job \(at most"):
         pack(make_config(data={"source": "data/toy.csv"}), sent)
 
 
@@ -111,6 +113,50 @@ def test_what_is_wrong_is_told_before_anything_is_sent(argv, code, words):
     done = CliRunner().invoke(app, ["submit", *argv, "--address", "http://127.0.0.1:9", "--json"])
     assert done.exit_code == code
     assert words in json.loads(done.stdout)["error"]["message"]
+
+
+class Server:
+    """A job server that has one job, whose texts look like markup."""
+
+    address = "http://[::1]:8265"
+    job = Job("m-1", "FAILED", "m", "/runs", "[/x] failed", 3, 0, 1000)
+
+    def __init__(self, _address):
+        pass
+
+    def find(self, _name):
+        return self.job
+
+    def list(self):
+        return []
+
+    def logs(self, _job):
+        return "examples of 'd [low]/t.csv' and 'd [/x]/t.csv' :smile:\n"
+
+    def follow(self, job, show):
+        show(self.logs(job))
+        return job
+
+    def explain_end(self, job):
+        return job.message
+
+    def result(self, _job):
+        return {"run": "/runs/[/x] [low]"}
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["logs", "m"], "examples of 'd [low]/t.csv' and 'd [/x]/t.csv' :smile:\n"),
+        (["logs", "m", "--follow"], "examples of 'd [low]/t.csv' and 'd [/x]/t.csv' :smile:\n"),
+        (["status", "m"], "[/x] failed"),
+        (["result", "m"], "/runs/[/x] [low]"),
+        (["list"], "no jobs at http://[::1]:8265"),
+    ],
+)
+def test_texts_of_a_job_are_shown_as_they_are(monkeypatch, argv, words):
+    monkeypatch.setattr("distbp.service.jobs.JobServer", Server)
+    assert words in CliRunner().invoke(app, argv).output
 
 
 def test_document_is_found_at_the_end_of_a_log():
