@@ -9,12 +9,12 @@ from importlib import import_module
 
 TYPE_CHECKING = False  # that of typing, which `python -m distbp` would look for in the current folder first
 if TYPE_CHECKING:
-    from distbp.comparison import Verdict, verify
     from distbp.config import Config, Placement, Recipe, load_config
     from distbp.errors import DistbpError
     from distbp.explain import ExampleView, Explanation, explain_run
-    from distbp.trained import TrainedRun, load_run
+    from distbp.prediction.trained_run import TrainedRun, load_run
     from distbp.training import Result, train
+    from distbp.verification.verify import Verdict, verify
 
 __all__ = [
     "Config",
@@ -41,13 +41,13 @@ _HOMES = {
     "Placement": "config",
     "Recipe": "config",
     "Result": "training",
-    "TrainedRun": "trained",
-    "Verdict": "comparison",
+    "TrainedRun": "prediction.trained_run",
+    "Verdict": "verification.verify",
     "explain_run": "explain",
     "load_config": "config",
-    "load_run": "trained",
+    "load_run": "prediction.trained_run",
     "train": "training",
-    "verify": "comparison",
+    "verify": "verification.verify",
 }
 
 

@@ -9,7 +9,7 @@ SAFE_PATH = "PYTHONSAFEPATH"
 def main(argv: list[str] | None = None) -> int:
     """Run one command line (None: this process's own) and return its exit code; never raises."""
     _distrust_current_folder()
-    from distbp.signals import Terminated, end_on_signals, ignore_signals
+    from distbp.machine.signals import Terminated, end_on_signals, ignore_signals
 
     is_process = argv is None
     try:

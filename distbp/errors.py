@@ -18,7 +18,7 @@ A message states the fact with its values, what was expected, and what to do, in
 Every class is built from its message alone, so every one pickles. Nothing else lives here.
 """
 
-from distbp.masking import mask_secrets
+from distbp.text.masking import mask_secrets
 
 
 class DistbpError(Exception):

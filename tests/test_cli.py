@@ -20,7 +20,7 @@ from pyarrow import csv, parquet
 
 from distbp import train
 from distbp.__main__ import main
-from distbp.cli.advice import format_resume_command
+from distbp.cli.next_steps import format_resume_command
 from distbp.cli.progress import LINE_INTERVAL_S, format_duration, show_progress
 from distbp.cli.terminal import Terminal
 from distbp.config import load_config
@@ -245,7 +245,7 @@ def test_version(capfd):
 
 
 def test_a_defect_is_told_in_one_sentence_and_debug_shows_where(capfd, monkeypatch):
-    monkeypatch.setattr("distbp.comparison.verify", lambda *_: 1 / 0)
+    monkeypatch.setattr("distbp.verification.verify.verify", lambda *_: 1 / 0)
     assert main(["verify", "runs/digits", "runs/digits"]) == 1
     err = capfd.readouterr().err
     assert "ZeroDivisionError: division by zero" in err
@@ -258,7 +258,7 @@ def test_ctrl_c_outside_training_is_130(capfd, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("distbp.comparison.verify", interrupt)
+    monkeypatch.setattr("distbp.verification.verify.verify", interrupt)
     assert main(["verify", "runs/digits", "runs/digits"]) == 130
     assert capfd.readouterr().err == "Interrupted\n"
 

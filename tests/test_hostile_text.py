@@ -20,8 +20,8 @@ from distbp.__main__ import main
 from distbp.cli.job_tables import make_run_table
 from distbp.cli.tables import format_pairs
 from distbp.cli.terminal import Terminal
-from distbp.printable import printable
 from distbp.service.storage import StoredRun
+from distbp.text.printable import printable
 
 LABELS = [
     "[x]",

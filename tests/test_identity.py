@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import Field, create_model
 
 from distbp.config import Optimizer, Recipe
-from distbp.identity import DEFAULTS_OF_0_1_0, FIRST_DEFAULTS, complete, flatten
+from distbp.config.identity import DEFAULTS_OF_0_1_0, FIRST_DEFAULTS, complete, flatten
 
 AWAY: dict[str, st.SearchStrategy[Any]] = {
     "data.target": st.sampled_from(["price", ["x", "y"], ["x"], "1e3"]),

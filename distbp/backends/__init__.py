@@ -9,7 +9,7 @@ __all__ = ["Backend", "Shortage", "make_backend"]
 def make_backend(placement: Placement) -> Backend:
     """Return the backend that `placement` names; connecting to Ray happens here, ray is imported only for it."""
     if placement.backend == "ray":
-        from distbp.backends.ray import RayBackend
+        from distbp.backends.ray.backend import RayBackend
 
         return RayBackend(
             placement.max_workers,

@@ -10,7 +10,7 @@ from typing import TypeVar
 from numpy.typing import NDArray
 
 from distbp.backends.base import Note, Process, join_reports, join_snapshots, num_evaluation_chunks, summarize
-from distbp.backends.crew import Crew
+from distbp.backends.threads import ThreadTeam
 from distbp.nn.blas import one_blas_thread
 from distbp.protocol.messages import (
     Evaluation,
@@ -66,7 +66,7 @@ class LocalBackend:
             ParameterServer(server, slice_state(state, start, stop), start, self._parameters[start:stop])
             for start, stop in self._slices
         ]
-        self._crew = Crew(self._num_shards)
+        self._crew = ThreadTeam(self._num_shards)
         self._stack.callback(self._crew.close)
 
     def run(self, orders: Iterator[StepOrder]) -> Iterator[StepReport]:

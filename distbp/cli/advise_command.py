@@ -12,7 +12,7 @@ from distbp.cli.options import AsJson, ConfigFile, Debug, Overrides
 from distbp.cli.terminal import open_terminal
 
 if TYPE_CHECKING:
-    from distbp.study.advising import Report
+    from distbp.advise.telling import Report
 
 Seconds = Annotated[float, Option(metavar="S", help="About how long the probe may take", min=5)]
 OnlyLocal = Annotated[bool, Option("--local-only", help="Do not try Ray")]
@@ -32,9 +32,9 @@ def advise(
 ) -> None:
     """Probe this data, model and machine, and say which batch size, workers and servers to use, if several at all."""
     with open_terminal(as_json, debug) as terminal:
+        from distbp.advise.telling import make_report, write_config
         from distbp.cli.kernels import load_config_for_run
         from distbp.cli.study_progress import show_study_progress
-        from distbp.study.advising import make_report, write_config
 
         config = load_config_for_run(config_file, overrides or [])
         with show_study_progress(terminal.notes) as observe:

@@ -40,7 +40,7 @@ def explain_command(
         from distbp.explain import explain_run, parse_neuron
         from distbp.explain.document import make_document
         from distbp.explain.page import choose_page_writer
-        from distbp.trained import parse_step
+        from distbp.prediction.trained_run import parse_step
 
         write = None if out is None else choose_page_writer(out)
         chosen = None if neuron is None else parse_neuron(neuron)

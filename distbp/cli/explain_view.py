@@ -10,7 +10,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from distbp.printable import printable
+from distbp.text.printable import printable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

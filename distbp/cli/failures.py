@@ -17,7 +17,7 @@ from typer import TyperException
 
 from distbp.errors import ConfigError, DistbpError, TerminatedRunError
 from distbp.installation import describe_missing
-from distbp.signals import Terminated
+from distbp.machine.signals import Terminated
 
 PACKAGE_DIR = Path(__file__).resolve().parent.parent
 

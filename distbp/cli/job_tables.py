@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from distbp.cli.progress import format_duration
-from distbp.printable import printable
+from distbp.text.printable import printable
 
 if TYPE_CHECKING:
     from distbp.service.jobs import Job

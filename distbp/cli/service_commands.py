@@ -202,8 +202,8 @@ def _show_result(terminal: Terminal, document: dict[str, Any]) -> None:
 
 def _list_storage(terminal: Terminal, storage: str) -> None:
     from distbp.cli.job_tables import make_run_table
-    from distbp.masking import mask_secrets
     from distbp.service.storage import list_stored_runs
+    from distbp.text.masking import mask_secrets
 
     runs = list_stored_runs(storage)
     terminal.show(make_run_table(runs) if runs else Text(f"no runs in '{mask_secrets(storage)}'"))

@@ -13,7 +13,7 @@ from distbp.cli.options import AsJson, ConfigFile, Debug, Overrides
 from distbp.cli.terminal import Terminal, open_terminal
 
 if TYPE_CHECKING:
-    from distbp.study.lab import Lab
+    from distbp.lab.lab import Lab
 
 study = typer.Typer(rich_markup_mode="rich")
 
@@ -55,9 +55,9 @@ def batch_size(
     with open_terminal(as_json, debug) as terminal:
         from distbp.cli.kernels import load_config_for_run
         from distbp.cli.tables import format_pairs
-        from distbp.study.batch_size import BatchSizeSettings, check_settings, identify, study_batch_size
-        from distbp.study.report.batch_size_report import describe, summarize, write_batch_size_report
-        from distbp.study.settings import parse_numbers, parse_whole_numbers
+        from distbp.lab.settings import parse_numbers, parse_whole_numbers
+        from distbp.study.batch_size.report import describe, summarize, write_batch_size_report
+        from distbp.study.batch_size.study import BatchSizeSettings, check_settings, identify, study_batch_size
 
         config = load_config_for_run(config_file, overrides or [])
         settings = BatchSizeSettings(
@@ -96,9 +96,9 @@ def workers(
 
         from distbp.cli.kernels import load_config_for_run
         from distbp.cli.tables import format_pairs
-        from distbp.study.report.workers_report import describe, summarize, write_workers_report
-        from distbp.study.settings import parse_whole_numbers
-        from distbp.study.workers import WorkersSettings, check_settings, identify, study_workers
+        from distbp.lab.settings import parse_whole_numbers
+        from distbp.study.workers.report import describe, summarize, write_workers_report
+        from distbp.study.workers.study import WorkersSettings, check_settings, identify, study_workers
 
         config = load_config_for_run(config_file, overrides or [])
         origin = None if batch_size_study is None else Path(batch_size_study)
@@ -125,8 +125,8 @@ def order(
     with open_terminal(as_json, debug) as terminal:
         from distbp.cli.kernels import load_config_for_run
         from distbp.cli.tables import format_pairs
-        from distbp.study.order import OrderSettings, check_settings, identify, study_order
-        from distbp.study.report.order_report import describe, summarize, write_order_report
+        from distbp.study.order.report import describe, summarize, write_order_report
+        from distbp.study.order.study import OrderSettings, check_settings, identify, study_order
 
         config = load_config_for_run(config_file, overrides or [])
         settings = OrderSettings(runs)
@@ -145,10 +145,10 @@ def _open(
     """Yield the lab in the folder `out`; a signal's sentence ends in the command that goes on."""
     from pathlib import Path
 
-    from distbp.cli.advice import format_resume_command
+    from distbp.cli.next_steps import format_resume_command
     from distbp.cli.study_progress import show_study_progress
     from distbp.errors import InterruptedRunError
-    from distbp.study.session import open_lab
+    from distbp.lab.session import open_lab
 
     try:
         with show_study_progress(terminal.notes) as observe, open_lab(Path(out), identity, placement, observe) as lab:

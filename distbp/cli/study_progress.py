@@ -13,7 +13,7 @@ from rich.console import Console
 from distbp.cli.progress import LINE_INTERVAL_S, format_duration
 
 if TYPE_CHECKING:
-    from distbp.study.lab import LabObserver, LabProgress
+    from distbp.lab.lab import LabObserver, LabProgress
 
 
 @contextmanager

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from distbp.printable import printable
+from distbp.text.printable import printable
 
 if TYPE_CHECKING:
-    from distbp.comparison import Verdict
     from distbp.drill import DrillReport
-    from distbp.trained import EvaluationReport, TrainedRun
+    from distbp.prediction.trained_run import EvaluationReport, TrainedRun
     from distbp.training import Result
+    from distbp.verification.verify import Verdict
 
 
 def format_result(result: Result) -> Text:

@@ -22,7 +22,7 @@ from rich.text import Text
 
 from distbp.cli.failures import Failure, explain
 from distbp.errors import StorageError
-from distbp.printable import printable
+from distbp.text.printable import printable
 
 
 class Terminal:

@@ -52,8 +52,8 @@ def train(
     Ctrl-C or SIGTERM: the step under way is finished, a checkpoint written, and the same command resumes.
     """
     with open_terminal(as_json, debug) as terminal:
-        from distbp.cli.advice import format_next_steps, format_resume_command
         from distbp.cli.kernels import load_config_for_run
+        from distbp.cli.next_steps import format_next_steps, format_resume_command
         from distbp.cli.observers import watch_run
         from distbp.cli.tables import format_result
         from distbp.errors import InterruptedRunError

@@ -27,7 +27,7 @@ def evaluate(
     """Show loss, accuracy and how well each class is told apart."""
     with open_terminal(as_json, debug) as terminal:
         from distbp.cli.tables import format_report, make_class_table
-        from distbp.trained import load_run, parse_step
+        from distbp.prediction.trained_run import load_run, parse_step
 
         trained = load_run(run, parse_step(step))
         report = trained.evaluate(data)
@@ -48,8 +48,8 @@ def predict(
 ) -> None:
     """Write what the network says of each example; the file's suffix says in which format."""
     with open_terminal(as_json, debug) as terminal:
-        from distbp.predictions import check_not_input, choose_writer, tabulate
-        from distbp.trained import load_run, parse_step
+        from distbp.prediction.output import check_not_input, choose_writer, tabulate
+        from distbp.prediction.trained_run import load_run, parse_step
 
         check_not_input(out, data)
         write = choose_writer(out)
@@ -75,8 +75,8 @@ def verify(run_a: Run, run_b: OtherRun, as_json: AsJson = False, debug: Debug = 
     with open_terminal(as_json, debug) as terminal:
         from distbp.cli.failures import explain
         from distbp.cli.tables import describe_difference, format_sameness
-        from distbp.comparison import verify as compare
         from distbp.errors import DigestsDifferError
+        from distbp.verification.verify import verify as compare
 
         verdict = compare(run_a, run_b)
         if verdict.same:

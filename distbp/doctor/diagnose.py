@@ -94,7 +94,7 @@ def _count_bytes(data: PreparedData) -> int:
 
 
 def _check_ray(config: Config, plan: Plan, here: NodeFacts, storage: StorageFacts, job: Job) -> Iterator[Finding]:
-    from distbp.backends.ray_survey import survey  # ray is imported only where it is used
+    from distbp.backends.ray.survey import survey  # ray is imported only where it is used
 
     placement = config.placement
     num_cpus = job.max_workers * job.threads

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from distbp.masking import mask_secrets
+from distbp.text.masking import mask_secrets
 
 Level = Literal["ok", "warning", "problem"]
 

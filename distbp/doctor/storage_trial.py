@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distbp.errors import StorageError
-from distbp.run.aside import make_temporary_name
-from distbp.run.folder import Folder, open_folder
+from distbp.machine.aside import make_temporary_name
+from distbp.run.storage.folder import Folder, open_folder
 
 MARK = "mark"
 BULK_BYTES = 4 << 20

@@ -14,17 +14,17 @@ from distbp.config import Recipe
 from distbp.errors import ConfigError
 from distbp.explain.averages import BatchFan, StepEffect, WishTable, fan_batches, tabulate_wishes, try_step
 from distbp.explain.costs import CostSpread, spread_costs
-from distbp.explain.crowd import Crowd, affordable, epoch_batches, next_batch
 from distbp.explain.example import ExampleView, nudge_layers, trace_example, want
 from distbp.explain.listening import Listening, listen
 from distbp.explain.network import Network
 from distbp.explain.opening import draw_untrained, gather, open_network
+from distbp.explain.population import Population, affordable, epoch_batches, next_batch
 from distbp.explain.pulls import Pulls, measure_pulls
 from distbp.explain.ways import NeuronView, view_neuron
 from distbp.nn.blas import compute_exactly
 from distbp.nn.schedules import learning_rate
+from distbp.prediction.trained_run import TrainedRun, load_run
 from distbp.protocol.planning import steps_per_epoch
-from distbp.trained import TrainedRun, load_run
 
 MOST_BATCHES = 40
 TABLE_EXAMPLES = 7
@@ -46,7 +46,7 @@ class Explanation:
     digest: str
     recipe: Recipe
     network: Network
-    crowd: Crowd
+    crowd: Population
     example: ExampleView
     neuron: NeuronView
     pulls: Pulls
@@ -115,7 +115,7 @@ def parse_neuron(text: str) -> tuple[int, int]:
     return int(layer), int(number)
 
 
-def view_example(network: Network, crowd: Crowd, index: int) -> ExampleView:
+def view_example(network: Network, crowd: Population, index: int) -> ExampleView:
     """Return what one example does to the network."""
     x, y = crowd.take(np.array([index]))
     activations, z, deltas, cost = trace_example(network, x, y)
@@ -137,7 +137,7 @@ def view_example(network: Network, crowd: Crowd, index: int) -> ExampleView:
 
 
 def _explain(
-    trained: TrainedRun, network: Network, crowd: Crowd, index: int, neuron: tuple[int, int] | None
+    trained: TrainedRun, network: Network, crowd: Population, index: int, neuron: tuple[int, int] | None
 ) -> Explanation:
     recipe, example = trained.config.recipe, view_example(network, crowd, index)
     layer, number = _choose_neuron(neuron, example)
@@ -172,12 +172,12 @@ def _explain(
     )
 
 
-def _pull_among_themselves(network: Network, crowd: Crowd, members: NDArray[np.int64]) -> Pulls:
+def _pull_among_themselves(network: Network, crowd: Population, members: NDArray[np.int64]) -> Pulls:
     batches = list(crowd.chunks(members))
     return measure_pulls(network, members, batches, network.mean_gradient(batches))
 
 
-def _pull_of_one(network: Network, crowd: Crowd, index: int, pulls: Pulls) -> Pulls:
+def _pull_of_one(network: Network, crowd: Population, index: int, pulls: Pulls) -> Pulls:
     alone = measure_pulls(network, np.array([index]), [crowd.take(np.array([index]))], pulls.gradient)
     return replace(alone, shares=alone.shares / len(pulls.indices))
 
@@ -190,7 +190,7 @@ def _choose_for_table(index: int, batch: Pulls) -> NDArray[np.int64]:
     return np.array([index, *others[np.unique(places)]]) if len(others) else np.array([index])
 
 
-def _listen(trained: TrainedRun, network: Network, crowd: Crowd, index: int) -> tuple[Listening, ...]:
+def _listen(trained: TrainedRun, network: Network, crowd: Population, index: int) -> tuple[Listening, ...]:
     if crowd.schema.classes is None:
         return ()
     number = int(crowd.classes()[index])
@@ -212,7 +212,7 @@ def _choose_neuron(neuron: tuple[int, int] | None, example: ExampleView) -> tupl
     return layer, number
 
 
-def _check_example(example: int, crowd: Crowd) -> None:
+def _check_example(example: int, crowd: Population) -> None:
     if not 0 <= example < len(crowd):
         raise ConfigError(
             f"there is no example {example} in {crowd.name}, which has {len(crowd):,}; "

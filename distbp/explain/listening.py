@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.config import Recipe
-from distbp.explain.crowd import Crowd, affordable
 from distbp.explain.network import Network
+from distbp.explain.population import Population, affordable
 from distbp.nn.schedules import batch_scale
 from distbp.nn.sgd import sgd
 from distbp.nn.streams import epoch_order
@@ -40,7 +40,7 @@ class Listening:
     batch_size: int
 
 
-def listen(network: Network, crowd: Crowd, recipe: Recipe, class_number: int) -> Listening:
+def listen(network: Network, crowd: Population, recipe: Recipe, class_number: int) -> Listening:
     """Return what becomes of the network in NUM_STEPS steps on one class, with the recipe's own optimizer.
 
     The batch size is the recipe's, or smaller for a large network. The learning rate does not fall, and weights do not

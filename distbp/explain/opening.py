@@ -10,10 +10,10 @@ import numpy as np
 
 from distbp.data import as_source, read_examples
 from distbp.errors import ConfigError, DataError, DivergedError
-from distbp.explain.crowd import Crowd
 from distbp.explain.network import Network
+from distbp.explain.population import Population
 from distbp.nn.streams import Purpose, stream
-from distbp.trained import TrainedRun
+from distbp.prediction.trained_run import TrainedRun
 from distbp.training.plan import model_spec
 
 PARTS = ("training", "validation")
@@ -49,7 +49,7 @@ def draw_untrained(trained: TrainedRun) -> Network:
     return replace(open_network(trained), flat=flat.astype(np.float64))
 
 
-def gather(trained: TrainedRun, data: str) -> Crowd:
+def gather(trained: TrainedRun, data: str) -> Population:
     """Return the examples of one part of the run's data, or of another source. Raises DataError if there are none."""
     recipe, schema, data = trained.config.recipe, trained.schema, as_source(data)
     if data in PARTS:
@@ -57,8 +57,8 @@ def gather(trained: TrainedRun, data: str) -> Crowd:
         part = prepared.train if data == "training" else prepared.validation
         if part is None:
             raise DataError(f"'{trained.run.url}' was trained without validation data; use --data training or a file")
-        return Crowd(data, schema, recipe.dtype, part)
+        return Population(data, schema, recipe.dtype, part)
     near = difflib.get_close_matches(data, PARTS, n=1, cutoff=0.5)
     if near and not Path(data).exists():
         raise DataError(f"there are no data '{data}'; did you mean {near[0]}?")
-    return Crowd(data, schema, recipe.dtype, read_examples(schema, data, recipe.data.target))
+    return Population(data, schema, recipe.dtype, read_examples(schema, data, recipe.data.target))

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from distbp.config import describe_config
 from distbp.errors import StorageError
-from distbp.masking import mask_secrets
+from distbp.pages.page import write_page
 from distbp.report.plots import plot_all
 from distbp.report.story import RunStory, list_differences
-from distbp.study.report.page import write_page
+from distbp.text.masking import mask_secrets
 
 
 def write_report(stories: Sequence[RunStory], path: Path) -> None:
@@ -25,7 +25,7 @@ def write_report(stories: Sequence[RunStory], path: Path) -> None:
     }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_page(path, "runs.html.j2", values, plot_all(stories), package="distbp.report")
+        write_page(path, "report/runs.html.j2", values, plot_all(stories))
     except OSError as error:
         raise StorageError(f"cannot write '{path}': {error.strerror}; choose another --out") from None
 

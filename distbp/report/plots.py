@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
+from distbp.pages.drawing import SERIES, Plot, draw, label_of, short
 from distbp.report.story import ACCOUNTS, RunStory
-from distbp.study.report.drawing import SERIES, Plot, draw, label_of, short
 
 DASHES = ("-", (0, (5, 3)), (0, (1, 2)), (0, (6, 2, 1, 2)))
 PHASES = (("compute_s", "computing"), ("transfer_s", "gradients and parameters under way"), ("commit_s", "commit"))

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from distbp.config import Config
-from distbp.masking import mask_secrets
 from distbp.run import RunDirectory, StepRecord
 from distbp.run.records import find_gaps
+from distbp.text.masking import mask_secrets
 
 MAX_POINTS = 300
 """More than a curve on a page can show."""

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import yaml
 
 from distbp.config import WRITTEN_BY, Config, Recipe, dump_yaml, parse_config, parse_yaml
+from distbp.config.identity import complete
 from distbp.errors import CheckpointError, ConfigError
-from distbp.identity import complete
 from distbp.installation import describe_newer, describe_writer
 
 

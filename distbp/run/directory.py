@@ -15,14 +15,10 @@ from typing import Any
 from distbp.config import WRITTEN_BY, Config, Recipe
 from distbp.errors import CheckpointError, RunTakenError, StorageError
 from distbp.installation import describe_newer, describe_writer
-from distbp.run.aside import TEMPORARY_PREFIX
+from distbp.machine.aside import TEMPORARY_PREFIX
 from distbp.run.config_file import StoredConfig, decode_config
-from distbp.run.folder import Folder, join_url, open_folder
-from distbp.run.json_text import check_seal, decode_object, encode_document, seal
 from distbp.run.lock import HEARTBEAT_S, RunLock, is_driver_alive
 from distbp.run.names import describe_missing_run, list_runs, validate_name
-from distbp.run.outbox import Outbox
-from distbp.run.patience import persist
 from distbp.run.records import (
     EVENTS_FILE,
     STEPS_FILE,
@@ -32,6 +28,10 @@ from distbp.run.records import (
     parse_events,
     parse_steps,
 )
+from distbp.run.storage.folder import Folder, join_url, open_folder
+from distbp.run.storage.outbox import Outbox
+from distbp.run.storage.patience import persist
+from distbp.text.json_text import check_seal, decode_object, encode_document, seal
 
 CONFIG_FILE = "config.yaml"
 NUMERICS_FILE = "numerics.json"

@@ -9,8 +9,8 @@ from contextlib import suppress
 from typing import Self
 
 from distbp.errors import CheckpointError, RunTakenError, StorageError
-from distbp.run.folder import Folder, remove_temporaries
 from distbp.run.owner import STALE_AFTER_S, LockOwner, Sign
+from distbp.run.storage.folder import Folder, remove_temporaries
 
 logger = logging.getLogger("distbp")
 

@@ -6,9 +6,9 @@ import logging
 from typing import Self
 
 from distbp.run.directory import RunDirectory
-from distbp.run.folder import join_url
-from distbp.run.json_text import encode_line
 from distbp.run.records import EVENTS_FILE, STEPS_FILE, StepRecord, drop_torn_line, encode_event, keep_steps, last_step
+from distbp.run.storage.folder import join_url
+from distbp.text.json_text import encode_line
 
 logger = logging.getLogger("distbp")
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Set
 
 from distbp.errors import ConfigError
-from distbp.run.folder import Folder, join_url, open_folder
+from distbp.run.storage.folder import Folder, join_url, open_folder
 
 MAX_NAME_LENGTH = 100
 MAX_NAMES_SHOWN = 5

@@ -12,8 +12,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Self
 
-from distbp.backends.processes import read_start_time
-from distbp.run.json_text import decode_object, encode_document
+from distbp.machine.processes import read_start_time
+from distbp.text.json_text import decode_object, encode_document
 
 STALE_AFTER_S = 60.0
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, Self
 
 from distbp.errors import CheckpointError
-from distbp.run.json_text import decode_object, encode_line
+from distbp.text.json_text import decode_object, encode_line
 
 STEPS_FILE = "steps.jsonl"
 EVENTS_FILE = "events.jsonl"

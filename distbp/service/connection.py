@@ -13,9 +13,9 @@ from urllib.request import getproxies, proxy_bypass
 
 from ray.job_submission import JobSubmissionClient
 
-from distbp.backends.deadline import within
-from distbp.backends.ray_internals import TALKATIVE_LOGGERS
+from distbp.backends.ray.internals import TALKATIVE_LOGGERS
 from distbp.errors import ClusterError, ConfigError, DistbpError
+from distbp.machine.deadline import within
 
 T = TypeVar("T")
 

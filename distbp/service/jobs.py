@@ -16,9 +16,9 @@ from typing import Any
 
 from ray.job_submission import JobDetails
 
-from distbp.backends.deadline import within
 from distbp.config import Config
 from distbp.errors import ConfigError, DistbpError, StorageError, TerminatedRunError
+from distbp.machine.deadline import within
 from distbp.service.connection import CALL_TIMEOUT_S, ask, connect, find_address, knock, translated
 from distbp.service.job_log import LogLines, find_document
 from distbp.service.package import CONFIG_FILE, list_requirements, pack

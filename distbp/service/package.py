@@ -11,7 +11,7 @@ from fnmatch import fnmatch
 from importlib import metadata
 from pathlib import Path
 
-from distbp.backends.ray_internals import MAX_PACKAGE_BYTES
+from distbp.backends.ray.internals import MAX_PACKAGE_BYTES
 from distbp.config import Config, dump_yaml
 from distbp.data.files import list_files
 from distbp.errors import ConfigError, DataError

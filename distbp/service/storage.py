@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from distbp.errors import StorageError
-from distbp.masking import mask_secrets
 from distbp.run import RunDirectory
-from distbp.run.folder import join_url
+from distbp.run.storage.folder import join_url
+from distbp.text.masking import mask_secrets
 
 
 @dataclass(frozen=True)

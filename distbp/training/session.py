@@ -14,17 +14,17 @@ from distbp.backends import Backend
 from distbp.config import Placement
 from distbp.data import advise_on_targets
 from distbp.errors import ClusterError, DivergedError, InterruptedRunError, StorageError, WorkersLostError
+from distbp.machine.interrupt import StopRequest
 from distbp.protocol.messages import Snapshot, StepOrder, StepReport, TrainState
 from distbp.protocol.planning import step_order
 from distbp.protocol.recovery import Failure, GroupLostError, History, Limits, decide
 from distbp.run import CheckpointStore, CheckpointWriter, EventLog, StepLog, StepRecord
-from distbp.run.interrupt import StopRequest
 from distbp.run.position import Position
+from distbp.training.checkpoint_contents import make_checkpoint, newest_saved, unpack
+from distbp.training.checkpoint_schedule import CheckpointSchedule
 from distbp.training.ledger import Ledger
-from distbp.training.packing import make_checkpoint, newest_saved, unpack
 from distbp.training.plan import Plan
-from distbp.training.rhythm import Rhythm
-from distbp.training.vigil import Vigil
+from distbp.training.worker_wait import WorkerWait
 
 logger = logging.getLogger("distbp")
 
@@ -88,7 +88,9 @@ class Session:
         self._num_lost = 0
         self._last_report: StepReport | None = None
         self._saved_step = -1
-        self._rhythm = Rhythm(placement.checkpoint_every_steps, journal.writer, journal.store.run.folder.prompt_s)
+        self._rhythm = CheckpointSchedule(
+            placement.checkpoint_every_steps, journal.writer, journal.store.run.folder.prompt_s
+        )
         self._lost_at: float | None = None
         self._last_step_at = time.perf_counter()
         self._num_failures = 0
@@ -134,7 +136,7 @@ class Session:
     def _await_group(self, state: TrainState) -> None:
         has_failed = self._num_failures > 0
         minimum = self._placement.min_workers_left if has_failed else self._placement.min_workers
-        vigil = Vigil(WorkersLostError if has_failed else ClusterError)
+        vigil = WorkerWait(WorkersLostError if has_failed else ClusterError)
         while (shortage := self._backend.start(self._plan.worker, self._plan.server, state, minimum)) is not None:
             self._take_notes()
             vigil.keep(shortage)

@@ -15,16 +15,16 @@ from distbp.backends import Backend, make_backend
 from distbp.config import Config, Placement, Recipe
 from distbp.data import find_doubts, prepare
 from distbp.errors import CheckpointError, InterruptedRunError, NumericsError, RunTakenError, StorageError
-from distbp.masking import mask_secrets
+from distbp.machine.interrupt import StopRequest, stop_on_signals
 from distbp.nn.build import ModelSpec
 from distbp.nn.kernels import expect_portable
 from distbp.nn.numerics import describe_kernels, fingerprint, is_same_arithmetic, list_kernels
 from distbp.run import Checkpoint, CheckpointStore, CheckpointWriter, EventLog, RunDirectory, StepLog, next_name
-from distbp.run.folder import join_url
-from distbp.run.interrupt import StopRequest, stop_on_signals
-from distbp.run.patience import persist
 from distbp.run.position import Position
-from distbp.training.packing import check_data, newest_saved
+from distbp.run.storage.folder import join_url
+from distbp.run.storage.patience import persist
+from distbp.text.masking import mask_secrets
+from distbp.training.checkpoint_contents import check_data, newest_saved
 from distbp.training.plan import Plan, describe_placement, make_plan
 from distbp.training.session import Journal, Observer, Session
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distbp.backends.links import Switchboard
 from distbp.backends.local import LocalBackend
-from distbp.backends.member import Member, PeerLostError
-from distbp.backends.roster import Membership, Roster, spread
 from distbp.config import Recipe
+from distbp.group.links import Switchboard
+from distbp.group.member import Member, PeerLostError
+from distbp.group.roster import Membership, Roster, spread
 from distbp.nn.blas import one_blas_thread
 from distbp.nn.build import ModelSpec
 from distbp.nn.digests import BLOCK, digest
@@ -144,7 +144,7 @@ def test_a_closed_member_is_noticed_by_every_other(problem):
 def test_a_caller_without_the_secret_is_turned_away():
     from multiprocessing import AuthenticationError
 
-    from distbp.backends.links import call
+    from distbp.group.links import call
 
     board = Switchboard("127.0.0.1", b"right")
     with ThreadPoolExecutor(1) as pool:

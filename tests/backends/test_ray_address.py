@@ -13,10 +13,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from distbp.backends import ray_cluster
-from distbp.backends.deadline import within
-from distbp.backends.ray_cluster import RayCluster
+from distbp.backends.ray.backend import cluster as ray_cluster
+from distbp.backends.ray.cluster import RayCluster
 from distbp.errors import ClusterError, ConfigError
+from distbp.machine.deadline import within
 from distbp.service import connection
 from distbp.service.connection import connect, describe_failure, find_address
 

@@ -17,7 +17,7 @@ RECIPE = Recipe.model_validate({"model": {"hidden": [8]}, "global_batch_size": 5
 
 @pytest.fixture(scope="module")
 def two_cpus() -> Iterator[None]:
-    from distbp.backends.ray_cluster import RayCluster
+    from distbp.backends.ray.cluster import RayCluster
 
     cluster = RayCluster("local", num_cpus=2)
     yield
@@ -27,7 +27,7 @@ def two_cpus() -> Iterator[None]:
 @pytest.fixture
 def make_room(request) -> Iterator:
     request.getfixturevalue("two_cpus")
-    from distbp.backends.ray_placement import Room
+    from distbp.backends.ray.placement import Room
 
     made = []
 
@@ -64,7 +64,7 @@ def said() -> Iterator[Said]:
 
 
 def test_places_are_counted_by_node_and_dead_nodes_have_none():
-    from distbp.backends.ray_placement import count_places
+    from distbp.backends.ray.placement import count_places
 
     nodes = [
         {"Alive": True, "Resources": {"CPU": 3.0}},

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distbp.backends import member as member_module
-from distbp.backends.member import Member
-from distbp.backends.roster import Membership, Roster
+from distbp.group import member as member_module
+from distbp.group.member import Member
+from distbp.group.roster import Membership, Roster
 from distbp.protocol.messages import StepOrder
 
 

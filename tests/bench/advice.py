@@ -29,16 +29,16 @@ from rich.table import Table
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "hosts"))
 
-from distbp.backends.ray_cluster import RayCluster, count_cpus  # noqa: E402
+from distbp.advise.advice import Option, Placing  # noqa: E402
+from distbp.advise.probe import choose_batch_sizes, choose_placings, with_choice  # noqa: E402
+from distbp.advise.telling import make_report  # noqa: E402
+from distbp.backends.ray.cluster import RayCluster, count_cpus  # noqa: E402
 from distbp.config import Config, Placement, Recipe  # noqa: E402
 from distbp.data import prepare  # noqa: E402
-from distbp.study.advice import Option, Placing  # noqa: E402
-from distbp.study.advising import make_report  # noqa: E402
-from distbp.study.batch_size import search_sizes  # noqa: E402
-from distbp.study.probe import choose_batch_sizes, choose_placings, with_choice  # noqa: E402
-from distbp.study.session import num_cores, open_lab  # noqa: E402
-from distbp.study.step_times import Group, time_group  # noqa: E402
-from distbp.study.trial import plan_for  # noqa: E402
+from distbp.lab.session import num_cores, open_lab  # noqa: E402
+from distbp.lab.step_times import Group, time_group  # noqa: E402
+from distbp.lab.trial import plan_for  # noqa: E402
+from distbp.study.batch_size.study import search_sizes  # noqa: E402
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 NUM_IMAGES = 10_000

@@ -10,9 +10,9 @@ from distbp.data import prepare
 from distbp.errors import CheckpointError, ConfigError, DataError
 from distbp.explain import explain_run
 from distbp.explain.costs import spread_costs
-from distbp.explain.crowd import Crowd
 from distbp.explain.listening import NUM_STEPS, listen
 from distbp.explain.opening import draw_untrained, open_network
+from distbp.explain.population import Population
 from distbp.nn.build import ModelSpec
 from distbp.nn.streams import Purpose, epoch_order, stream
 
@@ -80,7 +80,7 @@ def test_the_mini_batch_is_the_next_one_of_the_run(train_small, middle_step):
 
 
 def test_many_examples_are_averaged_over_an_even_sample(train_small, monkeypatch):
-    monkeypatch.setattr("distbp.explain.crowd.MOST_EXAMPLES", 40)
+    monkeypatch.setattr("distbp.explain.population.MOST_EXAMPLES", 40)
     explanation = explain_run(train_small().run, 1)
     assert explanation.is_sample
     assert explanation.pulls.indices.tolist() == np.linspace(0, 95, 40).astype(int).tolist()
@@ -102,7 +102,7 @@ def test_listening_makes_plain_steps_of_the_runs_optimizer(train_small):
     recipe = Recipe.model_validate(load_run(train_small(name="listen").run).config.recipe.model_dump())
     trained = load_run(train_small(name="listen").run)
     network, data = open_network(trained), prepare(recipe.data, recipe.seed)
-    crowd = Crowd("training", trained.schema, recipe.dtype, data.train)
+    crowd = Population("training", trained.schema, recipe.dtype, data.train)
     listening = listen(network, crowd, recipe, 2)
     flat, velocity = network.flat.copy(), np.zeros_like(network.flat)
     heard = np.flatnonzero(crowd.classes() == 2)

@@ -25,9 +25,9 @@ from distbp.config import Config, Data, load_config
 from distbp.data import prepare
 from distbp.errors import DistbpError
 from distbp.run import CheckpointStore, RunDirectory, StepLog
-from distbp.run.json_text import seal
-from distbp.run.manifest import SEAL
+from distbp.run.checkpoints.manifest import SEAL
 from distbp.run.owner import LockOwner
+from distbp.text.json_text import seal
 
 Case = Callable[[random.Random, Path], None]
 

@@ -15,7 +15,7 @@ from targets import Target
 
 from distbp.config import Config, parse_config
 from distbp.errors import CheckpointError, ConfigError
-from distbp.run.manifest import DamagedCheckpointError, decode_manifest
+from distbp.run.checkpoints.manifest import DamagedCheckpointError, decode_manifest
 from distbp.run.records import keep_steps, parse_events, parse_steps
 
 NUM_CASES = 250

@@ -150,7 +150,9 @@ def test_driver_that_lost_its_lock_saves_nothing(run, make_checkpoint):
             CheckpointStore(run, keep=1).save(make_checkpoint(1))
 
 
-@pytest.mark.parametrize("call", ["distbp.run.tensors.safetensors.numpy.save_file", "distbp.run.aside.os.fsync"])
+@pytest.mark.parametrize(
+    "call", ["distbp.run.checkpoints.tensors.safetensors.numpy.save_file", "distbp.machine.aside.os.fsync"]
+)
 @pytest.mark.parametrize("step", [1, 2])
 def test_full_disk_leaves_the_older_checkpoint_and_no_rest(local_run, make_checkpoint, monkeypatch, call, step):
     store = CheckpointStore(local_run, keep=1)

@@ -13,9 +13,9 @@ import pytest
 from distbp import Placement, Recipe, train
 from distbp.cli.app import run as run_command
 from distbp.errors import StorageError
+from distbp.machine.aside import replace_file
 from distbp.run import CheckpointStore, RunDirectory
-from distbp.run.aside import replace_file
-from distbp.run.rescue import save_aside
+from distbp.run.checkpoints.rescue import save_aside
 
 UMASK = 0o027
 
@@ -153,7 +153,7 @@ def test_what_is_renamed_is_on_the_disk_before_and_its_folder_after(tmp_path, mo
 def test_a_lock_of_another_program_on_the_folder_is_a_sentence(tmp_path, monkeypatch):
     import fcntl
 
-    monkeypatch.setattr("distbp.run.local_folder.FLOCK_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("distbp.run.storage.local_folder.FLOCK_TIMEOUT_S", 0.05)
     train(Recipe(epochs=1, global_batch_size=700), Placement(storage=str(tmp_path)), name="a")
     descriptor = os.open(tmp_path / "a", os.O_RDONLY)
     try:

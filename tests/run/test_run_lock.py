@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from distbp.backends.processes import read_start_time
 from distbp.errors import CheckpointError, StorageError
+from distbp.machine.processes import read_start_time
 from distbp.run import RunDirectory
 from distbp.run.lock import LOCK_FILE
 from distbp.run.owner import LockOwner, Sign

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from distbp.errors import CheckpointError
 from distbp.run import EventLog, StepLog, StepRecord
-from distbp.run.json_text import encode_line
 from distbp.run.records import parse_steps
+from distbp.text.json_text import encode_line
 
 
 def wait_until(condition) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from distbp.comparison import verify
 from distbp.config import load_config
 from distbp.errors import CheckpointError
 from distbp.run import RunDirectory
-from distbp.run.json_text import encode_line
 from distbp.run.records import find_gaps, last_step, parse_checksums, parse_steps
+from distbp.text.json_text import encode_line
 from distbp.training import train
+from distbp.verification.verify import verify
 
 TOLD_TWICE = (1, 2, 3, 4, 5, 3, 4, 5, 6, 2, 3)
 

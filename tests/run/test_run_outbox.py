@@ -18,7 +18,7 @@ from distbp.errors import CheckpointError, StorageError
 from distbp.run import CheckpointStore, CheckpointWriter, EventLog, RunDirectory, StepLog, StepRecord
 from distbp.run.lock import LOCK_FILE
 from distbp.run.owner import LockOwner
-from distbp.run.remote_folder import RemoteFolder
+from distbp.run.storage.remote_folder import RemoteFolder
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 AWAY = ConnectionError("connection refused")
@@ -31,8 +31,8 @@ def run(faults) -> RunDirectory:  # noqa: ARG001 - makes the storage
 
 @pytest.fixture(autouse=True)
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distbp.run.outbox.FIRST_RETRY_S", 0.02)
-    monkeypatch.setattr("distbp.run.outbox.MAX_RETRY_AT_END_S", 0.05)
+    monkeypatch.setattr("distbp.run.storage.outbox.FIRST_RETRY_S", 0.02)
+    monkeypatch.setattr("distbp.run.storage.outbox.MAX_RETRY_AT_END_S", 0.05)
 
 
 @pytest.fixture
@@ -167,7 +167,7 @@ def test_a_rescue_without_room_for_log_lines_keeps_the_checkpoint(run, faults, m
     def refuse(*_: object) -> None:
         raise StorageError("no space is left")
 
-    monkeypatch.setattr("distbp.run.local_folder.LocalFolder.append", refuse)
+    monkeypatch.setattr("distbp.run.storage.local_folder.LocalFolder.append", refuse)
     writer = CheckpointWriter(CheckpointStore(run, keep=3))
     steps = StepLog(run)
     faults.refuse(AWAY)
@@ -251,7 +251,7 @@ def test_a_driver_whose_lock_was_taken_writes_nothing_more(run, make_checkpoint)
 
 
 def test_more_lines_than_may_wait_are_dropped_and_counted(run, faults, monkeypatch):
-    monkeypatch.setattr("distbp.run.backlog.MAX_LINES_BYTES", 1000)
+    monkeypatch.setattr("distbp.run.storage.backlog.MAX_LINES_BYTES", 1000)
     with StepLog(run) as log:
         faults.refuse(FULL, WRITES)
         for step in range(1, 101):
@@ -282,8 +282,8 @@ def test_storage_that_cannot_keep_up_anyway_is_not_kept_busy(run, faults, make_c
 
 
 def test_silent_storage_is_given_up_too(run, faults, make_checkpoint, monkeypatch, here):
-    monkeypatch.setattr("distbp.run.outbox.RESCUE_AFTER_S", 0.05)
-    monkeypatch.setattr("distbp.run.outbox.MAX_SILENCE_S", 0.3)
+    monkeypatch.setattr("distbp.run.storage.outbox.RESCUE_AFTER_S", 0.05)
+    monkeypatch.setattr("distbp.run.storage.outbox.MAX_SILENCE_S", 0.3)
     writer = CheckpointWriter(CheckpointStore(run, keep=3))
     faults.delay(1.5, WRITES)
     writer.submit(make_checkpoint(4))

@@ -9,7 +9,7 @@ from faulty_storage import FaultyFileSystem
 
 from distbp.cli.app import run as run_command
 from distbp.errors import TerminatedRunError
-from distbp.masking import mask_secrets
+from distbp.text.masking import mask_secrets
 
 STORAGE = "faulty://ann:hunter2@host/bucket?token=s3cr3t"
 

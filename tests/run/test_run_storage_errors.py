@@ -9,8 +9,8 @@ import pytest
 from distbp.config import Config
 from distbp.errors import ConfigError, StorageError
 from distbp.run import RunDirectory
-from distbp.run.folder import join_url, open_folder, parent_url
-from distbp.run.storage_errors import translate_storage_errors
+from distbp.run.storage.folder import join_url, open_folder, parent_url
+from distbp.run.storage.translation import translate_storage_errors
 
 
 class NoCredentialsError(Exception):
@@ -70,7 +70,7 @@ def test_failed_append_leaves_no_part_of_a_line(tmp_path, monkeypatch):
         os.write(descriptor, content[:2])
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("distbp.run.local_folder._write_all", write_half)
+    monkeypatch.setattr("distbp.run.storage.local_folder._write_all", write_half)
     with pytest.raises(StorageError, match="no space is left"):
         folder.append("log", b"two\n")
     assert folder.read("log") == b"one\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 
-from distbp.run.interrupt import StopRequest
+from distbp.machine.interrupt import StopRequest
 
 
 def test_a_pause_ends_with_a_signal():

@@ -17,7 +17,7 @@ from distbp.__main__ import main
 from distbp.config import Config
 from distbp.errors import CheckpointError, StorageError, TerminatedRunError
 from distbp.run import Checkpoint, CheckpointStore, RunDirectory
-from distbp.run.remote_folder import RemoteFolder
+from distbp.run.storage.remote_folder import RemoteFolder
 from distbp.training import Progress
 
 RECIPE = Recipe.model_validate({"model": {"hidden": [200, 100]}, "global_batch_size": 128, "epochs": 4})
@@ -27,8 +27,8 @@ STATE_BYTES = 280_000  # of one checkpoint
 
 @pytest.fixture(autouse=True)
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distbp.run.outbox.FIRST_RETRY_S", 0.02)
-    monkeypatch.setattr("distbp.run.outbox.MAX_RETRY_AT_END_S", 0.05)
+    monkeypatch.setattr("distbp.run.storage.outbox.FIRST_RETRY_S", 0.02)
+    monkeypatch.setattr("distbp.run.storage.outbox.MAX_RETRY_AT_END_S", 0.05)
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +146,7 @@ def test_a_server_that_stays_frozen_ends_a_run_that_can_be_resumed(
     s3_storage, server, whole, monkeypatch, tmp_path, caplog
 ):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("distbp.run.remote_folder.CALL_TIMEOUT_S", 1.5)
+    monkeypatch.setattr("distbp.run.storage.remote_folder.CALL_TIMEOUT_S", 1.5)
     monkeypatch.setattr(RemoteFolder, "patience_s", 1.0)
     with pytest.raises(StorageError, match=r"no answer within .* step 48 was saved in 'distbp-rescue-run/run'"):
         train_on(s3_storage, at(6, server.stop))

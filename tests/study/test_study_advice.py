@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distbp.__main__ import main
-from distbp.config import Recipe, load_config
-from distbp.study.advice import (
+from distbp.advise.advice import (
     CRITICAL_PER_NOISE,
     NOISE_SPREAD,
     WORTH_IT,
@@ -29,13 +28,8 @@ from distbp.study.advice import (
     learning_curve,
     seconds_of,
 )
-from distbp.study.batch_size import MIN_PATIENCE, propose_trial
-from distbp.study.batch_size_findings import Search
-from distbp.study.comparison import CAP_FACTOR, compare_sizes
-from distbp.study.cost_model import Measured, Setting, StepParts
-from distbp.study.gradients import GradientMeter
-from distbp.study.hyperbola import Hyperbola
-from distbp.study.probe import (
+from distbp.advise.batch_comparison import CAP_FACTOR, compare_sizes
+from distbp.advise.probe import (
     Learning,
     choose_batch_sizes,
     choose_microbatch,
@@ -46,7 +40,13 @@ from distbp.study.probe import (
     medians_of,
     sampled_noise,
 )
-from distbp.study.trial import plan_for, run_trial
+from distbp.config import Recipe, load_config
+from distbp.lab.cost_model import Measured, Setting, StepParts
+from distbp.lab.gradients import GradientMeter
+from distbp.lab.hyperbola import Hyperbola
+from distbp.lab.trial import plan_for, run_trial
+from distbp.study.batch_size.findings import Search
+from distbp.study.batch_size.study import MIN_PATIENCE, propose_trial
 
 ALONE, THREADS, RAY = Placing("local", 1, 1), Placing("local", 2, 1), Placing("ray", 4, 1)
 SIZES = (16, 64, 256, 1024)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import nnls
 
-from distbp.study.cost_model import (
+from distbp.lab.cost_model import (
     CostModel,
     Measured,
     Setting,
@@ -22,8 +22,8 @@ from distbp.study.cost_model import (
     harmonic,
     prediction_errors,
 )
-from distbp.study.hyperbola import Hyperbola
-from distbp.study.predictions import (
+from distbp.lab.hyperbola import Hyperbola
+from distbp.study.workers.extrapolation import (
     BANDWIDTHS,
     SERVER_CHOICES,
     WORKER_COUNTS,

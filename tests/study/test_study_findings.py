@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from distbp.study.batch_size_findings import Search, TriedCandidate, find_for_goal, judge_rules
-from distbp.study.curves import Point
-from distbp.study.hyperbola import Hyperbola
-from distbp.study.scaling_rules import NAMES, PUBLISHED, RuleFinding
-from distbp.study.search import Candidate
-from distbp.study.trial import TrialResult
+from distbp.lab.curves import Point
+from distbp.lab.hyperbola import Hyperbola
+from distbp.lab.search import Candidate
+from distbp.lab.trial import TrialResult
+from distbp.study.batch_size.findings import Search, TriedCandidate, find_for_goal, judge_rules
+from distbp.study.batch_size.scaling_rules import NAMES, PUBLISHED, RuleFinding
 
 GOAL = 0.1
 SLOW, FAST = Candidate(0.01, 0.0), Candidate(0.1, 0.9)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import curve_fit
 
-from distbp.study.curves import (
+from distbp.lab.curves import (
     Point,
     choose_batch_sizes,
     choose_goals,
@@ -18,8 +18,8 @@ from distbp.study.curves import (
     log_log_slope,
     next_evaluation,
 )
-from distbp.study.hyperbola import Hyperbola, fit_hyperbola
-from distbp.study.search import EFFECTIVE_RATES, NUM_EXPLORING, Candidate, guess, propose
+from distbp.lab.hyperbola import Hyperbola, fit_hyperbola
+from distbp.lab.search import EFFECTIVE_RATES, NUM_EXPLORING, Candidate, guess, propose
 
 SIZES = [2.0**power for power in range(13)]
 positive = st.floats(min_value=1.0, max_value=1e5)

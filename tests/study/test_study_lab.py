@@ -20,10 +20,10 @@ import pytest
 
 from distbp.config import Recipe
 from distbp.errors import ConfigError, DistbpError, InterruptedRunError, StorageError, TerminatedRunError
-from distbp.run.interrupt import StopRequest
-from distbp.study.lab import Chain, Job, Lab, LabProgress, single
-from distbp.study.pool import ProcessPool
-from distbp.study.store import RESULTS_FILE, Store
+from distbp.lab.lab import Chain, Job, Lab, LabProgress, single
+from distbp.lab.pool import ProcessPool
+from distbp.lab.store import RESULTS_FILE, Store
+from distbp.machine.interrupt import StopRequest
 
 DEADLINE_S = 60
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from distbp.config import Model
+from distbp.lab.gradients import GradientMeter, cosine, read_gradients
+from distbp.lab.noise import estimate_noise, exact_noise, expected_cosine, relative_error
 from distbp.nn.build import ModelSpec
 from distbp.protocol.examples import Examples
 from distbp.protocol.messages import WorkerTask
-from distbp.study.gradients import GradientMeter, cosine, read_gradients
-from distbp.study.noise import estimate_noise, exact_noise, expected_cosine, relative_error
 
 NUM_EXAMPLES = 300
 

@@ -12,8 +12,8 @@ import pytest
 from distbp.__main__ import main
 from distbp.config import Recipe
 from distbp.protocol.messages import TrainState
-from distbp.study.order_findings import compare, relative_distances
-from distbp.study.order_trial import OrderTrial, flip_bit, run_order_trial
+from distbp.study.order.findings import compare, relative_distances
+from distbp.study.order.trial import OrderTrial, flip_bit, run_order_trial
 
 RECIPE = Recipe.model_validate({"model": {"hidden": [8]}, "epochs": 1, "global_batch_size": 100, "microbatch_size": 25})
 FULL = RECIPE.model_copy(update={"global_batch_size": 1438, "microbatch_size": 256})

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from distbp.__main__ import main
-from distbp.study.report.words import duration, number, percent, times
+from distbp.pages.words import duration, number, percent, times
 
 TINY = ["--trials", "3", "--minutes", "0.1", "--set", "epochs=2", "--set", "model.hidden=[12]", "--goals", "0.3,0.15"]
 

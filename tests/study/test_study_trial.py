@@ -6,16 +6,16 @@ import pytest
 
 from distbp import Placement, train
 from distbp.config import Recipe
-from distbp.study.curves import Point
-from distbp.study.scaling_rules import FACTOR, NAMES, choose_base
-from distbp.study.timing import (
+from distbp.lab.curves import Point
+from distbp.lab.timing import (
     count_epoch,
     median_seconds,
     time_loop,
     time_step,
 )
-from distbp.study.trial import Trial, is_stuck, plan_for, reseed, run_trial, with_batch
-from distbp.study.walk import Walk, choose_steps, take_walk
+from distbp.lab.trial import Trial, is_stuck, plan_for, reseed, run_trial, with_batch
+from distbp.lab.walk import Walk, choose_steps, take_walk
+from distbp.study.batch_size.scaling_rules import FACTOR, NAMES, choose_base
 
 RECIPE = Recipe.model_validate({"model": {"hidden": [16]}, "epochs": 2})
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from distbp.__main__ import main
+from distbp.lab.step_times import summarize_reports
 from distbp.protocol.messages import StepReport
-from distbp.study.step_times import summarize_reports
 
 pytestmark = pytest.mark.ray
 
@@ -19,8 +19,8 @@ TINY = ["--workers", "1,2", "--set", "epochs=2", "--set", "model.hidden=[8]"]
 
 def run_study(folder: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("distbp.study.workers.SECONDS", 0.02)
-        patch.setattr("distbp.study.workers.LEARNING_TRIALS", 4)
+        patch.setattr("distbp.study.workers.study.SECONDS", 0.02)
+        patch.setattr("distbp.study.workers.study.LEARNING_TRIALS", 4)
         assert main(["study", "workers", *TINY, "--out", str(folder)]) == 0
 
 

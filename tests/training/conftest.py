@@ -98,7 +98,7 @@ def train_until(train_toy, stop_at) -> Callable[..., None]:
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
     """One private cluster for all tests; its processes can import the modules beside this file."""
-    from distbp.backends.ray_cluster import RayCluster  # here, so that the pure tests need not wait for ray
+    from distbp.backends.ray.cluster import RayCluster  # here, so that the pure tests need not wait for ray
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(__file__).parent))

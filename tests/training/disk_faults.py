@@ -17,7 +17,7 @@ from pathlib import Path
 
 from distbp import Placement, Recipe, train
 from distbp.errors import DistbpError
-from distbp.run.local_folder import LocalFolder
+from distbp.run.storage.local_folder import LocalFolder
 
 FROM_STEP, TO_STEP = 4, 20
 DISK_SIZE = "512k"

@@ -24,13 +24,13 @@ from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from distbp import Placement, Recipe, train
-from distbp.comparison import verify
 from distbp.errors import DistbpError
+from distbp.prediction.trained_run import load_run, parse_step
 from distbp.report import read_story
-from distbp.run.remote_folder import RemoteFolder
+from distbp.run.storage.remote_folder import RemoteFolder
 from distbp.service.storage import list_stored_runs
-from distbp.trained import load_run, parse_step
 from distbp.training import Progress
+from distbp.verification.verify import verify
 
 KILLED = 137
 NAME = "run"

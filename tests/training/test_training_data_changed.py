@@ -14,11 +14,11 @@ from distbp import Recipe, load_run, train
 from distbp.__main__ import main
 from distbp.data import prepare
 from distbp.errors import CheckpointError, DataError, TerminatedRunError
+from distbp.lab.trial import load
 from distbp.protocol import examples
 from distbp.protocol.examples import Examples
 from distbp.report.page import judge
 from distbp.report.story import read_story
-from distbp.study.trial import load
 
 NUM_ROWS = 5000  # more than the sample that version 0.1.0 looked at
 

@@ -8,7 +8,7 @@ import pytest
 
 from distbp import load_run, verify
 from distbp.errors import CheckpointError, NumericsError, StorageError
-from distbp.run.local_folder import LocalFolder
+from distbp.run.storage.local_folder import LocalFolder
 
 
 def started(run: str) -> list[int]:

@@ -10,8 +10,8 @@ import pytest
 
 from distbp.config import EarlyStopping
 from distbp.errors import CheckpointError, InterruptedRunError, TerminatedRunError
+from distbp.machine.interrupt import stop_on_signals
 from distbp.protocol.messages import Evaluation, StepReport
-from distbp.run.interrupt import stop_on_signals
 from distbp.run.position import Position
 
 

@@ -43,7 +43,7 @@ class Blow:
 @pytest.fixture
 def pids(monkeypatch) -> Callable[[], list[int]]:
     """Returns a function that tells the process ids of the running group's actors, by rank."""
-    from distbp.backends.ray import RayBackend
+    from distbp.backends.ray.backend import RayBackend
 
     backends: list[RayBackend] = []
     start = RayBackend.start

@@ -129,7 +129,7 @@ def test_a_run_asks_for_its_minimum_and_after_a_failure_for_what_its_range_allow
 
 
 def test_waiting_below_the_minimum_is_not_silent(train_scripted, whole, monkeypatch, caplog):
-    monkeypatch.setattr("distbp.training.vigil.FIRST_WORD_S", 0.0)
+    monkeypatch.setattr("distbp.training.worker_wait.FIRST_WORD_S", 0.0)
     caplog.set_level(logging.WARNING, "distbp")
     assert train_scripted(Script(shortages=3), workers=[2, 4]).digest == whole.digest
     (message,) = [r.getMessage() for r in caplog.records if "waiting" in r.getMessage()]
@@ -138,7 +138,7 @@ def test_waiting_below_the_minimum_is_not_silent(train_scripted, whole, monkeypa
 
 @pytest.fixture
 def impatient(monkeypatch):
-    monkeypatch.setattr("distbp.training.vigil.Vigil.__init__.__defaults__", (0.0,))
+    monkeypatch.setattr("distbp.training.worker_wait.WorkerWait.__init__.__defaults__", (0.0,))
 
 
 @pytest.mark.usefixtures("impatient")

@@ -16,7 +16,7 @@ from distbp.backends.local import LocalBackend
 from distbp.errors import DivergedError, StorageError
 from distbp.protocol.recovery import GroupLostError
 from distbp.run import CheckpointStore, RunDirectory
-from distbp.run.remote_folder import RemoteFolder
+from distbp.run.storage.remote_folder import RemoteFolder
 from distbp.training import Progress
 
 FAULTY = "faulty://bucket/runs"
@@ -29,8 +29,8 @@ REFUSALS = {
 
 @pytest.fixture(autouse=True)
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distbp.run.outbox.FIRST_RETRY_S", 0.02)
-    monkeypatch.setattr("distbp.run.outbox.MAX_RETRY_AT_END_S", 0.05)
+    monkeypatch.setattr("distbp.run.storage.outbox.FIRST_RETRY_S", 0.02)
+    monkeypatch.setattr("distbp.run.storage.outbox.MAX_RETRY_AT_END_S", 0.05)
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_training_does_not_wait_for_storage_that_hangs(faults, train_toy, long_r
 
 
 def test_training_waits_for_slow_storage_once_and_says_so(train_toy, long_recipe, monkeypatch, caplog):
-    from distbp.run.local_folder import LocalFolder
+    from distbp.run.storage.local_folder import LocalFolder
 
     caplog.set_level(logging.WARNING, "distbp")
     trained = threading.Event()

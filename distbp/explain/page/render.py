@@ -11,7 +11,7 @@ from typing import Any
 from distbp.errors import ConfigError, StorageError
 from distbp.explain.explanation import Explanation
 from distbp.explain.page.contents import make_contents
-from distbp.run.folder import open_folder
+from distbp.run.storage.folder import open_folder
 
 HERE = Path(__file__).parent
 SCRIPTS = ("draw.js", "state.js", "example.js", "network.js", "crowd.js", "page.js")

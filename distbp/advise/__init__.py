@@ -1,0 +1,1 @@
+"""Which batch size, workers and servers to use, from a short probe."""

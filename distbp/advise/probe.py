@@ -1,0 +1,275 @@
+"""A short probe of the user's own data, model and machine: how noisy the gradient is and what steps cost where."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distbp.advise.advice import (
+    Advice,
+    Backend,
+    Critical,
+    Option,
+    Placing,
+    TunedSteps,
+    decide,
+    estimate_critical,
+    interpolate,
+    learning_curve,
+)
+from distbp.advise.batch_comparison import compare_sizes
+from distbp.backends.local import LocalBackend
+from distbp.config import Placement, Recipe
+from distbp.lab.cost_model import Measured, Setting
+from distbp.lab.curves import Point, choose_goals, first_below, next_evaluation
+from distbp.lab.gradients import GradientMeter
+from distbp.lab.lab import LabObserver, LabProgress
+from distbp.lab.noise import Noise, exact_noise
+from distbp.lab.session import num_cores
+from distbp.lab.step_times import Group, time_group
+from distbp.lab.trial import plan_for, point_at, start_one_worker
+from distbp.nn.digests import BLOCK
+from distbp.protocol.planning import step_order
+from distbp.training.plan import Plan
+
+READING_FACTOR = 1.8
+MAX_SAMPLED, MAX_SAMPLED_SLOWLY = 4096, 128
+LEARNING_SHARE, COMPARING_SHARE = 0.2, 0.2
+MOST_COMPARED = 1024
+WORTH_TIMING = 8.0
+"""Batches up to so many times the critical size are timed: there training takes 1.125 times the fewest steps."""
+STARTING_S = 2.5
+"""About how long a group takes to start on Ray."""
+SMALLEST_BATCH, LARGEST_BATCH = 16, 4096
+NUM_MICROBATCHES, SMALLEST_MICROBATCH = 4, 16
+
+
+@dataclass(frozen=True)
+class Learning:
+    """A training run by the recipe as it is, and the noise scale on the way.
+
+    goal: a validation error it came below, after `goal_steps` steps and about `goal_s` seconds; None without
+    validation data, and then `goal_steps` are all of the recipe's. noise_scales: (step, scale), ascending.
+    """
+
+    goal: float | None
+    goal_steps: int
+    goal_s: float
+    noise_scales: tuple[tuple[int, float], ...]
+    steps_trained: int
+
+    @property
+    def noise_scale(self) -> float:
+        """The geometric mean over the later half of the way to the goal, on a logarithmic scale of steps."""
+        on_the_way = [scale for step, scale in self.noise_scales if step <= self.goal_steps] or [1.0]
+        return float(np.exp(np.mean(np.log(on_the_way[len(on_the_way) // 2 :]))))
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What was measured: learning, tuned trials, and the step times of every group and batch size.
+
+    critical: what learning and trials say of the critical batch size.
+    """
+
+    learning: Learning
+    tuned: tuple[TunedSteps, ...]
+    critical: Critical
+    measured: tuple[tuple[Backend, Measured], ...]
+    seconds: float
+
+    @property
+    def noise_scale(self) -> float:
+        """The noise scale on the way to the goal."""
+        return self.learning.noise_scale
+
+
+def probe(recipe: Recipe, placement: Placement, budget_s: float, use_ray: bool, observe: LabObserver) -> Probe:
+    """Measure for about `budget_s` seconds.
+
+    One process is measured twice before Ray and twice after it, which costs little, and the median counts: processors
+    change their clock.
+    """
+    began = time.perf_counter()
+    observe(LabProgress("reading the gradient's noise", 0, 1, None))
+    learning = learn(recipe, LEARNING_SHARE * budget_s)
+    observe(LabProgress("comparing batch sizes", 0, 1, None))
+    tuned = compare(recipe, learning, COMPARING_SHARE * budget_s)
+    critical = estimate_critical(learning.noise_scale, tuned)
+    measured: list[tuple[Backend, Measured]] = []
+    with _cluster(placement, use_ray) as num_cpus:
+        groups = _choose_groups(recipe, placement, num_cpus, critical)
+        here = [group for group in groups if group.backend == "local"]
+        groups = [*here, *groups, *here, *here]
+        starting = STARTING_S * sum(group.backend == "ray" for group in groups)
+        left = max(0.0, budget_s - (time.perf_counter() - began) - starting)
+        for number, group in enumerate(groups):
+            observe(LabProgress("timing steps", number, len(groups), None))
+            timed = time_group(replace(group, seconds=min(1.0, left / len(groups))))
+            measured += [(group.backend, m) for m in timed.measured]
+    return Probe(learning, tuned, critical, medians_of(measured), time.perf_counter() - began)
+
+
+def medians_of(measured: Iterable[tuple[Backend, Measured]]) -> tuple[tuple[Backend, Measured], ...]:
+    """Return the (lower) median measurement of every backend and setting, in the order in which they first occur."""
+    found: dict[tuple[Backend, Setting], list[Measured]] = {}
+    for backend, one in measured:
+        found.setdefault((backend, one.setting), []).append(one)
+    return tuple(
+        (backend, sorted(several, key=lambda one: one.parts.step_s)[(len(several) - 1) // 2])
+        for (backend, _), several in found.items()
+    )
+
+
+def advise(recipe: Recipe, found: Probe) -> Advice:
+    """Return the advice that follows from a probe."""
+    placings: dict[Placing, list[Option]] = {}
+    for backend, m in found.measured:
+        placing = Placing(backend, m.setting.workers, m.setting.servers)
+        placings.setdefault(placing, []).append(Option(placing, m.setting.batch_size, m.parts.step_s))
+    sizes = [2**power for power in range(31)]
+    options = [option for known in placings.values() for option in {*known, *interpolate(known, sizes)}]
+    options.sort(key=lambda option: (option.placing.effort, option.batch_size))
+    rate = recipe.optimizer.learning_rate
+    return decide(options, found.critical, recipe.global_batch_size, found.learning.goal_steps, rate)
+
+
+def learn(recipe: Recipe, seconds: float) -> Learning:
+    """Train by the recipe, to its end or for about `seconds`, and read the noise scale at ever rarer steps."""
+    plan = plan_for(recipe)
+    meter = GradientMeter(plan.worker)
+    sample = _sample(meter, recipe.seed)
+    began = time.perf_counter()
+    scales: list[tuple[int, float]] = []
+    curve: list[Point] = []
+    reading, evaluation = 0, 0
+    with start_one_worker(plan) as backend:
+        for report_step in _steps(backend, plan, began + seconds):
+            if report_step >= evaluation and plan.worker.validation is not None:
+                curve.append(point_at(report_step, backend.evaluate()))
+                evaluation = next_evaluation(report_step)
+            if report_step >= reading:
+                noise = sampled_noise(meter, backend.snapshot().state.parameters, sample)
+                scales.append((report_step, noise.scale))
+                reading = math.ceil((report_step + 1) * READING_FACTOR)
+    good = tuple((step, scale) for step, scale in scales if math.isfinite(scale) and scale > 0)
+    goal, goal_steps = _find_goal(curve, plan.num_steps)
+    goal_s = (time.perf_counter() - began) * goal_steps / max(1, report_step)
+    return Learning(goal, goal_steps, goal_s, good or ((0, float(recipe.global_batch_size)),), report_step)
+
+
+def compare(recipe: Recipe, learning: Learning, seconds: float) -> tuple[TunedSteps, ...]:
+    """Return tuned steps to the goal at a few batch sizes; () without a goal, or where a trial would take too long."""
+    sizes = [size for size in choose_batch_sizes(len(plan_for(recipe).worker.train)) if size <= MOST_COMPARED]
+    if learning.goal is None or 2 * len(sizes) * learning.goal_s > seconds:
+        return ()
+    expected = learning_curve(estimate_critical(learning.noise_scale), recipe.global_batch_size, learning.goal_steps)
+    return compare_sizes(recipe, learning.goal, expected, sizes, seconds)
+
+
+def _steps(backend: LocalBackend, plan: Plan, until: float) -> Iterator[int]:
+    """Yield the steps done, from 0 on, until the plan's end, the time is over, or training diverges."""
+    yield 0
+    num_examples = len(plan.worker.train)
+    for report in backend.run(step_order(plan.recipe, step, num_examples) for step in range(plan.num_steps)):
+        if not report.committed:
+            return
+        yield report.step
+        if time.perf_counter() > until:
+            return
+
+
+def _find_goal(curve: Sequence[Point], num_steps: int) -> tuple[float | None, int]:
+    """Return an error on the way, the middle one of those a study would choose, and when it was reached."""
+    if len(curve) < 2:
+        return None, num_steps
+    goals = choose_goals(curve[0].error, min(point.error for point in curve))
+    goal = goals[len(goals) // 2]
+    reached = first_below(curve, goal)
+    return goal, num_steps if reached is None else reached
+
+
+def sampled_noise(meter: GradientMeter, parameters: NDArray, sample: NDArray[np.int64]) -> Noise:
+    """Return the noise among all examples from some of them: |G|^2 without the sample's own noise in its mean."""
+    gradient = meter.mean_gradient(parameters, sample)
+    found = exact_noise(meter.squared_norms(parameters, sample), float(gradient @ gradient))
+    missing = 1 - len(sample) / meter.num_examples
+    return replace(found, squared_norm=found.squared_norm - missing * found.trace / len(sample))
+
+
+def choose_microbatch(batch_size: int, workers: int) -> int:
+    """Return the microbatch that is advised: 4 in a batch, or one for every worker, but not below 16 examples."""
+    return min(batch_size, max(SMALLEST_MICROBATCH, -(-batch_size // max(NUM_MICROBATCHES, workers))))
+
+
+def with_choice(recipe: Recipe, batch_size: int, workers: int) -> Recipe:
+    """Return the recipe with another batch size and the microbatch that goes with it."""
+    microbatch_size = choose_microbatch(batch_size, workers)
+    return recipe.model_copy(update={"global_batch_size": batch_size, "microbatch_size": microbatch_size})
+
+
+def choose_placings(num_parameters: int, num_cpus: int | None) -> list[Placing]:
+    """Return where to measure: one process with 1, 2, ... workers, and Ray with up to `num_cpus`; None: no Ray."""
+    found = [Placing("local", workers, 1) for workers in _doubling(num_cores())]
+    for workers in _doubling(num_cpus or 0):
+        most = min(workers, -(-num_parameters // BLOCK))
+        found += [Placing("ray", workers, servers) for servers in sorted({1, most})]
+    return found
+
+
+def choose_batch_sizes(num_examples: int) -> tuple[int, ...]:
+    """Return the batch sizes to measure: 16, 64, 256, ..., no more than a quarter of the examples."""
+    largest = max(SMALLEST_BATCH, min(LARGEST_BATCH, num_examples // 4))
+    sizes = [size for size in (SMALLEST_BATCH * 4**power for power in range(5)) if size <= largest]
+    return tuple(min(size, num_examples) for size in sizes)
+
+
+def choose_timed_sizes(num_examples: int, critical: Critical) -> tuple[int, ...]:
+    """Return the batch sizes whose steps are timed: those that may pay, and no fewer than two."""
+    sizes = choose_batch_sizes(num_examples)
+    return tuple(size for i, size in enumerate(sizes) if i < 2 or size <= WORTH_TIMING * critical.batch_size)
+
+
+def _choose_groups(recipe: Recipe, placement: Placement, num_cpus: int | None, critical: Critical) -> list[Group]:
+    """Return a group for every placing and batch size: the microbatch, which a group keeps, goes with the batch."""
+    plan = plan_for(recipe)
+    return [
+        Group(
+            with_choice(recipe, size, placing.workers), placing.backend, placing.workers, placing.servers, (size,), 0.5,
+            placement.address, None,
+        )
+        for placing in choose_placings(plan.layout.num_parameters, num_cpus)
+        for size in choose_timed_sizes(len(plan.worker.train), critical)
+    ]  # fmt: skip
+
+
+def _sample(meter: GradientMeter, seed: int) -> NDArray[np.int64]:
+    most = MAX_SAMPLED if meter.is_quick else MAX_SAMPLED_SLOWLY
+    rng = np.random.default_rng(seed)
+    return np.sort(rng.choice(meter.num_examples, min(most, meter.num_examples), replace=False))
+
+
+def _doubling(most: int) -> list[int]:
+    """Return 1, 2, 4, ... and `most`."""
+    return sorted({*(2**power for power in range(most.bit_length()) if 2**power <= most), *([most] if most else [])})
+
+
+@contextmanager
+def _cluster(placement: Placement, use_ray: bool) -> Iterator[int | None]:
+    """Yield how many CPUs Ray has, holding one cluster for all groups; None without Ray."""
+    if not use_ray:
+        yield None
+        return
+    from distbp.backends.ray.cluster import RayCluster, count_cpus
+
+    cluster = RayCluster(placement.address, num_cores())
+    try:
+        yield count_cpus()
+    finally:
+        cluster.close()

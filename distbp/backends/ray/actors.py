@@ -1,0 +1,105 @@
+"""A Member as a Ray actor: a thin shell around the plain class, wrapped late by ray.remote."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import ray
+from numpy.typing import NDArray
+
+from distbp.group.links import CAN_SHARE, Switchboard
+from distbp.group.member import Member
+from distbp.group.roster import Membership, Roster
+from distbp.machine.processes import read_start_time
+from distbp.nn.blas import pin_blas
+from distbp.nn.model import Sums
+from distbp.nn.numerics import probe
+from distbp.protocol.examples import Examples
+from distbp.protocol.messages import Effort, ServerTask, Shard, Snapshot, StepOrder, StepReport, TrainState, WorkerTask
+
+CONTROL = "control"
+"""The concurrency group of `ping` and `cut`: a thread of its own."""
+
+
+@dataclass(frozen=True)
+class MappedFile:
+    """A memory-mapped .npy file, sent by name: every node maps it for itself and nobody copies it."""
+
+    path: str
+    shape: tuple[int, ...]
+
+    def open(self) -> NDArray:
+        """Return the mapped array."""
+        array: NDArray = np.load(self.path, mmap_mode="r", allow_pickle=False)
+        return array.reshape(self.shape)
+
+
+class MemberActor:
+    """A Member in its own process. The arrays arrive as views of the node's shared memory."""
+
+    def __init__(self, task: WorkerTask, *arrays: Any):
+        self._task = replace(task, train=_attach(task.train, arrays[:3]))
+        if task.validation is not None:
+            self._task = replace(self._task, validation=_attach(task.validation, arrays[3:]))
+        self._switchboard: Switchboard | None = None
+        self._member: Member | None = None
+
+    def introduce(self) -> Membership:
+        """Say who this is."""
+        pin_blas()
+        node = ray.get_runtime_context().get_node_id()
+        pid = os.getpid()
+        return Membership(
+            node=node if CAN_SHARE else f"{node}/{pid}",
+            host=os.uname().nodename,
+            pid=pid,
+            probe=probe(self._task.model),
+            started=read_start_time(pid),
+        )
+
+    def listen(self, secret: bytes) -> dict[str, Any]:
+        """Leave the group of before and listen for the members of a new one, on the address that Ray uses."""
+        if self._member is not None:
+            self._member.close()
+        self._member = None
+        self._switchboard = Switchboard(ray.util.get_node_ip_address(), secret)
+        return self._switchboard.addresses
+
+    def connect(self, rank: int, roster: Roster, server: ServerTask, state: TrainState) -> None:
+        """Build the roles and link up with the other members; errors in the user's model are raised here."""
+        assert self._switchboard is not None  # `listen` comes first
+        self._member = Member(rank, roster, self._task, server, state)
+        pin_blas()  # the user's model may have brought a BLAS of its own
+        self._member.connect(self._switchboard, state)
+
+    def ping(self) -> None:
+        """Do nothing, which a process that hangs cannot do. Called beside whatever else runs."""
+
+    def cut(self) -> None:
+        """Leave the group, so that what waits for other members ends. Called beside whatever else runs."""
+        if self._switchboard is not None:
+            self._switchboard.cut()
+        if self._member is not None:
+            self._member.cut()
+
+    def run(self, orders: list[StepOrder], paces: tuple[float, ...]) -> tuple[list[StepReport], Effort]:
+        """Carry out consecutive steps."""
+        assert self._member is not None  # `connect` comes first
+        return self._member.run(orders, paces)
+
+    def evaluate(self, shard: Shard) -> list[Sums]:
+        """Return the sums over the evaluation chunks in `shard`."""
+        assert self._member is not None
+        return self._member.evaluate(shard)
+
+    def snapshot(self) -> Snapshot | None:
+        """Return a copy of this server's slice of the state; None when it is in no group."""
+        return None if self._member is None else self._member.snapshot()
+
+
+def _attach(examples: Examples, arrays: tuple[Any, ...]) -> Examples:
+    x, y, rows = (array.open() if isinstance(array, MappedFile) else array for array in arrays)
+    return replace(examples, x=x, y=y, rows=rows)

@@ -1,0 +1,45 @@
+"""One session of a study: its folder, its processes and its way to stop, all closed in whatever way it ends."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from distbp.config import Placement
+from distbp.lab.lab import Lab, LabObserver
+from distbp.lab.pool import Pool, ProcessPool
+from distbp.lab.store import Store
+from distbp.machine.interrupt import stop_on_signals
+
+
+@contextmanager
+def open_lab(folder: Path, identity: Mapping[str, Any], placement: Placement, observe: LabObserver) -> Iterator[Lab]:
+    """Yield a lab over `folder`, with trials in local processes or, for placement.backend ray, on a Ray cluster.
+
+    identity: what must not change between the sessions of one study.
+
+    Raises ConfigError if the folder holds another study, StorageError if it cannot be written.
+    """
+    with Store(folder, identity) as store, stop_on_signals() as stop:
+        with stop.at_once("stopped before its processes were ready; the same command goes on"):
+            made = make_pool(placement)
+        with made as pool:
+            stop.listen()
+            yield Lab(store, pool, stop, observe)
+
+
+def make_pool(placement: Placement) -> Pool:
+    """Return where trials run: one process for each core of this machine, or tasks on Ray."""
+    if placement.backend == "ray":
+        from distbp.backends.ray.tasks import RayTasks
+
+        return RayTasks(placement.address, num_cores())
+    return ProcessPool(num_cores())
+
+
+def num_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,1 @@
+"""Facts of the machine and of its processes that more than one room asks for."""

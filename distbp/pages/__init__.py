@@ -1,0 +1,1 @@
+"""What every page that distbp writes shares: drawing, tables, words and the base template."""

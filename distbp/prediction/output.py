@@ -1,0 +1,121 @@
+"""Predictions as a table, and the table as a file: .csv and .parquet through pyarrow, .npz through NumPy."""
+
+from __future__ import annotations
+
+import difflib
+import zipfile
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distbp.data import Schema
+from distbp.errors import ConfigError, StorageError
+from distbp.machine.aside import replace_file
+from distbp.prediction.trained_run import Predictions
+from distbp.text.printable import printable
+
+
+@dataclass(frozen=True)
+class PredictionTable:
+    """Named columns of n rows each: a label or one value per target, then probabilities where asked for."""
+
+    columns: Mapping[str, NDArray]
+
+    @property
+    def num_rows(self) -> int:
+        """The number of examples."""
+        return len(next(iter(self.columns.values())))
+
+    def describe_columns(self, limit: int = 6) -> str:
+        """Return the columns' names for a message."""
+        names = [printable(name) for name in self.columns]
+        more = f", ... {names[-1]} ({len(names)} columns)" if len(names) > limit else ""
+        return ", ".join(names[: limit - 1] if more else names) + more
+
+
+def tabulate(predictions: Predictions, schema: Schema, probabilities: bool = False) -> PredictionTable:
+    """Return predictions under the names of the run's target columns, or "prediction" where targets have none.
+
+    probabilities: add a column probability_<label> for each class. Raises ConfigError for that in regression.
+    """
+    if predictions.labels is None:
+        if probabilities:
+            raise ConfigError("--probabilities is for classification, and this run predicts numbers; leave it out")
+        return PredictionTable(dict(zip(_name_targets(schema), predictions.outputs.T, strict=True)))
+    columns = {_name_targets(schema)[0]: predictions.labels}
+    if probabilities:
+        for label, column in zip(schema.classes or (), predictions.outputs.T, strict=True):
+            columns[f"probability_{label}"] = column
+    return PredictionTable(columns)
+
+
+def choose_writer(path: str) -> Callable[[PredictionTable], None]:
+    """Return what writes a table to `path`, replacing a file that is there only when all of it is written.
+
+    Raises ConfigError for a suffix of no known format, StorageError if nothing can be written there.
+    """
+    target = Path(path).expanduser()
+    suffix = target.suffix.lower()
+    write = WRITERS.get(suffix)
+    if write is None:
+        near = difflib.get_close_matches(suffix, WRITERS, n=1)
+        advice = f"did you mean '{target.with_suffix(near[0])}'?" if near else f"use {' or '.join(WRITERS)}"
+        raise ConfigError(f"--out {path}: '{suffix}' is no known format; {advice}")
+    if target.is_dir():
+        raise StorageError(f"cannot write '{path}': it is a folder; name a file in it")
+    if not target.parent.is_dir():
+        raise StorageError(f"cannot write '{path}': there is no folder '{target.parent}'; create it first")
+    return lambda table: _write_aside(target, table, write)
+
+
+def check_not_input(out: str, data: str) -> None:
+    """Raise ConfigError where predictions would replace the data they are made from, however the two are spelled."""
+    with suppress(OSError):  # one of them is not there
+        if Path(out).expanduser().samefile(Path(data).expanduser()):
+            raise ConfigError(f"--out {out} is the file that --data names; predictions would replace it, name another")
+
+
+def _name_targets(schema: Schema) -> tuple[str, ...]:
+    if schema.target_names is not None:
+        return schema.target_names
+    if schema.task == "classification" or schema.num_outputs == 1:
+        return ("prediction",)
+    return tuple(f"prediction_{number}" for number in range(schema.num_outputs))
+
+
+def _write_aside(target: Path, table: PredictionTable, write: Callable[[Path, PredictionTable], None]) -> None:
+    try:
+        with replace_file(target) as aside:
+            write(aside, table)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StorageError(f"cannot write '{target}': {reason}; choose another place with --out") from error
+
+
+def _write_csv(path: Path, table: PredictionTable) -> None:
+    import pyarrow as pa
+    from pyarrow import csv
+
+    csv.write_csv(pa.table(dict(table.columns)), str(path), csv.WriteOptions(quoting_style="needed"))
+
+
+def _write_parquet(path: Path, table: PredictionTable) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    parquet.write_table(pa.table(dict(table.columns)), str(path))
+
+
+def _write_npz(path: Path, table: PredictionTable) -> None:
+    # np.savez takes names as keywords, and a column may be called "file".
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, column in table.columns.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, column, allow_pickle=False)
+
+
+WRITERS = {".csv": _write_csv, ".parquet": _write_parquet, ".npz": _write_npz}

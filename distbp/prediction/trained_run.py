@@ -1,0 +1,225 @@
+"""Using a run: evaluate and predict from its directory alone, on any machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from distbp.backends.base import summarize
+from distbp.config import Config, Recipe
+from distbp.data import PreparedData, Schema, as_source, prepare, read_examples, take_features
+from distbp.data.fingerprint import find_changed_part, fingerprint
+from distbp.errors import CheckpointError, ConfigError, DataError
+from distbp.nn.blas import compute_exactly, fixed_arithmetic
+from distbp.nn.digests import digest
+from distbp.nn.model import Model
+from distbp.protocol.examples import Examples
+from distbp.protocol.planning import EVALUATION_CHUNK
+from distbp.run import Checkpoint, CheckpointStore, RunDirectory
+from distbp.run.position import Position
+from distbp.training.checkpoint_contents import check_data, check_recipe, make_checkpoint, read_flat, read_scaling
+from distbp.training.plan import make_plan, model_spec
+
+Label = str | int | bool
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a network says of n examples.
+
+    outputs: (n, O), a probability for each class, or a value for each target.
+    labels: (n,) the most probable class's own label; None for regression.
+    """
+
+    outputs: NDArray
+    labels: NDArray | None
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """One class in an evaluation; precision, recall and f1 are 0 where nothing was predicted or nothing is there."""
+
+    label: Label
+    precision: float
+    recall: float
+    f1: float
+    num_examples: int
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """Loss (mean over examples), accuracy and a row for each class; the last two are None for regression."""
+
+    loss: float
+    accuracy: float | None
+    num_examples: int
+    classes: tuple[ClassScore, ...] | None
+
+
+class TrainedRun:
+    """The network in one checkpoint of a run, with the run's preprocessing and class labels."""
+
+    def __init__(self, run: RunDirectory, checkpoint: Checkpoint):
+        self.run = run
+        self.config: Config = run.read_config()
+        self.step = checkpoint.step
+        self.digest = checkpoint.digest
+        self._position = checkpoint.position
+        self.schema = Schema.from_json(dict(checkpoint.schema), read_scaling(checkpoint.tensors))
+        self._model: Model = model_spec(self.config.recipe, self.schema).build()
+        self._flat = read_flat("parameters", self._model.layout, checkpoint.tensors, self.config.recipe.dtype)
+        _check_origin(run, self._flat, checkpoint)
+
+    @cached_property
+    def parameters(self) -> dict[str, NDArray]:
+        """The parameters by name, "0.weight" (O, I), "0.bias" (O,), ..."""
+        return self._model.layout.views(self._flat)
+
+    @fixed_arithmetic()
+    def predict(self, data: str | os.PathLike[str] | ArrayLike) -> Predictions:
+        """Return predictions for a source like `recipe.data.source`, or for raw features (n, I) or (n, *input_shape).
+
+        A table in memory (pyarrow, pandas, polars) is read by its columns' names. No examples give no predictions.
+
+        Raises DataError if the data do not fit what the run was trained on.
+        """
+        is_source = isinstance(data, str | os.PathLike)
+        examples = self._read(data, need_targets=False) if is_source else take_features(self.schema, data)
+        outputs = self._outputs(examples)
+        if self.schema.classes is None:
+            return Predictions(outputs, None)
+        return Predictions(outputs, np.array(self.schema.classes)[outputs.argmax(axis=1)])
+
+    @fixed_arithmetic()
+    def evaluate(self, data: str | os.PathLike[str] | None = None) -> EvaluationReport:
+        """Return how well the network does on `data`; None: on the run's own validation examples.
+
+        Raises DataError, also when there is no validation part and no data are named.
+        """
+        examples = self._own_validation() if data is None else self._read(data, need_targets=True)
+        sums = [
+            compute_exactly(partial(self._model.loss_sums, self.parameters, x, y)) for x, y in self._chunks(examples)
+        ]
+        total = summarize(sums, self.schema.task == "classification")
+        classes = None if self.schema.classes is None else self._score_classes(examples)
+        return EvaluationReport(total.loss, total.accuracy, total.num_examples, classes)
+
+    def _own_validation(self) -> Examples:
+        validation = self.own_data().validation
+        if validation is None:
+            raise DataError(f"'{self.run.url}' was trained without validation data; name some with --data")
+        return validation
+
+    def own_data(self) -> PreparedData:
+        """Return the data of the run itself, both parts.
+
+        Raises DataError where they are not, value by value, those it was trained and judged on.
+        """
+        data = prepare(self.config.recipe.data, self.config.recipe.seed)
+        part = find_changed_part(self._position, data, fingerprint(data))
+        if part is not None:
+            raise DataError(_describe_change(self.run.url, self.config.recipe, part))
+        return data
+
+    def _read(self, source: object, need_targets: bool) -> Examples:
+        return read_examples(self.schema, as_source(source), self.config.recipe.data.target, need_targets)
+
+    def _chunks(self, examples: Examples) -> Iterator[tuple[NDArray, NDArray]]:
+        dtype = self.config.recipe.dtype
+        ready = examples.ready(dtype)
+        for start in range(0, len(examples), EVALUATION_CHUNK):
+            yield ready.take(slice(start, start + EVALUATION_CHUNK), dtype)
+
+    def _outputs(self, examples: Examples) -> NDArray:
+        found = [compute_exactly(partial(self._model.predict, self.parameters, x)) for x, _ in self._chunks(examples)]
+        return np.concatenate(found) if found else np.empty((0, self.schema.num_outputs), self.config.recipe.dtype)
+
+    def _score_classes(self, examples: Examples) -> tuple[ClassScore, ...]:
+        predicted = self._outputs(examples).argmax(axis=1)
+        actual = examples.y[examples.rows]
+        labels = self.schema.classes or ()
+        return tuple(_score(label, predicted == number, actual == number) for number, label in enumerate(labels))
+
+
+def _describe_change(url: str, recipe: Recipe, part: str) -> str:
+    data = recipe.data
+    if part == "validation" and isinstance(data.validation, str):
+        return f"the validation data in '{data.validation}' are not those of '{url}'; restore the file, or use --data"
+    held_out = "" if isinstance(data.validation, str) else ", so its validation part may hold training examples now"
+    return (
+        f"the data in '{data.source}' are not those that '{url}' was trained on{held_out}; "
+        "restore the file, or name other data with --data"
+    )
+
+
+def _check_origin(run: RunDirectory, parameters: NDArray, checkpoint: Checkpoint) -> None:
+    """Raise CheckpointError unless this is the recipe and these are the parameters that were trained together."""
+    check_recipe(run, checkpoint)
+    if digest(parameters) != checkpoint.digest:
+        raise CheckpointError(f"the parameters of the checkpoint of step {checkpoint.step} do not have its digest")
+
+
+def _score(label: Label, predicted: NDArray[np.bool_], actual: NDArray[np.bool_]) -> ClassScore:
+    hits = int(np.count_nonzero(predicted & actual))
+    num_predicted, num_actual = int(predicted.sum()), int(actual.sum())
+    f1 = 2 * hits / (num_predicted + num_actual) if num_predicted + num_actual else 0.0
+    return ClassScore(label, hits / max(num_predicted, 1), hits / max(num_actual, 1), f1, num_actual)
+
+
+def load_run(run: str, step: int | Literal["final", "best"] = "final") -> TrainedRun:
+    """Return the network of a run, given by path or URL.
+
+    step: "final" is what the run ended with (of an unfinished run, the newest checkpoint), "best" the checkpoint
+    with the lowest validation loss, a number the checkpoint after that many steps; 0 is the untrained network, which
+    is drawn again from the recipe's seed and needs the run's data.
+
+    Raises CheckpointError if `run` is none or has no such checkpoint.
+    """
+    directory = RunDirectory.open(run)
+    store = CheckpointStore(directory, keep=1)
+    checkpoint = _load(directory, store, step)
+    if checkpoint is None:
+        raise CheckpointError(f"'{directory.url}' has no usable checkpoint yet; train it first")
+    return TrainedRun(directory, checkpoint)
+
+
+def parse_step(text: str) -> int | Literal["final", "best"]:
+    """Return what `load_run` takes as `step` from its text. Raises ConfigError for anything else."""
+    if text == "final":
+        return "final"
+    if text == "best":
+        return "best"
+    if not text.isascii() or not text.isdigit():
+        raise ConfigError(f"step={text!r} is none; expected final, best, or the number of a step")
+    return int(text)
+
+
+def _load(directory: RunDirectory, store: CheckpointStore, step: int | Literal["final", "best"]) -> Checkpoint | None:
+    if step == "best":
+        return store.load_best()
+    if step == 0:
+        return _draw_initial(directory, store.newest_position())
+    if isinstance(step, int):
+        return store.load(step)
+    result = directory.read_result()
+    if result is None:
+        return store.load_latest()
+    final_step = result.get("final_step")
+    if not isinstance(final_step, int):
+        raise CheckpointError(f"result.json of '{directory.url}' is damaged: it has no final_step; name a step instead")
+    return store.load(final_step)
+
+
+def _draw_initial(directory: RunDirectory, position: Mapping[str, object] | None) -> Checkpoint:
+    """Return the untrained network. position: of a checkpoint of the run, which knows its data, if there is one."""
+    config = directory.read_config()
+    plan = make_plan(config, prepare(config.recipe.data, config.recipe.seed))
+    if position is not None:
+        check_data(plan, position)
+    return make_checkpoint(plan, plan.initial_state(), Position())

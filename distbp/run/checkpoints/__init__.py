@@ -1,0 +1,1 @@
+"""Checkpoints of a run: as a value, on storage, whole or not at all."""

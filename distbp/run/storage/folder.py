@@ -1,0 +1,150 @@
+"""What a run asks of storage: a small interface, and the choice between its two forms.
+
+A local folder has atomic renames and appends; every other filesystem counts as an object store that has neither.
+The two forms are in local_folder.py and remote_folder.py; the rest of `run` never looks behind this interface.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import fsspec.core
+from fsspec.implementations.local import LocalFileSystem
+
+from distbp.machine.aside import TEMPORARY_PREFIX
+from distbp.run.storage.translation import translate_storage_errors
+from distbp.text.masking import mask_secrets
+
+_OPTIONS: dict[str, dict[str, Any]] = {
+    # s3fs tries again itself; with botocore's own attempts inside each of its, a refused connection takes 40 s
+    "s3": {"config_kwargs": {"retries": {"max_attempts": 1}}},
+}
+
+
+class Folder(ABC):
+    """One folder, which need not exist yet, and the files and folders in it.
+
+    url: for messages, with passwords masked.
+    flush_interval_s: seconds between two appends that this storage takes lightly.
+    patience_s: how long to try again at the end of a run, when nothing else is left to do, before giving up.
+    prompt_s: how long training may wait for a checkpoint under way before this storage counts as slow.
+    Every method raises StorageError for what storage refuses; what does not exist is no error when reading.
+    """
+
+    url: str
+    flush_interval_s: float
+    patience_s: float
+    prompt_s: float
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The last part of its path."""
+
+    @property
+    @abstractmethod
+    def parent(self) -> Folder:
+        """The folder it is in."""
+
+    @property
+    @abstractmethod
+    def identity(self) -> str | None:
+        """What tells this folder from a copy of it on this machine, None where nothing does."""
+
+    @abstractmethod
+    def child(self, name: str) -> Folder:
+        """Return the folder `name` in it."""
+
+    @abstractmethod
+    def local_path(self, name: str) -> Path | None:
+        """Return the path of a file for libraries that open files themselves; None on object stores."""
+
+    @abstractmethod
+    def is_file(self) -> bool:
+        """Return whether its own path is that of a file."""
+
+    @abstractmethod
+    def names(self) -> list[str]:
+        """Return the sorted names in it; [] if it does not exist or is a file."""
+
+    @abstractmethod
+    def size_bytes(self, name: str) -> int | None:
+        """Return the size of a file, None if there is none."""
+
+    @abstractmethod
+    def read(self, name: str) -> bytes | None:
+        """Return the content of a file, None if there is none."""
+
+    @abstractmethod
+    def read_lines(self, name: str) -> Iterator[bytes]:
+        """Yield the lines of a file, each with its newline, none if there is no file."""
+
+    @abstractmethod
+    def read_end(self, name: str, num_bytes: int) -> bytes | None:
+        """Return the last bytes of a file, at most `num_bytes`; None if there is none."""
+
+    @abstractmethod
+    def write(self, name: str, content: bytes, sync: bool = True) -> None:
+        """Replace a file at once: a reader, now or after a crash, sees the old content or all of the new.
+
+        sync: wait until the disk has it.
+        """
+
+    @abstractmethod
+    def write_new(self, name: str, content: bytes) -> bool:
+        """Write a file if there is none and return True; else change nothing and return False."""
+
+    @abstractmethod
+    def append(self, name: str, content: bytes) -> None:
+        """Append all of `content` to a file, or nothing of it if that fails; creates the file."""
+
+    @abstractmethod
+    def publish(self, name: str, fill: Callable[[Folder], None]) -> None:
+        """Create the folder `name` with what `fill` writes into the folder it is given.
+
+        Locally it appears at once and complete. On an object store its files appear one after the other, so `fill`
+        must write last the file that readers look for. Raises StorageError where a folder of that name has content
+        and folders can be renamed; on an object store `fill` has to see to that.
+        """
+
+    @abstractmethod
+    def remove(self, name: str) -> None:
+        """Remove a file or a whole folder; fine if there is none."""
+
+    @abstractmethod
+    def exclusively(self) -> AbstractContextManager[None]:
+        """Keep other processes on this machine out while inside, where the filesystem can do that."""
+
+
+def open_folder(url: str) -> Folder:
+    """Return the folder at a path or fsspec URL; raises StorageError if no storage of that kind is available."""
+    from distbp.run.storage.local_folder import LocalFolder  # these two build on Folder
+    from distbp.run.storage.remote_folder import RemoteFolder
+
+    with translate_storage_errors("open", url):
+        filesystem, path = fsspec.core.url_to_fs(url, **_OPTIONS.get(url.partition("://")[0], {}))
+    if isinstance(filesystem, LocalFileSystem):
+        return LocalFolder(Path(path), url)
+    return RemoteFolder(filesystem, path, mask_secrets(url))
+
+
+def join_url(url: str, name: str) -> str:
+    """Return the URL of `name` in the folder at `url`."""
+    return f"{url}{name}" if url.endswith("://") else f"{url.rstrip('/')}/{name}"
+
+
+def parent_url(url: str) -> str:
+    """Return the URL of the folder that `url` is in; '' for a path of one part."""
+    parent = url.rstrip("/").rpartition("/")[0]
+    return f"{parent}/" if parent.endswith(":/") else parent
+
+
+def remove_temporaries(folder: Folder) -> None:
+    """Remove what killed writers left in `folder`; only for the one process that may write there."""
+    for name in folder.names():
+        if name.startswith(TEMPORARY_PREFIX):
+            folder.remove(name)

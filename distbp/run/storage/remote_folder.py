@@ -1,0 +1,160 @@
+"""A folder on any other fsspec filesystem, treated as an object store: whole files, no rename, no append."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from fsspec import AbstractFileSystem
+
+from distbp.run.storage.folder import Folder, join_url, parent_url
+from distbp.run.storage.translation import translate_storage_errors
+
+CALL_TIMEOUT_S = 40.0  # for one call that moves no data
+MIN_BYTES_PER_S = 250_000.0
+
+
+class RemoteFolder(Folder):
+    """A folder on an object store; see Folder.
+
+    Listings are never taken from fsspec's cache, because other processes write too. No call lasts longer than
+    40 s plus what its bytes need at 2 Mbit/s, where the filesystem can be interrupted (s3fs and gcsfs can).
+    """
+
+    flush_interval_s = 30.0
+    patience_s = 90.0
+    prompt_s = 0.0
+
+    def __init__(self, filesystem: AbstractFileSystem, path: str, url: str) -> None:
+        self.url = url
+        self._filesystem = filesystem
+        self._path = path.rstrip("/")
+
+    @property
+    def name(self) -> str:
+        """The last part of its path."""
+        return self._path.rpartition("/")[2]
+
+    @property
+    def parent(self) -> RemoteFolder:
+        """The folder it is in."""
+        return RemoteFolder(self._filesystem, self._path.rpartition("/")[0], parent_url(self.url))
+
+    @property
+    def identity(self) -> None:
+        """None: a copy of an object is like the object."""
+        return None
+
+    def child(self, name: str) -> RemoteFolder:
+        """Return the folder `name` in it."""
+        return RemoteFolder(self._filesystem, self._locate(name), join_url(self.url, name))
+
+    def local_path(self, name: str) -> Path | None:  # noqa: ARG002 - the interface has it
+        """Return None: there are no local paths here."""
+        return None
+
+    def is_file(self) -> bool:
+        """Return whether its own path is that of a file."""
+        with translate_storage_errors("look at", self.url):
+            self._filesystem.invalidate_cache()
+            return bool(self._call("isfile", self._path))
+
+    def names(self) -> list[str]:
+        """Return the sorted names in it; [] if it does not exist or is a file."""
+        with translate_storage_errors("list", self.url), suppress(FileNotFoundError, NotADirectoryError):
+            self._filesystem.invalidate_cache()
+            paths = [str(path).rstrip("/") for path in self._call("ls", self._path, detail=False)]
+            # An object store may list the folder itself, or the file that has its path.
+            own = self._path.strip("/")
+            return sorted(path.rpartition("/")[2] for path in paths if path.strip("/") != own)
+        return []
+
+    def size_bytes(self, name: str) -> int | None:
+        """Return the size of a file, None if there is none."""
+        with translate_storage_errors("look at", join_url(self.url, name)), suppress(FileNotFoundError):
+            self._filesystem.invalidate_cache()
+            info = self._call("info", self._locate(name))
+            return int(info["size"]) if info["type"] == "file" else None
+        return None
+
+    def read(self, name: str) -> bytes | None:
+        """Return the content of a file, None if there is none."""
+        num_bytes = self.size_bytes(name)
+        with translate_storage_errors("read", join_url(self.url, name)), suppress(FileNotFoundError):
+            return None if num_bytes is None else bytes(self._call("cat_file", self._locate(name), num_bytes=num_bytes))
+        return None
+
+    def read_lines(self, name: str) -> Iterator[bytes]:
+        """Yield the lines of a file, which is fetched whole; none if there is no file."""
+        yield from io.BytesIO(self.read(name) or b"")
+
+    def read_end(self, name: str, num_bytes: int) -> bytes | None:
+        """Return the last bytes of a file, at most `num_bytes`; None if there is none."""
+        size = self.size_bytes(name)
+        if size is None:
+            return None
+        with translate_storage_errors("read", join_url(self.url, name)):
+            return bytes(self._call("cat_file", self._locate(name), start=max(0, size - num_bytes), end=size))
+
+    def write(self, name: str, content: bytes, sync: bool = True) -> None:  # noqa: ARG002 - an upload is synced
+        """Replace a file; object stores show an upload only when it is complete."""
+        with translate_storage_errors("write", join_url(self.url, name)):
+            self._call("pipe_file", self._locate(name), content, num_bytes=len(content))
+
+    def write_new(self, name: str, content: bytes) -> bool:
+        """Write a file if there is none; where the store cannot do that in one request, look first."""
+        if self.size_bytes(name) is not None:
+            return False
+        with translate_storage_errors("write", join_url(self.url, name)):
+            try:
+                self._call("pipe_file", self._locate(name), content, num_bytes=len(content), mode="create")
+            except (OSError, NotImplementedError, TypeError, ValueError):  # taken meanwhile, or no such mode
+                if self.size_bytes(name) is not None:
+                    return False
+                self._call("pipe_file", self._locate(name), content, num_bytes=len(content))
+        return True
+
+    def append(self, name: str, content: bytes) -> None:
+        """Append by writing the whole file again, which is why `flush_interval_s` is long here.
+
+        Content that is the file's end already is not appended again: that call failed only in its answer.
+        """
+        present = self.read(name) or b""
+        if not present.endswith(content):
+            self.write(name, present + content)
+
+    def publish(self, name: str, fill: Callable[[Folder], None]) -> None:
+        """Fill the folder `name` in place."""
+        fill(self.child(name))
+
+    def remove(self, name: str) -> None:
+        """Remove a file or a whole folder; fine if there is none."""
+        with translate_storage_errors("remove", join_url(self.url, name)), suppress(FileNotFoundError):
+            self._filesystem.invalidate_cache()
+            self._call("rm", self._locate(name), recursive=True)
+
+    @contextmanager
+    def exclusively(self) -> Iterator[None]:
+        """Do nothing: object stores have no locks."""
+        yield
+
+    def _locate(self, name: str) -> str:
+        return f"{self._path}/{name}"
+
+    def _call(self, method: str, *args: Any, num_bytes: int = 0, **options: Any) -> Any:
+        """Return what a method of the filesystem returns; raises TimeoutError if storage does not answer in time."""
+        if not getattr(self._filesystem, "async_impl", False):
+            return getattr(self._filesystem, method)(*args, **options)
+        coroutine = getattr(self._filesystem, f"_{method}")(*args, **options)
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._filesystem.loop)
+        timeout_s = CALL_TIMEOUT_S + num_bytes / MIN_BYTES_PER_S
+        try:
+            return future.result(timeout_s)
+        except TimeoutError:
+            raise TimeoutError(f"no answer within {timeout_s:.0f} s") from None
+        finally:
+            future.cancel()  # what was abandoned must not write later; no effect on what is done

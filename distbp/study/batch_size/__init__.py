@@ -1,0 +1,1 @@
+"""How mini-batches cut computation time: trials, findings, page."""

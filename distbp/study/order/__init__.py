@@ -1,0 +1,1 @@
+"""Whether the order of the examples matters: trials, findings, page."""
