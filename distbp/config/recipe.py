@@ -1,0 +1,190 @@
+"""The recipe: every value that may change the numbers of a run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, Strict, field_validator, model_validator
+
+from distbp.config.identity import identify, identify_as_0_1_0
+
+PositiveInt = Annotated[int, Field(gt=0)]
+
+
+NonNegativeInt = Annotated[int, Field(ge=0)]
+
+
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+
+
+DEFAULT_MICROBATCHES = 8
+
+
+class Settings(BaseModel):
+    """Base of all configuration: frozen, strict about types, unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Data(Settings):
+    """Where the examples come from and how they become numbers."""
+
+    source: str = Field("digits", min_length=1, description="digits, or a path: IDX folder, .npz, .npy, .csv, .parquet")
+    target: str | Annotated[tuple[str, ...], Strict(False)] | None = Field(
+        None, description="target column or columns (CSV, Parquet), or the targets' .npy file"
+    )
+    task: Literal["classification", "regression"] | None = Field(
+        None, description="null: classification where targets are text, whole numbers or true/false"
+    )
+    validation: Fraction | str = Field(0.2, description="fraction held out (seeded), or a path to validation data")
+    scaling: Literal["none", "min-max", "standard"] = Field(
+        "min-max", description="per feature, measured on the training part only"
+    )
+
+    @field_validator("target", mode="before")
+    @classmethod
+    def _numbers_are_names_too(cls, target: object) -> object:
+        """Take target=2 for the column "2": what YAML reads as a number is a name here."""
+        if isinstance(target, list | tuple):
+            return [cls._numbers_are_names_too(name) for name in target]
+        return str(target) if type(target) is int else target
+
+    @model_validator(mode="after")
+    def _target_names_something(self) -> Self:
+        if self.target == () or self.target == "":
+            raise ValueError("target is empty; name a column, several columns, or leave it out")
+        return self
+
+
+class Model(Settings):
+    """A fully connected network, or a user's own gradient function."""
+
+    hidden: Annotated[tuple[PositiveInt, ...], Strict(False)] = Field(
+        (64, 32), description="neurons of each hidden layer; [] is softmax or linear regression"
+    )
+    activation: Literal["sigmoid", "tanh", "relu", "gelu", "identity"] = Field(
+        "relu", description="of the hidden layers"
+    )
+    loss: Literal["cross_entropy", "squared_error"] = Field(
+        "cross_entropy", description="softmax cross-entropy, or sum over outputs of (a - y)^2"
+    )
+    init: Literal["glorot", "he", "normal"] = Field(
+        "he", description="glorot (uniform) and he (normal) with zero biases, or normal: N(0, 1) for weights and biases"
+    )
+    dropout: Fraction = Field(0.0, description="probability that a hidden activation is dropped in training")
+    function: str | None = Field(
+        None, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", description="module:object that builds a model of your own"
+    )
+    options: dict[str, Any] = Field(default_factory=dict, description="keyword arguments for `function`")
+
+    @model_validator(mode="after")
+    def _options_need_a_function(self) -> Self:
+        if self.options and self.function is None:
+            raise ValueError("options belong to a function; name it as function: my_module:build")
+        return self
+
+
+class Optimizer(Settings):
+    """Stochastic gradient descent in PyTorch's convention: v = momentum * v + g, w = w - learning_rate * v."""
+
+    learning_rate: PositiveFloat = Field(0.1, description="step size at the reference batch, before any schedule")
+    momentum: Fraction = Field(0.9, description="0 is plain SGD")
+    nesterov: bool = Field(False, description="step along g + momentum * v")
+    weight_decay: NonNegativeFloat = Field(0.0, description="added to the gradient as weight_decay * w, not for biases")
+    clip_norm: PositiveFloat | None = Field(None, description="largest allowed norm of the averaged gradient")
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> Self:
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov needs a momentum above 0; set momentum, for example 0.9")
+        return self
+
+
+class Schedule(Settings):
+    """How the learning rate changes over the steps."""
+
+    kind: Literal["constant", "step", "cosine"] = Field("constant", description="shape after the warmup")
+    warmup_steps: NonNegativeInt = Field(0, description="linear rise over this many steps")
+    decay_epochs: PositiveInt = Field(10, description="step: epochs between two decays")
+    decay_factor: Annotated[float, Field(gt=0, le=1)] = Field(0.1, description="step: factor of one decay")
+    final_fraction: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0, description="cosine: what is left of the learning rate at the end"
+    )
+    lr_scaling: Literal["none", "linear", "sqrt"] = Field(
+        "none", description="scale the learning rate with global_batch_size / reference_batch_size"
+    )
+    reference_batch_size: PositiveInt | None = Field(None, description="the batch that learning_rate was tuned for")
+
+    @model_validator(mode="after")
+    def _scaling_needs_a_reference(self) -> Self:
+        if self.lr_scaling != "none" and self.reference_batch_size is None:
+            raise ValueError(
+                f"lr_scaling={self.lr_scaling} needs reference_batch_size, the batch that learning_rate was tuned for"
+            )
+        return self
+
+
+class EarlyStopping(Settings):
+    """Stop when the validation loss no longer falls, and end with the best parameters."""
+
+    patience: PositiveInt | None = Field(None, description="epochs without improvement before stopping; null: never")
+    min_delta: NonNegativeFloat = Field(0.0, description="smallest fall of the validation loss that counts")
+
+
+class Recipe(Settings):
+    """Every value that may change the numbers of a run."""
+
+    data: Data = Data()
+    model: Model = Model()
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    early_stopping: EarlyStopping = EarlyStopping()
+    global_batch_size: PositiveInt = Field(64, description="examples per step, over all workers")
+    microbatch_size: PositiveInt = Field(
+        8, description="examples per unit of gradient arithmetic; auto: an eighth of the batch"
+    )
+    epochs: PositiveInt = Field(20, description="passes over the training data")
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(0, description="of every random choice")
+    dtype: Literal["float32", "float64"] = Field("float32", description="of parameters, gradients and activations")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve_microbatch_size(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping) or values.get("microbatch_size", "auto") != "auto":
+            return values
+        batch = values.get("global_batch_size", cls.model_fields["global_batch_size"].default)
+        if not isinstance(batch, int):
+            return values
+        return {**values, "microbatch_size": max(1, math.ceil(batch / DEFAULT_MICROBATCHES))}
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Self:
+        if self.microbatch_size > self.global_batch_size:
+            raise ValueError(
+                f"microbatch_size={self.microbatch_size} is larger than global_batch_size={self.global_batch_size}; "
+                f"use at most {self.global_batch_size}"
+            )
+        if self.early_stopping.patience is not None and self.data.validation == 0.0:
+            raise ValueError("early_stopping needs validation data; set data.validation, for example 0.2")
+        return self
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what is set away from the defaults, wherever the data lie (`distbp.config.identity`).
+
+        Two runs may share a checkpoint only if theirs are equal, and their data's fingerprints.
+        """
+        return identify(self)
+
+    @property
+    def digest_of_0_1_0(self) -> str:
+        """What version 0.1.0 wrote into the checkpoints of this recipe, and into the names of its runs."""
+        return identify_as_0_1_0(self)
