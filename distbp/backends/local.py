@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from typing import TypeVar
-
-from numpy.typing import NDArray
 
 from distbp.backends.base import Note, Process, join_reports, join_snapshots, num_evaluation_chunks, summarize
 from distbp.backends.threads import ThreadTeam
@@ -16,7 +14,6 @@ from distbp.protocol.messages import (
     Evaluation,
     ServerTask,
     Shard,
-    ShardResult,
     Snapshot,
     StepOrder,
     StepReport,
@@ -25,7 +22,7 @@ from distbp.protocol.messages import (
     slice_result,
     slice_state,
 )
-from distbp.protocol.planning import auto_servers, num_local_threads, num_microbatches, server_slices, shards
+from distbp.protocol.planning import auto_servers, num_local_threads, server_slices, shards
 from distbp.protocol.server import ParameterServer
 from distbp.protocol.worker import Worker
 
@@ -38,12 +35,14 @@ class LocalBackend:
     Where microbatches are small, one thread does the work of all: threads would wait for the interpreter's lock.
     """
 
+    processes: tuple[Process, ...] = ()
+    can_grow = False
+
     def __init__(self, num_workers: int, num_threads: int | None = None):
         """num_threads: how many the workers share; None chooses one for each worker, or one for all."""
         self.num_workers = num_workers
-        self.can_grow = False
-        self.processes: tuple[Process, ...] = ()
         self._num_threads = num_threads
+        self._started: _Group | None = None
         self._stack = ExitStack()
 
     def start(
@@ -55,33 +54,64 @@ class LocalBackend:
     ) -> None:
         """Build workers and servers; BLAS stays pinned to one thread until `close`."""
         self._stack.enter_context(one_blas_thread())
-        self._task = worker
-        self._num_shards = self._num_threads or num_local_threads(
+        num_threads = self._num_threads or num_local_threads(
             len(state.parameters), worker.microbatch_size, self.num_workers
         )
-        self._workers = [Worker(worker) for _ in range(self._num_shards)]
+        self._started = _Group(worker, server, state, num_threads)
+        self._stack.callback(self._started.team.close)
+
+    def run(self, orders: Iterator[StepOrder]) -> Iterator[StepReport]:
+        """Carry out the steps one after the other; nothing is drawn ahead."""
+        return map(self._group.step, orders)
+
+    def evaluate(self) -> Evaluation:
+        """Evaluate on the workers, each on its run of chunks."""
+        return self._group.evaluate()
+
+    def snapshot(self) -> Snapshot:
+        """Return a copy of the state."""
+        return self._group.snapshot()
+
+    def take_notes(self) -> list[Note]:
+        """Return nothing: nothing happens to threads."""
+        return []
+
+    def rescue(self) -> Snapshot | None:
+        """Return None: threads are not lost without their process."""
+        return None
+
+    def close(self) -> None:
+        """End the threads and give BLAS its threads back."""
+        self._stack.close()
+
+    @property
+    def _group(self) -> _Group:
+        assert self._started is not None  # `start` comes first
+        return self._started
+
+
+class _Group:
+    """Workers and servers around one state, and the threads that they share."""
+
+    def __init__(self, worker: WorkerTask, server: ServerTask, state: TrainState, num_threads: int):
+        self._task = worker
+        self._workers = [Worker(worker) for _ in range(num_threads)]
         self._parameters = state.parameters.copy()
-        self._slices = server_slices(len(state.parameters), _num_servers(server, state, self._num_shards))
+        self._slices = server_slices(len(state.parameters), _num_servers(server, state, num_threads))
         self._servers = [
             ParameterServer(server, slice_state(state, start, stop), start, self._parameters[start:stop])
             for start, stop in self._slices
         ]
-        self._crew = ThreadTeam(self._num_shards)
-        self._stack.callback(self._crew.close)
+        self.team = ThreadTeam(num_threads)
 
-    def run(self, orders: Iterator[StepOrder]) -> Iterator[StepReport]:
-        """Carry out the steps one after the other; nothing is drawn ahead."""
-        for order in orders:
-            count = num_microbatches(order.stop - order.start, self._task.microbatch_size)
-            yield self._commit(order, self._on_workers(count, partial(_compute, self._parameters, order)))
-
-    def _commit(self, order: StepOrder, results: Sequence[ShardResult]) -> StepReport:
-        """Commit on every slice at once."""
+    def step(self, order: StepOrder) -> StepReport:
+        """Compute on the workers, then commit on every slice at once."""
+        results = self._on_workers(order.num_microbatches, lambda w, shard: w.compute(self._parameters, order, shard))
         if len(self._servers) == 1:
             return self._servers[0].commit(order, results)
         sliced = [[slice_result(result, *bounds) for result in results] for bounds in self._slices]
         commits = [partial(s.commit, order, part) for s, part in zip(self._servers, sliced, strict=True)]
-        return join_reports(self._crew.run(commits))
+        return join_reports(self.team.run(commits))
 
     def evaluate(self) -> Evaluation:
         """Evaluate on the workers, each on its run of chunks."""
@@ -96,31 +126,15 @@ class LocalBackend:
         assert found is not None  # all slices are committed before the next call
         return found
 
-    def take_notes(self) -> list[Note]:
-        """Return nothing: nothing happens to threads."""
-        return []
-
-    def rescue(self) -> Snapshot | None:
-        """Return None: threads are not lost without their process."""
-        return None
-
-    def close(self) -> None:
-        """End the threads and give BLAS its threads back."""
-        self._stack.close()
-
     def _on_workers(self, count: int, call: Callable[[Worker, Shard], T]) -> list[T]:
         """Return call(worker, shard) for every worker that has a non-empty shard of `count`, in order."""
-        parts = shards(count, self._num_shards)
-        work = [(w, s) for w, s in zip(self._workers, parts, strict=True) if s.stop > s.start]
+        parts = shards(count, len(self._workers))
+        work = [(w, shard) for w, shard in zip(self._workers, parts, strict=True) if shard]
         if len(work) == 1:
             return [call(*work[0])]
-        return self._crew.run([partial(call, *item) for item in work])
+        return self.team.run([partial(call, *item) for item in work])
 
 
 def _num_servers(task: ServerTask, state: TrainState, num_workers: int) -> int:
     """Return into how many slices the commit is divided; clipping needs the norm of the whole, so one."""
     return 1 if task.optimizer.clip_norm is not None else auto_servers(len(state.parameters), num_workers)
-
-
-def _compute(parameters: NDArray, order: StepOrder, worker: Worker, shard: Shard) -> ShardResult:
-    return worker.compute(parameters, order, shard)

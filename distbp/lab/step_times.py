@@ -15,7 +15,7 @@ from distbp.errors import ClusterError, WorkersLostError
 from distbp.lab.cost_model import Measured, Setting, StepParts
 from distbp.lab.trial import plan_for
 from distbp.protocol.messages import StepOrder, StepReport
-from distbp.protocol.planning import choose_slices
+from distbp.protocol.planning import choose_slices, num_microbatches
 from distbp.protocol.recovery import GroupLostError
 from distbp.training.plan import Plan
 
@@ -61,7 +61,7 @@ def time_group(group: Group) -> GroupTimes:
         found = [
             Measured(
                 Setting(group.workers, servers, num_parameters, size, group.recipe.microbatch_size, group.cores),
-                _time_steps(backend, steps, size, group.seconds),
+                _time_steps(backend, _orders(steps, size, group.recipe.microbatch_size), group.seconds),
             )
             for size in group.batch_sizes
         ]
@@ -83,13 +83,13 @@ def _start(backend: Backend, plan: Plan, num_workers: int) -> None:
             )
 
 
-def _time_steps(backend: Backend, steps: Iterator[int], batch_size: int, seconds: float) -> StepParts:
+def _time_steps(backend: Backend, orders: Iterator[StepOrder], seconds: float) -> StepParts:
     """Return the median of each part; the first steps only tell how many there is time for."""
     began = time.perf_counter()
-    list(backend.run(_orders(steps, batch_size, WARMING_UP)))
+    list(backend.run(itertools.islice(orders, WARMING_UP)))
     once = (time.perf_counter() - began) / WARMING_UP
     count = max(MIN_STEPS, min(MAX_STEPS, round(seconds / once)))
-    return summarize_reports(list(backend.run(_orders(steps, batch_size, count)))[1:])
+    return summarize_reports(list(backend.run(itertools.islice(orders, count)))[1:])
 
 
 def summarize_reports(reports: list[StepReport]) -> StepParts:
@@ -102,7 +102,7 @@ def summarize_reports(reports: list[StepReport]) -> StepParts:
     )
 
 
-def _orders(steps: Iterator[int], batch_size: int, count: int) -> Iterator[StepOrder]:
-    """Yield steps over the same examples, at a rate at which nothing diverges."""
-    for step in itertools.islice(steps, count):
-        yield StepOrder(step, 0, 0, batch_size, 1e-9)
+def _orders(steps: Iterator[int], batch_size: int, microbatch_size: int) -> Iterator[StepOrder]:
+    """Yield steps over the same examples, at a rate at which nothing diverges, without end."""
+    count = num_microbatches(batch_size, microbatch_size)
+    return (StepOrder(step, 0, 0, batch_size, 1e-9, count) for step in steps)

@@ -29,7 +29,6 @@ class ServerTask:
 
     optimizer: Optimizer
     decayed_ranges: tuple[tuple[int, int], ...]
-    microbatch_size: int
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,8 @@ class TrainState:
 class StepOrder:
     """One step: the examples at positions [start, stop) of the epoch's order, and the learning rate.
 
-    step counts from 0; committing it takes the state from `step` to `step + 1` steps done.
+    step counts from 0; committing it takes the state from `step` to `step + 1` steps done. num_microbatches: into how
+    many the batch is cut.
     """
 
     step: int
@@ -53,6 +53,7 @@ class StepOrder:
     start: int
     stop: int
     learning_rate: float
+    num_microbatches: int
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,9 @@ class Shard:
     start: int
     stop: int
     num_microbatches: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
 
 
 @dataclass(frozen=True)

@@ -61,4 +61,4 @@ def _update(seen: float | None, effort: Effort) -> float | None:
 def _compute_s(count: int, planned: tuple[float, ...], paces: tuple[float, ...]) -> float:
     """Return the seconds until the last worker has computed, with shards as planned and workers of these paces."""
     shards = paced_shards(count, planned)
-    return max((shard.stop - shard.start) * pace for shard, pace in zip(shards, paces, strict=True))
+    return max(len(shard) * pace for shard, pace in zip(shards, paces, strict=True))

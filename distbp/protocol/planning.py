@@ -29,7 +29,8 @@ def step_order(recipe: Recipe, step: int, num_examples: int) -> StepOrder:
     epoch, batch = divmod(step, num_steps)
     start = batch * recipe.global_batch_size
     stop = min(start + recipe.global_batch_size, num_examples)
-    return StepOrder(step, epoch, start, stop, learning_rate(recipe, step, num_steps))
+    count = num_microbatches(stop - start, recipe.microbatch_size)
+    return StepOrder(step, epoch, start, stop, learning_rate(recipe, step, num_steps), count)
 
 
 def num_microbatches(num_examples: int, microbatch_size: int) -> int:
@@ -68,8 +69,7 @@ def paced_shards(count: int, paces: tuple[float, ...]) -> tuple[Shard, ...]:
 
 def split(shard: Shard, parts: int) -> Iterator[Shard]:
     """Yield up to `parts` non-empty shards that together are `shard`, for threads that share it."""
-    size = shard.stop - shard.start
-    for part in shards(size, min(parts, size)) if size else ():
+    for part in shards(len(shard), min(parts, len(shard))) if shard else ():
         yield Shard(shard.start + part.start, shard.start + part.stop, shard.num_microbatches)
 
 

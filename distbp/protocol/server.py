@@ -16,7 +16,6 @@ from distbp.nn.blas import fixed_arithmetic
 from distbp.nn.digests import BLOCK, block_checksum
 from distbp.nn.sgd import clip_factor, decay, sgd, sum_of_squares
 from distbp.protocol.messages import Partial, ServerTask, ShardResult, Snapshot, StepOrder, StepReport, TrainState
-from distbp.protocol.planning import num_microbatches
 
 NUM_REMEMBERED_REPORTS = 512
 
@@ -66,8 +65,7 @@ class ParameterServer:
         if order.step > self._step:
             raise ValueError(f"step {order.step} was committed while step {self._step} is next")
         began = time.perf_counter()
-        count = num_microbatches(order.stop - order.start, self._task.microbatch_size)
-        sums = _Sums.of([partial for result in results for partial in result.partials], count)
+        sums = _Sums.of([partial for result in results for partial in result.partials], order.num_microbatches)
         squares = self._keep_averaged(sums)
         if exchange is not None:
             squares = exchange(squares)

@@ -97,7 +97,7 @@ def make_plan(config: Config, data: PreparedData) -> Plan:
         worker=WorkerTask(
             spec, data.train, data.validation, recipe.seed, recipe.microbatch_size, config.placement.threads_per_worker
         ),
-        server=ServerTask(recipe.optimizer, layout.decayed_ranges(), recipe.microbatch_size),
+        server=ServerTask(recipe.optimizer, layout.decayed_ranges()),
         steps_per_epoch=num_steps,
         num_steps=num_steps * recipe.epochs,
     )

@@ -28,7 +28,7 @@ def group():
     examples = Examples(rng.standard_normal((20, 4)), rng.integers(0, 3, 20), np.arange(20))
     layout = spec.build().layout
     worker = WorkerTask(spec, examples, examples, 0, recipe.microbatch_size, 1)
-    server = ServerTask(recipe.optimizer, layout.decayed_ranges(), recipe.microbatch_size)
+    server = ServerTask(recipe.optimizer, layout.decayed_ranges())
     return worker, server, TrainState(0, *np.zeros((2, layout.num_parameters)))
 
 

@@ -13,8 +13,9 @@ import pytest
 
 from distbp.backends.local import LocalBackend
 from distbp.config import Recipe
+from distbp.group.lines import PeerLostError
 from distbp.group.links import Switchboard
-from distbp.group.member import Member, PeerLostError
+from distbp.group.member import Member
 from distbp.group.roster import Membership, Roster, spread
 from distbp.nn.blas import one_blas_thread
 from distbp.nn.build import ModelSpec
@@ -51,7 +52,7 @@ def problem():
     model.init(model.layout.views(parameters), stream(0, Purpose.INIT))
     assert len(parameters) > 2 * BLOCK
     worker = WorkerTask(spec, examples, None, 0, recipe.microbatch_size, 1)
-    server = ServerTask(recipe.optimizer, model.layout.decayed_ranges(), recipe.microbatch_size)
+    server = ServerTask(recipe.optimizer, model.layout.decayed_ranges())
     orders = [step_order(recipe, step, 90) for step in range(NUM_STEPS)]
     return worker, server, TrainState(0, parameters, np.zeros_like(parameters)), orders
 

@@ -15,7 +15,7 @@ from distbp.nn.digests import digest
 from distbp.nn.streams import Purpose, stream
 from distbp.protocol.examples import Examples
 from distbp.protocol.messages import ServerTask, ShardResult, StepOrder, StepReport, TrainState, WorkerTask
-from distbp.protocol.planning import num_microbatches, shards, step_order, steps_per_epoch
+from distbp.protocol.planning import shards, step_order, steps_per_epoch
 from distbp.protocol.server import ParameterServer
 from distbp.protocol.worker import Worker
 
@@ -37,7 +37,7 @@ class Problem:
     @property
     def server_task(self) -> ServerTask:
         recipe = self.recipe
-        return ServerTask(recipe.optimizer, self.model.build().layout.decayed_ranges(), recipe.microbatch_size)
+        return ServerTask(recipe.optimizer, self.model.build().layout.decayed_ranges())
 
     @property
     def num_steps(self) -> int:
@@ -61,8 +61,8 @@ class Problem:
 
     def compute(self, parameters: NDArray, order: StepOrder, num_workers: int = 1) -> list[ShardResult]:
         """The results of fresh workers for one step."""
-        count = num_microbatches(order.stop - order.start, self.recipe.microbatch_size)
-        return [Worker(self.worker_task()).compute(parameters, order, shard) for shard in shards(count, num_workers)]
+        found = shards(order.num_microbatches, num_workers)
+        return [Worker(self.worker_task()).compute(parameters, order, shard) for shard in found]
 
     def server(self) -> ParameterServer:
         return ParameterServer(self.server_task, self.initial_state())

@@ -16,7 +16,7 @@ from distbp.protocol.server import ParameterServer
 
 def server_of(parameters: np.ndarray, **optimizer: object) -> ParameterServer:
     settings = Optimizer.model_validate({"momentum": 0.0, **optimizer})
-    task = ServerTask(settings, decayed_ranges=((0, len(parameters) - 1),), microbatch_size=8)
+    task = ServerTask(settings, decayed_ranges=((0, len(parameters) - 1),))
     return ParameterServer(task, TrainState(0, parameters, np.zeros_like(parameters)))
 
 
@@ -26,14 +26,14 @@ def result_of(gradient: np.ndarray, num_examples: int, loss: float = 1.0) -> Sha
 
 def test_gradient_is_divided_by_the_number_of_examples_once():
     server = server_of(np.array([1.0, 2.0]))
-    report = server.commit(StepOrder(0, 0, 0, 4, 0.5), [result_of(np.array([8.0, -4.0]), 4, loss=6.0)])
+    report = server.commit(StepOrder(0, 0, 0, 4, 0.5, 1), [result_of(np.array([8.0, -4.0]), 4, loss=6.0)])
     assert server.parameters.tolist() == [1 - 0.5 * 2, 2 + 0.5 * 1]
     assert (report.loss, report.num_examples, report.step) == (1.5, 4, 1)
 
 
 def test_decay_comes_before_clipping_and_not_on_biases():
     server = server_of(np.array([4.0, 100.0]), weight_decay=0.5, clip_norm=2.5)
-    server.commit(StepOrder(0, 0, 0, 2, 1.0), [result_of(np.array([2.0, 8.0]), 2)])
+    server.commit(StepOrder(0, 0, 0, 2, 1.0, 1), [result_of(np.array([2.0, 8.0]), 2)])
     # mean (1, 4), decayed (3, 4), of norm 5, clipped to (1.5, 2)
     assert server.parameters.tolist() == [2.5, 98.0]
 
@@ -41,7 +41,7 @@ def test_decay_comes_before_clipping_and_not_on_biases():
 def test_a_gradient_of_many_blocks_is_clipped_by_its_whole_norm():
     length = 2 * BLOCK + 3
     server = server_of(np.zeros(length), clip_norm=1.0)
-    server.commit(StepOrder(0, 0, 0, 1, 1.0), [result_of(np.ones(length), 1)])
+    server.commit(StepOrder(0, 0, 0, 1, 1.0, 1), [result_of(np.ones(length), 1)])
     assert np.allclose(server.parameters, -1 / np.sqrt(length), rtol=1e-12)
 
 
@@ -52,7 +52,7 @@ def test_servers_of_slices_do_what_one_server_does(num_servers):
     rng = np.random.default_rng(0)
     parameters, *gradients = rng.standard_normal((3, length)).astype(np.float32)
     settings = Optimizer(weight_decay=0.1, clip_norm=1.0)
-    task = ServerTask(settings, decayed_ranges=((7, BLOCK + 5), (2 * BLOCK - 1, length - 1)), microbatch_size=8)
+    task = ServerTask(settings, decayed_ranges=((7, BLOCK + 5), (2 * BLOCK - 1, length - 1)))
     slices = server_slices(length, num_servers)
     whole = ParameterServer(task, TrainState(0, parameters, np.zeros_like(parameters)))
     parts = [
@@ -60,7 +60,7 @@ def test_servers_of_slices_do_what_one_server_does(num_servers):
         for start, stop in slices
     ]
     for step, gradient in enumerate(gradients):
-        order = StepOrder(step, 0, 0, 4, 0.1)
+        order = StepOrder(step, 0, 0, 4, 0.1, 1)
         squares: list[float] = []
         report = whole.commit(order, [result_of(gradient, 4)], lambda own, seen=squares: seen.extend(own) or own)
         checksum_of_slices = 0
@@ -74,7 +74,7 @@ def test_servers_of_slices_do_what_one_server_does(num_servers):
 def test_checksum_in_the_report_is_that_of_the_new_parameters():
     server = server_of(np.random.default_rng(0).standard_normal(2 * BLOCK + 3).astype(np.float32))
     gradient = np.random.default_rng(1).standard_normal(2 * BLOCK + 3).astype(np.float32)
-    report = server.commit(StepOrder(0, 0, 0, 1, 1.0), [result_of(gradient, 1)])
+    report = server.commit(StepOrder(0, 0, 0, 1, 1.0, 1), [result_of(gradient, 1)])
     assert report.checksum == f"{checksum(server.parameters):016x}"
 
 

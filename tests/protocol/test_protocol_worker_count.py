@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from distbp.protocol.messages import Shard, StepOrder
+from distbp.protocol.messages import Shard
 from distbp.protocol.worker import Worker
 
 EVERYTHING = {
@@ -70,15 +72,17 @@ def test_a_batch_is_a_set(make_problem):
     """Full-batch training takes the same step whatever the order of the examples."""
     problem = make_problem(num_examples=100)
     parameters = problem.initial_state().parameters
-    results = [problem.compute(parameters, StepOrder(0, epoch, 0, 100, 0.1)) for epoch in range(3)]  # three orders
+    results = [
+        problem.compute(parameters, replace(problem.order(0), epoch=epoch)) for epoch in range(3)
+    ]  # three orders
     gradients = [[partial.gradient.tobytes() for partial in result[0].partials] for result in results]
     assert gradients[0] == gradients[1] == gradients[2]
 
 
 def test_mini_batches_depend_on_the_order(make_problem):
-    problem = make_problem(num_examples=100)
+    problem = make_problem(num_examples=100, global_batch_size=50)
     parameters = problem.initial_state().parameters
-    results = [problem.compute(parameters, StepOrder(0, epoch, 0, 50, 0.1)) for epoch in range(2)]
+    results = [problem.compute(parameters, replace(problem.order(0), epoch=epoch)) for epoch in range(2)]
     assert results[0][0].partials[0].gradient.tobytes() != results[1][0].partials[0].gradient.tobytes()
 
 

@@ -35,7 +35,7 @@ from distbp.backends.ray.placement import POLL_S, Room
 from distbp.backends.ray.pool import GONE, Joined, Pool, first_line
 from distbp.backends.ray.private_cluster import find_dead
 from distbp.errors import ClusterError, DistbpError
-from distbp.group.member import PeerLostError
+from distbp.group.lines import PeerLostError
 from distbp.group.roster import Roster, spread
 from distbp.nn.numerics import probe
 from distbp.protocol.examples import Examples
@@ -50,7 +50,7 @@ from distbp.protocol.messages import (
     WorkerTask,
 )
 from distbp.protocol.pacing import Pacing
-from distbp.protocol.planning import choose_slices, num_microbatches, paced_shards
+from distbp.protocol.planning import choose_slices, paced_shards
 from distbp.protocol.recovery import GroupLostError
 
 START_TIMEOUT_S = 120.0
@@ -197,12 +197,12 @@ class RayBackend:
     def _pace(self, orders: list[StepOrder], efforts: list[Effort]) -> None:
         """Give slow workers less to do; what nobody has tried yet is tried on one step first."""
         before = self._pacing
-        count = max(num_microbatches(order.stop - order.start, self._task.microbatch_size) for order in orders)
+        count = max(order.num_microbatches for order in orders)
         self._pacing = before.after(efforts).replanned(count)
         if self._pacing.planned == before.planned or self._roster is None or self._pool is None:
             return
         self._chunk_size = 1
-        sizes = [shard.stop - shard.start for shard in paced_shards(count, self._pacing.planned)]
+        sizes = [len(shard) for shard in paced_shards(count, self._pacing.planned)]
         slowest = max(range(len(sizes)), key=self._pacing.planned.__getitem__)
         ratio = self._pacing.planned[slowest] / min(self._pacing.planned)
         self._pool.note(
@@ -214,7 +214,7 @@ class RayBackend:
     def evaluate(self) -> Evaluation:
         """Evaluate on the workers, each on its run of chunks."""
         parts = paced_shards(num_evaluation_chunks(self._task), self._pacing.planned)
-        work = [(member, shard) for member, shard in zip(self._group, parts, strict=True) if shard.stop > shard.start]
+        work = [(member, shard) for member, shard in zip(self._group, parts, strict=True) if shard]
         calls = [member.actor.evaluate.remote(shard) for member, shard in work]
         found = self._ask([member for member, _ in work], calls, self._step_timeout_s)
         return summarize([sums for part in found for sums in part], self._task.model.is_classification)

@@ -1,0 +1,72 @@
+"""How a member joins its group: it links up with those it talks to, and shares memory with those of its node."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from distbp.group.arena import Arena
+from distbp.group.lines import Lines
+from distbp.group.links import Link, SharedMemory, Switchboard, call
+from distbp.protocol.messages import TrainState
+
+
+def join(lines: Lines, switchboard: Switchboard, arena: Arena, state: TrainState) -> SharedMemory:
+    """Return this node's parameters as shared memory, once all lines are there and the node's servers see `arena`.
+
+    Raises PeerLostError naming who did not link up.
+    """
+    try:
+        lines.guard(None, lambda: _link_up(lines, switchboard))
+    finally:
+        switchboard.close()
+    memory = lines.guard(None, lambda: _share_parameters(lines, state))
+    lines.guard(None, lambda: _share_arenas(lines, arena, len(state.parameters), state.parameters.dtype))
+    return memory
+
+
+def _link_up(lines: Lines, switchboard: Switchboard) -> None:
+    """Call the members of lower rank, then be called by those of higher rank."""
+    timeout_s = lines.roster.timeout_s
+    ranks = lines.roster.links(lines.rank)
+    for rank in ranks:
+        if rank < lines.rank:
+            lines.add(rank, _call(lines, rank))
+    for kind in ("unix", "tcp"):
+        for _ in [rank for rank in ranks if rank > lines.rank and _kind(lines, rank) == kind]:
+            link = switchboard.accept(kind, timeout_s)
+            lines.add(link.receive(), link)
+
+
+def _call(lines: Lines, rank: int) -> Link:
+    roster = lines.roster
+    link = call(roster.members[rank].addresses[_kind(lines, rank)], roster.secret, roster.timeout_s)
+    link.send(lines.rank)
+    return link
+
+
+def _kind(lines: Lines, rank: int) -> str:
+    return "unix" if lines.is_near(rank) else "tcp"
+
+
+def _share_parameters(lines: Lines, state: TrainState) -> SharedMemory:
+    """Make this node's parameters if this is its leader, else map the leader's."""
+    leader = lines.roster.leader(lines.rank)
+    if leader != lines.rank:
+        return lines.peers[leader].link.receive_memory(state.parameters.dtype)
+    memory = SharedMemory(len(state.parameters), state.parameters.dtype)
+    memory.array[...] = state.parameters
+    for rank in lines.roster.near(lines.rank):
+        lines.peers[rank].link.send_memory(memory)
+    return memory
+
+
+def _share_arenas(lines: Lines, arena: Arena, num_parameters: int, dtype: np.dtype) -> None:
+    """Let the servers of this node read this worker's gradients where they lie."""
+    near, num_servers = lines.roster.near(lines.rank), lines.roster.num_servers
+    for rank in near:
+        if rank < num_servers:
+            lines.peers[rank].link.send_memory(arena.memory)
+    if lines.rank < num_servers:
+        for rank in near:
+            memory = lines.peers[rank].link.receive_memory(dtype)
+            lines.peers[rank].arena = Arena(num_parameters, dtype, memory)
