@@ -44,7 +44,7 @@ def _view_example(explanation: Explanation) -> Iterator[RenderableType]:
         else f": it is {printable(example.label)}, the network says {printable(example.predicted)}"
     )
     yield Text(f"{printable(explanation.run)}, {sizes} {network.config.activation}, {when}")
-    yield _heading(f"Example {example.index} of {printable(explanation.crowd.name)}{what}")
+    yield _heading(f"Example {example.index} of {printable(explanation.population.name)}{what}")
     picture = draw_picture(example.inputs)
     if picture is not None:
         yield Text(picture)
@@ -267,7 +267,7 @@ def _name_layer(explanation: Explanation, layer: int) -> str:
 
 
 def _name_output(explanation: Explanation, number: int) -> str:
-    return printable(explanation.crowd.name_output(number))
+    return printable(explanation.population.name_output(number))
 
 
 def _short_name(explanation: Explanation, layer: int, neuron: int) -> str:
@@ -281,5 +281,5 @@ def _name_neuron(explanation: Explanation, layer: int, neuron: int) -> str:
 
 
 def _name_example(explanation: Explanation, index: int) -> str:
-    label = explanation.crowd.label(index)
+    label = explanation.population.label(index)
     return f"#{index}" if label is None else f"#{index} ({printable(label)})"

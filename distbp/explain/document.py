@@ -22,7 +22,17 @@ MOST_LISTED = 10
 
 def make_document(explanation: Explanation) -> dict[str, Any]:
     """Return everything the explanation says in JSON's types."""
-    network, pulls, crowd = explanation.network, explanation.pulls, explanation.crowd
+    return {
+        **describe_run(explanation),
+        **describe_averages(explanation, MOST_LISTED),
+        "example": _describe_example(explanation),
+        "neuron": to_plain(explanation.neuron),
+    }
+
+
+def describe_run(explanation: Explanation) -> dict[str, Any]:
+    """Return what is explained: the run, its network, its data, and how a step is made from an average."""
+    network, population = explanation.network, explanation.population
     return {
         "run": explanation.run,
         "step": explanation.step,
@@ -32,25 +42,37 @@ def make_document(explanation: Explanation) -> dict[str, Any]:
             "num_parameters": len(network.flat),
             "activation": network.config.activation,
             "loss": network.config.loss,
+            "dropout": network.config.dropout,
+            "is_classification": network.is_classification,
         },
         "data": {
-            "name": crowd.name,
-            "num_examples": len(crowd),
-            "classes": list(crowd.schema.classes) if crowd.schema.classes else None,
+            "name": population.name,
+            "num_examples": len(population),
+            "classes": list(population.schema.classes) if population.schema.classes else None,
         },
-        "example": _describe_example(explanation),
-        "neuron": to_plain(explanation.neuron),
+        "optimizer": {
+            "weight_decay": explanation.recipe.optimizer.weight_decay,
+            "momentum": explanation.recipe.optimizer.momentum,
+        },
+    }
+
+
+def describe_averages(explanation: Explanation, most_listed: int) -> dict[str, Any]:
+    """Return what all examples and mini-batches ask for, with at most so many examples in each list."""
+    pulls = explanation.pulls
+    return {
         "all": {
             "num_examples": len(pulls.indices),
             "is_sample": explanation.is_sample,
             "cost": pulls.cost,
             "gradient_length": pulls.length,
-            "hardest": list_pulls(explanation, pulls, pulls.hardest(MOST_LISTED)),
-            "opposing": list_pulls(explanation, pulls, pulls.opposing(MOST_LISTED)),
-            "costliest": list_pulls(explanation, pulls, pulls.costliest(MOST_LISTED)),
+            "hardest": list_pulls(explanation, pulls, pulls.hardest(most_listed)),
+            "opposing": list_pulls(explanation, pulls, pulls.opposing(most_listed)),
+            "costliest": list_pulls(explanation, pulls, pulls.costliest(most_listed)),
             "costs": to_plain(explanation.spread),
         },
         "batch": {
+            "num_examples": len(explanation.batch.indices),
             "cost": explanation.batch.cost,
             "gradient_length": explanation.batch.length,
             "examples": list_pulls(explanation, explanation.batch, np.arange(len(explanation.batch.indices))),
@@ -67,7 +89,7 @@ def list_pulls(explanation: Explanation, pulls: Pulls, positions: NDArray[np.int
     return [
         {
             "index": int(pulls.indices[place]),
-            "label": explanation.crowd.label(int(pulls.indices[place])),
+            "label": explanation.population.label(int(pulls.indices[place])),
             "cost": float(pulls.costs[place]),
             "gradient_length": float(pulls.lengths[place]),
             "share": float(pulls.shares[place]),

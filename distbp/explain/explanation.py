@@ -34,7 +34,7 @@ TABLE_EXAMPLES = 7
 class Explanation:
     """What backpropagation does to one network: for one example, and for all of them together.
 
-    run, step, digest: which checkpoint. crowd: the examples to which `example` belongs. neuron: the one chosen.
+    run, step, digest: which checkpoint. population: the examples to which `example` belongs. neuron: the one chosen.
     pulls: how all examples pull on their average (or an even sample of them, see `is_sample`). own: how the explained
     example pulls on the same average (n = 1); if it is not in the sample, its share is what it would have there.
     batch: how the examples of a mini-batch pull on its own average. fan: the mini-batches of an epoch against all.
@@ -46,7 +46,7 @@ class Explanation:
     digest: str
     recipe: Recipe
     network: Network
-    crowd: Population
+    population: Population
     example: ExampleView
     neuron: NeuronView
     pulls: Pulls
@@ -61,7 +61,7 @@ class Explanation:
     @property
     def is_sample(self) -> bool:
         """Whether averages over "all" examples are in fact over a part of them, because all would take long."""
-        return len(self.pulls.indices) < len(self.crowd)
+        return len(self.pulls.indices) < len(self.population)
 
     @cached_property
     def quantile(self) -> float:
@@ -70,15 +70,15 @@ class Explanation:
 
     def view(self, index: int) -> ExampleView:
         """Return what another example does to the same network."""
-        return view_example(self.network, self.crowd, index)
+        return view_example(self.network, self.population, index)
 
     def view_neuron(self, example: ExampleView, layer: int, neuron: int, limit: int | None = None) -> NeuronView:
         """Return the three ways to raise any neuron of layer 1 .. L for any example; `limit` levers of each way."""
-        return view_neuron(example, self.crowd.take(np.array([example.index]))[1], layer, neuron, limit)
+        return view_neuron(example, self.population.take(np.array([example.index]))[1], layer, neuron, limit)
 
     def pull(self, index: int) -> Pulls:
         """Return how any example pulls on the average of all, with its share as if it were one of them."""
-        return _pull_of_one(self.network, self.crowd, index, self.pulls)
+        return _pull_of_one(self.network, self.population, index, self.pulls)
 
 
 def explain_run(
@@ -100,9 +100,9 @@ def explain_run(
     """
     trained = load_run(run, step)
     network = open_network(trained)
-    crowd = gather(trained, data)
-    _check_example(example, crowd)
-    return compute_exactly(lambda: _explain(trained, network, crowd, example, neuron))
+    population = gather(trained, data)
+    _check_example(example, population)
+    return compute_exactly(lambda: _explain(trained, network, population, example, neuron))
 
 
 def parse_neuron(text: str) -> tuple[int, int]:
@@ -115,16 +115,16 @@ def parse_neuron(text: str) -> tuple[int, int]:
     return int(layer), int(number)
 
 
-def view_example(network: Network, crowd: Population, index: int) -> ExampleView:
+def view_example(network: Network, population: Population, index: int) -> ExampleView:
     """Return what one example does to the network."""
-    x, y = crowd.take(np.array([index]))
+    x, y = population.take(np.array([index]))
     activations, z, deltas, cost = trace_example(network, x, y)
-    wanted, classes = want(y, network.sizes[-1]), crowd.schema.classes
+    wanted, classes = want(y, network.sizes[-1]), population.schema.classes
     return ExampleView(
         index=index,
-        row=int(crowd.examples.rows[index]),
-        inputs=crowd.inputs(index),
-        label=crowd.label(index),
+        row=int(population.examples.rows[index]),
+        inputs=population.inputs(index),
+        label=population.label(index),
         predicted=None if classes is None else classes[int(activations[-1].argmax())],
         wanted=wanted,
         cost=cost,
@@ -137,48 +137,48 @@ def view_example(network: Network, crowd: Population, index: int) -> ExampleView
 
 
 def _explain(
-    trained: TrainedRun, network: Network, crowd: Population, index: int, neuron: tuple[int, int] | None
+    trained: TrainedRun, network: Network, population: Population, index: int, neuron: tuple[int, int] | None
 ) -> Explanation:
-    recipe, example = trained.config.recipe, view_example(network, crowd, index)
+    recipe, example = trained.config.recipe, view_example(network, population, index)
     layer, number = _choose_neuron(neuron, example)
-    everyone = crowd.sample(len(network.flat))
-    everyones_batches = list(crowd.chunks(everyone))
+    everyone = population.sample(len(network.flat))
+    everyones_batches = list(population.chunks(everyone))
     mean = network.mean_gradient(everyones_batches)
     pulls = measure_pulls(network, everyone, everyones_batches, mean)
-    batch = _pull_among_themselves(network, crowd, next_batch(crowd, recipe, trained.step))
+    batch = _pull_among_themselves(network, population, next_batch(population, recipe, trained.step))
     num_batches = min(MOST_BATCHES, affordable(len(network.flat) * recipe.global_batch_size, at_least=4))
-    fan = (crowd.take(members) for members in epoch_batches(crowd, recipe, trained.step, num_batches))
+    fan = (population.take(members) for members in epoch_batches(population, recipe, trained.step, num_batches))
     shown = _choose_for_table(index, batch)
-    rate = learning_rate(recipe, trained.step, steps_per_epoch(recipe, len(crowd)))
+    rate = learning_rate(recipe, trained.step, steps_per_epoch(recipe, len(population)))
     return Explanation(
         run=trained.run.url,
         step=trained.step,
         digest=trained.digest,
         recipe=recipe,
         network=network,
-        crowd=crowd,
+        population=population,
         example=example,
-        neuron=view_neuron(example, crowd.take(np.array([index]))[1], layer, number),
+        neuron=view_neuron(example, population.take(np.array([index]))[1], layer, number),
         pulls=pulls,
-        own=_pull_of_one(network, crowd, index, pulls),
+        own=_pull_of_one(network, population, index, pulls),
         batch=batch,
         fan=fan_batches(network, fan, mean),
         effect=try_step(network, everyones_batches, batch.gradient, mean, rate),
         table=tabulate_wishes(
-            network, [crowd.take(shown[i : i + 1]) for i in range(len(shown))], shown, batch.gradient, mean
+            network, [population.take(shown[i : i + 1]) for i in range(len(shown))], shown, batch.gradient, mean
         ),
         spread=spread_costs(pulls.costs),
-        listening=_listen(trained, network, crowd, index),
+        listening=_listen(trained, network, population, index),
     )
 
 
-def _pull_among_themselves(network: Network, crowd: Population, members: NDArray[np.int64]) -> Pulls:
-    batches = list(crowd.chunks(members))
+def _pull_among_themselves(network: Network, population: Population, members: NDArray[np.int64]) -> Pulls:
+    batches = list(population.chunks(members))
     return measure_pulls(network, members, batches, network.mean_gradient(batches))
 
 
-def _pull_of_one(network: Network, crowd: Population, index: int, pulls: Pulls) -> Pulls:
-    alone = measure_pulls(network, np.array([index]), [crowd.take(np.array([index]))], pulls.gradient)
+def _pull_of_one(network: Network, population: Population, index: int, pulls: Pulls) -> Pulls:
+    alone = measure_pulls(network, np.array([index]), [population.take(np.array([index]))], pulls.gradient)
     return replace(alone, shares=alone.shares / len(pulls.indices))
 
 
@@ -190,12 +190,12 @@ def _choose_for_table(index: int, batch: Pulls) -> NDArray[np.int64]:
     return np.array([index, *others[np.unique(places)]]) if len(others) else np.array([index])
 
 
-def _listen(trained: TrainedRun, network: Network, crowd: Population, index: int) -> tuple[Listening, ...]:
-    if crowd.schema.classes is None:
+def _listen(trained: TrainedRun, network: Network, population: Population, index: int) -> tuple[Listening, ...]:
+    if population.schema.classes is None:
         return ()
-    number = int(crowd.classes()[index])
+    number = int(population.classes()[index])
     starts: Sequence[Network] = (network, draw_untrained(trained)) if trained.step > 0 else (network,)
-    return tuple(listen(start, crowd, trained.config.recipe, number) for start in starts)
+    return tuple(listen(start, population, trained.config.recipe, number) for start in starts)
 
 
 def _choose_neuron(neuron: tuple[int, int] | None, example: ExampleView) -> tuple[int, int]:
@@ -212,9 +212,9 @@ def _choose_neuron(neuron: tuple[int, int] | None, example: ExampleView) -> tupl
     return layer, number
 
 
-def _check_example(example: int, crowd: Population) -> None:
-    if not 0 <= example < len(crowd):
+def _check_example(example: int, population: Population) -> None:
+    if not 0 <= example < len(population):
         raise ConfigError(
-            f"there is no example {example} in {crowd.name}, which has {len(crowd):,}; "
-            f"choose one from 0 to {len(crowd) - 1}"
+            f"there is no example {example} in {population.name}, which has {len(population):,}; "
+            f"choose one from 0 to {len(population) - 1}"
         )

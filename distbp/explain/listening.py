@@ -40,30 +40,32 @@ class Listening:
     batch_size: int
 
 
-def listen(network: Network, crowd: Population, recipe: Recipe, class_number: int) -> Listening:
+def listen(network: Network, population: Population, recipe: Recipe, class_number: int) -> Listening:
     """Return what becomes of the network in NUM_STEPS steps on one class, with the recipe's own optimizer.
 
     The batch size is the recipe's, or smaller for a large network. The learning rate does not fall, and weights do not
     decay. Raises ValueError if there is no example of the class.
     """
-    heard = np.flatnonzero(crowd.classes() == class_number)
+    heard = np.flatnonzero(population.classes() == class_number)
     if len(heard) == 0:
-        raise ValueError(f"no example of {crowd.name} is of class {class_number}")
+        raise ValueError(f"no example of {population.name} is of class {class_number}")
     num_parameters = len(network.flat)
-    num_watched = min(len(crowd), MOST_WATCHED, affordable(num_parameters * NUM_STEPS // RECORD_EVERY, at_least=200))
-    watched = np.linspace(0, len(crowd) - 1, num_watched).astype(np.int64)
+    num_watched = min(
+        len(population), MOST_WATCHED, affordable(num_parameters * NUM_STEPS // RECORD_EVERY, at_least=200)
+    )
+    watched = np.linspace(0, len(population) - 1, num_watched).astype(np.int64)
     size = min(recipe.global_batch_size, len(heard), affordable(num_parameters * NUM_STEPS, at_least=8))
-    x, y = crowd.take(watched)
+    x, y = population.take(watched)
     learner = replace(network, flat=network.flat.copy())
     rate, velocity = recipe.optimizer.learning_rate * batch_scale(recipe), np.zeros_like(learner.flat)
     records = [_record(learner, x, y)]
     for step in range(NUM_STEPS):
-        gradient = learner.mean_gradient([crowd.take(_draw(heard, recipe.seed, size, step))])
+        gradient = learner.mean_gradient([population.take(_draw(heard, recipe.seed, size, step))])
         sgd(learner.flat, velocity, gradient, rate, recipe.optimizer)
         if (step + 1) % RECORD_EVERY == 0:
             records.append(_record(learner, x, y))
     called, accuracies, costs = (np.array(column) for column in zip(*records, strict=True))
-    label = (crowd.schema.classes or ())[class_number]
+    label = (population.schema.classes or ())[class_number]
     steps = np.arange(0, NUM_STEPS + 1, RECORD_EVERY)
     return Listening(class_number, label, steps, called, accuracies, costs, num_watched, len(heard), size)
 

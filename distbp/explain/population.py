@@ -86,17 +86,17 @@ class Population:
         return self.examples.ready(self.dtype)
 
 
-def next_batch(crowd: Population, recipe: Recipe, step: int) -> NDArray[np.int64]:
+def next_batch(population: Population, recipe: Recipe, step: int) -> NDArray[np.int64]:
     """Return the mini-batch (ascending) that training takes after `step` steps; of other data, one of that size."""
-    if crowd.name == "training":
-        order = step_order(recipe, step, len(crowd))
-        return np.sort(epoch_order(recipe.seed, order.epoch, len(crowd))[order.start : order.stop])
-    return np.sort(epoch_order(recipe.seed, 0, len(crowd))[: recipe.global_batch_size])
+    if population.name == "training":
+        order = step_order(recipe, step, len(population))
+        return np.sort(epoch_order(recipe.seed, order.epoch, len(population))[order.start : order.stop])
+    return np.sort(epoch_order(recipe.seed, 0, len(population))[: recipe.global_batch_size])
 
 
-def epoch_batches(crowd: Population, recipe: Recipe, step: int, limit: int) -> list[NDArray[np.int64]]:
+def epoch_batches(population: Population, recipe: Recipe, step: int, limit: int) -> list[NDArray[np.int64]]:
     """Return the first `limit` mini-batches, each ascending, of the epoch that `step` belongs to."""
     size = recipe.global_batch_size
-    epoch = step_order(recipe, step, len(crowd)).epoch if crowd.name == "training" else 0
-    order = epoch_order(recipe.seed, epoch, len(crowd))
+    epoch = step_order(recipe, step, len(population)).epoch if population.name == "training" else 0
+    order = epoch_order(recipe.seed, epoch, len(population))
     return [np.sort(order[start : start + size]) for start in range(0, len(order), size)][:limit]

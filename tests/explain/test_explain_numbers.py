@@ -29,7 +29,7 @@ class ByHand:
         self.model = trained.config.recipe.model
         self.is_classification = trained.schema.classes is not None
         self.parameters = copy_parameters(trained.parameters)
-        self.x = self.explanation.crowd.take(np.array([index]))[0][0]
+        self.x = self.explanation.population.take(np.array([index]))[0][0]
         self.wanted = self.explanation.example.wanted
         self.num_layers = len(self.parameters) // 2
 
@@ -169,7 +169,7 @@ def test_three_ways_are_tried_out_on_the_real_network(by_hand, layer):
 
 def single_gradients(by_hand) -> np.ndarray:
     """Return the gradients (n, num_parameters) of all examples, from each one's own nudges."""
-    views = [by_hand.explanation.view(index) for index in range(len(by_hand.explanation.crowd))]
+    views = [by_hand.explanation.view(index) for index in range(len(by_hand.explanation.population))]
     return np.array(
         [
             np.concatenate(
@@ -254,8 +254,8 @@ def cost_after(by_hand, change: np.ndarray) -> float:
         parameters[name] = flat[start : start + tensor.size].reshape(tensor.shape)
         start += tensor.size
     costs = []
-    for index in range(len(by_hand.explanation.crowd)):
-        x, y = by_hand.explanation.crowd.take(np.array([index]))
+    for index in range(len(by_hand.explanation.population)):
+        x, y = by_hand.explanation.population.take(np.array([index]))
         wanted = np.eye(3)[y[0]] if y.ndim == 1 else y[0]
         outputs = run_from(parameters, 0, x[0], by_hand.model, by_hand.is_classification)[0][-1]
         costs.append(cost_of(outputs, wanted, by_hand.model))

@@ -102,24 +102,24 @@ def test_listening_makes_plain_steps_of_the_runs_optimizer(train_small):
     recipe = Recipe.model_validate(load_run(train_small(name="listen").run).config.recipe.model_dump())
     trained = load_run(train_small(name="listen").run)
     network, data = open_network(trained), prepare(recipe.data, recipe.seed)
-    crowd = Population("training", trained.schema, recipe.dtype, data.train)
-    listening = listen(network, crowd, recipe, 2)
+    population = Population("training", trained.schema, recipe.dtype, data.train)
+    listening = listen(network, population, recipe, 2)
     flat, velocity = network.flat.copy(), np.zeros_like(network.flat)
-    heard = np.flatnonzero(crowd.classes() == 2)
+    heard = np.flatnonzero(population.classes() == 2)
     per_pass = len(heard) // 20
     for step in range(NUM_STEPS):
         order = epoch_order(0, step // per_pass, len(heard))
         members = heard[order[step % per_pass * 20 : step % per_pass * 20 + 20]]
-        views = [open_view(network, flat, crowd, int(i)) for i in members]
+        views = [open_view(network, flat, population, int(i)) for i in members]
         velocity = 0.9 * velocity + np.mean(views, axis=0)
         flat = flat - 0.05 * velocity
-    x, y = crowd.take(np.arange(len(crowd)))
+    x, y = population.take(np.arange(len(population)))
     costs = network.moved(flat - network.flat).losses(x, y)
     assert listening.costs[-1] == pytest.approx(costs.mean(), rel=1e-9)
 
 
-def open_view(network, flat, crowd, index: int) -> np.ndarray:
-    return network.moved(flat - network.flat).mean_gradient([crowd.take(np.array([index]))])
+def open_view(network, flat, population, index: int) -> np.ndarray:
+    return network.moved(flat - network.flat).mean_gradient([population.take(np.array([index]))])
 
 
 def test_an_untrained_network_listens_once_and_regression_never(train_small):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.explain.document import list_pulls, to_plain
+from distbp.explain.document import describe_averages, describe_run, to_plain
 from distbp.explain.example import ExampleView
 from distbp.explain.explanation import Explanation
 from distbp.explain.ways import NeuronView, Way
@@ -29,26 +29,20 @@ def make_contents(explanation: Explanation) -> dict[str, Any]:
     """Return everything the page shows as JSON values."""
     examples = [explanation.view(index) for index in _choose_examples(explanation)]
     drawn = choose_neurons(explanation, examples)
-    pulls = explanation.pulls
-    listed = {
-        "hardest": list_pulls(explanation, pulls, pulls.hardest(MOST_LISTED)),
-        "opposing": list_pulls(explanation, pulls, pulls.opposing(MOST_LISTED)),
-        "costliest": list_pulls(explanation, pulls, pulls.costliest(MOST_LISTED)),
-    }
-    seen = {pull["index"] for pulls in listed.values() for pull in pulls} | {example.index for example in examples}
+    averages = describe_averages(explanation, MOST_LISTED)
+    averages["batch"]["examples"] = _thin(averages["batch"]["examples"])
+    lists = [averages["all"][name] for name in ("hardest", "opposing", "costliest")]
+    seen = {pull["index"] for pulls in lists for pull in pulls} | {example.index for example in examples}
     contents = {
+        **describe_run(explanation),
+        **averages,
         "title": f"Backpropagation in {explanation.run}",
-        **_describe_run(explanation),
         "picture": _picture_shape(explanation),
         "layers": [_describe_layer(explanation, layer, drawn[layer]) for layer in range(len(drawn))],
         "weights": [_pack(weights) for weights in _drawn_weights(explanation, drawn)],
         "examples": [_describe_example(explanation, example, drawn) for example in examples],
         "neuron": _first_neuron(explanation, drawn),
-        "pictures": {str(index): _pack_picture(explanation.crowd.inputs(index)) for index in sorted(seen)},
-        **listed,
-        "average": _describe_average(explanation),
-        "listening": to_plain(explanation.listening),
-        "costs": to_plain(explanation.spread),
+        "pictures": {str(index): _pack_picture(explanation.population.inputs(index)) for index in sorted(seen)},
     }
     rounded: dict[str, Any] = _round(contents)
     return rounded
@@ -88,37 +82,22 @@ def _choose_examples(explanation: Explanation) -> list[int]:
     return list(dict.fromkeys(chosen))
 
 
-def _describe_run(explanation: Explanation) -> dict[str, Any]:
-    network, crowd = explanation.network, explanation.crowd
-    return {
-        "run": explanation.run,
-        "step": explanation.step,
-        "digest": explanation.digest,
-        "sizes": list(network.sizes),
-        "numParameters": len(network.flat),
-        "activation": network.config.activation,
-        "loss": network.config.loss,
-        "dropout": network.config.dropout,
-        "isClassification": network.is_classification,
-        "data": crowd.name,
-        "numExamples": len(crowd),
-        "numAveraged": len(explanation.pulls.indices),
-        "isSample": explanation.is_sample,
-        "averageCost": explanation.pulls.cost,
-        "gradientLength": explanation.pulls.length,
-        "decay": explanation.recipe.optimizer.weight_decay,
-        "momentum": explanation.recipe.optimizer.momentum,
-    }
+def _thin(pulls: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return examples by how hard they pull, strongest first; of very many an even choice."""
+    ordered = sorted(pulls, key=lambda pull: -pull["share"])
+    if len(ordered) <= MOST_BARS:
+        return ordered
+    return [ordered[place] for place in np.linspace(0, len(ordered) - 1, MOST_BARS).astype(np.int64)]
 
 
 def _describe_layer(explanation: Explanation, layer: int, drawn: NDArray[np.int64]) -> dict[str, Any]:
     """Return the layer's size and the numbers and names of the neurons that are drawn."""
-    crowd = explanation.crowd
+    population = explanation.population
     values: dict[str, Any] = {"size": explanation.network.sizes[layer], "drawn": drawn.tolist()}
     if layer == 0:
-        values["names"] = None if _picture_shape(explanation) else [crowd.name_input(int(k)) for k in drawn]
+        values["names"] = None if _picture_shape(explanation) else [population.name_input(int(k)) for k in drawn]
     elif layer == explanation.network.num_layers:
-        values["names"] = [crowd.name_output(int(j)) for j in drawn]
+        values["names"] = [population.name_output(int(j)) for j in drawn]
     else:
         values["names"] = [str(j) for j in drawn]
     return values
@@ -142,7 +121,7 @@ def _describe_example(explanation: Explanation, example: ExampleView, drawn: lis
         "quantile": float(np.mean(explanation.pulls.costs < example.cost)),
         "share": float(pull.shares[0]),
         "agreement": float(pull.agreements[0]),
-        "gradientLength": float(pull.lengths[0]),
+        "gradient_length": float(pull.lengths[0]),
         "layers": [_describe_passage(example, layer, drawn[layer]) for layer in range(len(drawn))],
         "others": [None, *(_others(example, layer, drawn) for layer in range(1, len(drawn)))],
         "ways": [
@@ -193,28 +172,6 @@ def _describe_way(way: Way) -> dict[str, Any]:
     }
 
 
-def _describe_average(explanation: Explanation) -> dict[str, Any]:
-    batch, table = explanation.batch, explanation.table
-    order = np.argsort(-batch.shares, kind="stable")
-    if len(order) > MOST_BARS:
-        order = order[np.linspace(0, len(order) - 1, MOST_BARS).astype(np.int64)]
-    return {
-        "batchSize": len(batch.indices),
-        "batchCost": batch.cost,
-        "batchLength": batch.length,
-        "batch": list_pulls(explanation, batch, order),
-        "fan": to_plain(explanation.fan),
-        "effect": to_plain(explanation.effect),
-        "table": {
-            "names": [[name.layer, name.before, name.neuron] for name in table.names],
-            "examples": table.examples.tolist(),
-            "wishes": table.wishes.tolist(),
-            "batch": table.batch_average.tolist(),
-            "all": table.all_average.tolist(),
-        },
-    }
-
-
 def _first_neuron(explanation: Explanation, drawn: list[NDArray[np.int64]]) -> list[int]:
     """Return the layer and the place among its drawn neurons of the neuron to begin with."""
     layer = explanation.neuron.layer
@@ -223,7 +180,7 @@ def _first_neuron(explanation: Explanation, drawn: list[NDArray[np.int64]]) -> l
 
 def _picture_shape(explanation: Explanation) -> list[int] | None:
     """Return [rows, columns, channels] if the examples are pictures that can be shown pixel by pixel."""
-    shape = explanation.crowd.schema.input_shape
+    shape = explanation.population.schema.input_shape
     is_grey = len(shape) == 2 and min(shape) > 1
     is_color = len(shape) == 3 and shape[2] in (1, 3)
     if not (is_grey or is_color) or int(np.prod(shape[:2])) > MOST_PIXELS:

@@ -3,7 +3,7 @@
 
 function verdict() {
   const shown = example();
-  if (!data.isClassification) return `Its cost is ${show(shown.cost)}.`;
+  if (!data.network.is_classification) return `Its cost is ${show(shown.cost)}.`;
   const is = shown.predicted === shown.label ? "and so it is" : `but it is ${labelOf(shown)}`;
   return `The network says ${shown.predicted}, ${is}.`;
 }
@@ -11,9 +11,9 @@ function verdict() {
 function drawHeader() {
   const when = data.step === 0 ? "before training" : `after ${count(data.step)} steps of training`;
   $("run-line").textContent =
-    `${data.run} · ${data.sizes.join("–")} ${data.activation} · ${count(data.numParameters)} weights and biases · ${when}`;
+    `${data.run} · ${data.network.sizes.join("–")} ${data.network.activation} · ${count(data.network.num_parameters)} weights and biases · ${when}`;
   $("lead").textContent =
-    `Training asks one thing of each example: which way should every weight and bias move, and how much does it matter, so that the network is less wrong about me? Backpropagation finds all ${count(data.numParameters)} answers in one pass backwards. This page shows them, computed from the real network. Choose an example:`;
+    `Training asks one thing of each example: which way should every weight and bias move, and how much does it matter, so that the network is less wrong about me? Backpropagation finds all ${count(data.network.num_parameters)} answers in one pass backwards. This page shows them, computed from the real network. Choose an example:`;
 }
 
 function drawOne() {
@@ -25,12 +25,12 @@ function drawOne() {
   const rows = data.layers[last].names.map((name, j) =>
     el(
       "tr",
-      { class: j === wantedPlace() && data.isClassification ? "wanted" : "" },
+      { class: j === wantedPlace() && data.network.is_classification ? "wanted" : "" },
       el("th", { scope: "row" }, name),
       el(
         "td",
         { class: "track first" },
-        data.isClassification ? shareBar(outputs[j], shown.wanted[j]) : push(outputs[j], top, "plain"),
+        data.network.is_classification ? shareBar(outputs[j], shown.wanted[j]) : push(outputs[j], top, "plain"),
       ),
       el("td", { class: "says", value: outputs[j] }, show(outputs[j])),
       el("td", { class: "soft" }, show(shown.wanted[j])),
@@ -38,7 +38,7 @@ function drawOne() {
       el("td", { class: `nudge ${nudges[j] > 0 ? "up" : "down"}`, value: nudges[j] }, signed(nudges[j], 2)),
     ),
   );
-  const times = shown.cost / data.averageCost;
+  const times = shown.cost / data.all.cost;
   put(
     $("one-body"),
     el(
@@ -53,9 +53,9 @@ function drawOne() {
           "dl",
           { class: "facts" },
           fact("its cost", show(shown.cost), shown.cost, "cost"),
-          fact("the average cost", show(data.averageCost), data.averageCost, "average"),
+          fact("the average cost", show(data.all.cost), data.all.cost, "average"),
           fact("cost less than it", percent(shown.quantile)),
-          fact("example", `${shown.index} of ${data.data}`),
+          fact("example", `${shown.index} of ${data.data.name}`),
         ),
         el(
           "p",
@@ -112,7 +112,7 @@ const shareBar = (share, wanted) =>
   );
 
 function costFormula() {
-  return data.loss === "cross_entropy"
+  return data.network.loss === "cross_entropy"
     ? "The cost is −log of the share that the right class gets. Softmax outputs move only together, so the wish is for the score z before it: wanted − says."
     : "The cost is the sum over the outputs of (says − wanted)². The wish for an output is minus its derivative: 2 (wanted − says).";
 }

@@ -184,7 +184,7 @@ function drawStepper(stage) {
 }
 
 function legend() {
-  const hasNegative = data.activation !== "relu" && data.activation !== "sigmoid";
+  const hasNegative = data.network.activation !== "relu" && data.network.activation !== "sigmoid";
   return el(
     "ul",
     { class: "legend" },
@@ -309,7 +309,7 @@ function drawInput(stage, box) {
 
 function drawNodes(layer, stage, box) {
   const activations = passage(layer, "a"),
-    most = layer === last && data.isClassification ? 1 : largest(activations);
+    most = layer === last && data.network.is_classification ? 1 : largest(activations);
   const wishes = wishesOf(layer, stage),
     mostWished = wishes ? largest(wishes) : 0;
   return Array.from({ length: width(layer) }, (_, place) => {
@@ -369,7 +369,7 @@ function arrow(x, y, value, size, box, layer) {
 
 function outputLabel(place, x, y, box) {
   const name = clip(data.layers[last].names[place], box.isNarrow ? 5 : 9),
-    isWanted = data.isClassification && place === wantedPlace();
+    isWanted = data.network.is_classification && place === wantedPlace();
   const says = box.isNarrow
     ? null
     : svg("tspan", { dx: 8, style: "font-weight:400" }, show(passage(last, "a")[place], 2));

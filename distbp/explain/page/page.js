@@ -88,5 +88,5 @@ drawHeader();
 drawAll();
 drawListening();
 $("footer").textContent =
-  `Made by distbp from ${data.run}, step ${data.step}, digest ${data.digest}. The parameters are those of the checkpoint, the arithmetic is float64${data.dropout > 0 ? ", nothing is dropped out" : ""}. Predicted changes come from backpropagation, measured ones from computing the network again.`;
+  `Made by distbp from ${data.run}, step ${data.step}, digest ${data.digest}. The parameters are those of the checkpoint, the arithmetic is float64${data.network.dropout > 0 ? ", nothing is dropped out" : ""}. Predicted changes come from backpropagation, measured ones from computing the network again.`;
 document.documentElement.dataset.ready = String(Math.round(performance.now()));

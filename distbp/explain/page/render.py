@@ -14,7 +14,7 @@ from distbp.explain.page.contents import make_contents
 from distbp.run.storage.folder import open_folder
 
 HERE = Path(__file__).parent
-SCRIPTS = ("draw.js", "state.js", "example.js", "network.js", "crowd.js", "page.js")
+SCRIPTS = ("draw.js", "state.js", "example.js", "network.js", "averages.js", "page.js")
 
 
 def render_page(explanation: Explanation) -> str:

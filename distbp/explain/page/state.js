@@ -23,7 +23,7 @@ function neuronName(layer, place) {
   if (isPicture(layer))
     return `pixel ${Math.floor(layerData.drawn[place] / data.picture[1])},${layerData.drawn[place] % data.picture[1]}`;
   if (layer === last)
-    return data.isClassification ? `output “${layerData.names[place]}”` : `output ${layerData.names[place]}`;
+    return data.network.is_classification ? `output “${layerData.names[place]}”` : `output ${layerData.names[place]}`;
   return layer === 0 ? `input ${layerData.names[place]}` : `neuron ${layerData.names[place]} of layer ${layer}`;
 }
 

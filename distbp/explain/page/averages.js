@@ -2,13 +2,12 @@
 // Sections 6, 7 and 8: the average over all examples, one class only, and the costs.
 
 function drawAverage() {
-  const average = data.average,
-    effect = average.effect,
+  const effect = data.step_effect,
     shown = example();
-  const all = data.isSample
-    ? `an even sample of ${count(data.numAveraged)} of ${count(data.numExamples)} examples`
-    : `all ${count(data.numAveraged)} examples`;
-  const extra = [data.momentum > 0 ? "momentum" : "", data.decay > 0 ? "weight decay" : ""]
+  const all = data.all.is_sample
+    ? `an even sample of ${count(data.all.num_examples)} of ${count(data.data.num_examples)} examples`
+    : `all ${count(data.all.num_examples)} examples`;
+  const extra = [data.optimizer.momentum > 0 ? "momentum" : "", data.optimizer.weight_decay > 0 ? "weight decay" : ""]
     .filter(Boolean)
     .join(" and ");
   put(
@@ -18,7 +17,7 @@ function drawAverage() {
       {},
       `One example alone would teach the network about nothing but itself. So every example is asked, and what they ask is averaged. The average is minus the gradient of the average cost; times the learning rate it is the step that gradient descent takes${extra ? ` (the run adds ${extra})` : ""}. Below, the weights and biases that ${all} together most want changed, layer by layer.`,
     ),
-    wishTable(average.table),
+    wishTable(data.table),
     el(
       "p",
       { class: "note" },
@@ -31,30 +30,30 @@ function drawAverage() {
       `The gradient of each example can be split into a part along the average and a part across it. The parts along it add up to the average itself: an example's share. Example ${shown.index} pulls `,
       el(
         "b",
-        { value: shown.share * data.numAveraged, "data-fact": "share" },
-        `${signed(shown.share * data.numAveraged, 2)} times`,
+        { value: shown.share * data.all.num_examples, "data-fact": "share" },
+        `${signed(shown.share * data.all.num_examples, 2)} times`,
       ),
       ` an equal share, and its direction agrees with the average by a cosine of ${signed(shown.agreement, 2)}.`,
     ),
-    batchBars(average),
+    batchBars(),
     el(
       "div",
       { class: "two" },
-      gallery("They pull hardest", data.hardest),
-      gallery("They pull against the average", data.opposing),
+      gallery("They pull hardest", data.all.hardest),
+      gallery("They pull against the average", data.all.opposing),
     ),
     el("h3", {}, "A mini-batch asks only a few"),
     el(
       "div",
       { class: "two" },
-      el("div", {}, fanChart(average.fan)),
+      el("div", {}, fanChart(data.batches)),
       el(
         "div",
         {},
         el(
           "p",
           {},
-          `Each thin arrow is the average of one mini-batch of ${average.batchSize}, drawn at its true angle to the average of all (thick). ${fanSentence(average.fan)}`,
+          `Each thin arrow is the average of one mini-batch of ${data.batch.num_examples}, drawn at its true angle to the average of all (thick). ${fanSentence(data.batches)}`,
         ),
         el(
           "p",
@@ -65,7 +64,7 @@ function drawAverage() {
           el("b", { value: effect.after_batch }, show(effect.after_batch, 4)),
           ` along the next mini-batch, and to `,
           el("b", { value: effect.after_all }, show(effect.after_all, 4)),
-          ` along all. Asking all costs ${show(data.numExamples / average.batchSize, 3)} times as much.`,
+          ` along all. Asking all costs ${show(data.data.num_examples / data.batch.num_examples, 3)} times as much.`,
         ),
       ),
     ),
@@ -89,12 +88,12 @@ function wishTable(table) {
     {},
     el("th", {}),
     heads.map((shown) => el("th", { scope: "col" }, thumb(shown, 34), labelOf(shown) || `#${shown.index}`)),
-    el("th", { class: "avg", scope: "col" }, `mini-batch\nof ${data.average.batchSize}`),
-    el("th", { class: "avg", scope: "col" }, data.isSample ? "sample" : "all"),
+    el("th", { class: "avg", scope: "col" }, `mini-batch\nof ${data.batch.num_examples}`),
+    el("th", { class: "avg", scope: "col" }, data.all.is_sample ? "sample" : "all"),
   );
   const rows = [];
-  table.names.forEach(([layer, before, neuron], row) => {
-    if (row === 0 || table.names[row - 1][0] !== layer)
+  table.names.forEach(({ layer, before, neuron }, row) => {
+    if (row === 0 || table.names[row - 1].layer !== layer)
       rows.push(
         el(
           "tr",
@@ -106,7 +105,7 @@ function wishTable(table) {
           ),
         ),
       );
-    const values = [...table.wishes[row], table.batch[row], table.all[row]],
+    const values = [...table.wishes[row], table.batch_average[row], table.all_average[row]],
       most = largest(values);
     const name =
       before === null
@@ -153,11 +152,11 @@ function gallery(title, pulls) {
     el(
       "li",
       {
-        tip: `example ${pull.index}\ncost ${show(pull.cost)}\n${signed(pull.share * data.numAveraged)} times an equal share\ncosine ${signed(pull.agreement, 2)}`,
+        tip: `example ${pull.index}\ncost ${show(pull.cost)}\n${signed(pull.share * data.all.num_examples)} times an equal share\ncosine ${signed(pull.agreement, 2)}`,
       },
       thumb(pull, 58),
       el("b", {}, pull.label === null ? `#${pull.index}` : String(pull.label)),
-      `${signed(pull.share * data.numAveraged, 2)}×`,
+      `${signed(pull.share * data.all.num_examples, 2)}×`,
     ),
   );
   return el(
@@ -168,8 +167,8 @@ function gallery(title, pulls) {
   );
 }
 
-function batchBars(average) {
-  const shares = average.batch.map((pull) => pull.share * average.batchSize),
+function batchBars() {
+  const shares = data.batch.examples.map((pull) => pull.share * data.batch.num_examples),
     most = Math.max(...shares, 0),
     least = Math.min(...shares, 0);
   const W = 1000,
@@ -178,7 +177,7 @@ function batchBars(average) {
     step = W / shares.length;
   const bars = shares.map((share, i) => {
     const end = 8 + ((H - 16) * (most - share)) / (most - least || 1),
-      pull = average.batch[i];
+      pull = data.batch.examples[i];
     return svg("rect", {
       x: i * step + step * 0.1,
       y: Math.min(zero, end),
@@ -194,7 +193,7 @@ function batchBars(average) {
     sorted = [...shares].sort((a, b) => b - a);
   let sum = 0,
     half = 0;
-  while (half < sorted.length && sum < average.batchSize / 2) sum += sorted[half++];
+  while (half < sorted.length && sum < data.batch.num_examples / 2) sum += sorted[half++];
   return el(
     "figure",
     { class: "stage" },
@@ -213,7 +212,7 @@ function batchBars(average) {
     el(
       "figcaption",
       {},
-      `The ${average.batchSize} examples of the next mini-batch, each with its pull on the mini-batch's own average, strongest first. ${half === 1 ? "One alone makes" : `${half} of them make`} half of it; ${against === 0 ? "nobody pulls" : against === 1 ? "one pulls" : `${against} pull`} against it.`,
+      `The ${data.batch.num_examples} examples of the next mini-batch, each with its pull on the mini-batch's own average, strongest first. ${half === 1 ? "One alone makes" : `${half} of them make`} half of it; ${against === 0 ? "nobody pulls" : against === 1 ? "one pulls" : `${against} pull`} against it.`,
     ),
   );
 }
@@ -226,7 +225,7 @@ function fanChart(fan) {
   const across = fan.agreements.map((cosine, i) => fan.lengths[i] * Math.sqrt(Math.max(0, 1 - cosine * cosine)));
   const along = fan.agreements.map((cosine, i) => fan.lengths[i] * cosine);
   const scale = Math.min(
-    (W - x0 - 70) / Math.max(data.gradientLength, ...along),
+    (W - x0 - 70) / Math.max(data.all.gradient_length, ...along),
     (H / 2 - 12) / Math.max(1e-300, ...across),
     (x0 - 8) / Math.max(1e-300, ...along.map((part) => -part)),
   );
@@ -257,10 +256,10 @@ function fanChart(fan) {
           tip: `mini-batch ${i + 1}\nlength ${show(length)}\ncosine ${signed(fan.agreements[i], 2)}`,
         }),
       ),
-      line(data.gradientLength, 0, {
+      line(data.all.gradient_length, 0, {
         stroke: "var(--accent)",
         "stroke-width": 6,
-        tip: `average of all\nlength ${show(data.gradientLength)}`,
+        tip: `average of all\nlength ${show(data.all.gradient_length)}`,
       }),
       svg("circle", { cx: x0, cy: y0, r: 5, fill: "var(--ink)" }),
       svg("text", { x: W - 4, y: y0 + 4, "text-anchor": "end", class: "soft" }, "downhill →"),
@@ -422,7 +421,7 @@ function endBars(names) {
 }
 
 function drawCosts() {
-  const costs = data.costs,
+  const costs = data.all.costs,
     W = 1000,
     H = 230,
     top = 44,
@@ -478,11 +477,11 @@ function drawCosts() {
     el(
       "p",
       {},
-      `The cost of training is an average over ${count(data.numAveraged)} examples, and not all have the same weight in it. The costliest ${percent(costs.top_fractions[0])} of the examples carry `,
+      `The cost of training is an average over ${count(data.all.num_examples)} examples, and not all have the same weight in it. The costliest ${percent(costs.top_fractions[0])} of the examples carry `,
       el("b", { value: costs.carried[0], "data-fact": "carried" }, percent(costs.carried[0])),
       ` of the total, the costliest ${percent(costs.top_fractions[2])} carry `,
       el("b", {}, percent(costs.carried[2])),
-      `. The median is ${show(costs.quantiles[2])}, the average ${show(data.averageCost)}.`,
+      `. The median is ${show(costs.quantiles[2])}, the average ${show(data.all.cost)}.`,
     ),
     el(
       "figure",
@@ -492,10 +491,10 @@ function drawCosts() {
         {
           viewBox: `0 0 ${W} ${H}`,
           role: "img",
-          "aria-label": `Distribution of the cost on a logarithmic axis, this example at ${show(example().cost)}, the average at ${show(data.averageCost)}`,
+          "aria-label": `Distribution of the cost on a logarithmic axis, this example at ${show(example().cost)}, the average at ${show(data.all.cost)}`,
         },
         bars,
-        mark(data.averageCost, "average", 0, "var(--accent)"),
+        mark(data.all.cost, "average", 0, "var(--accent)"),
         mark(example().cost, "this example", 16, "var(--down)"),
         ticks,
       ),
@@ -505,7 +504,7 @@ function drawCosts() {
         `How many examples cost how much; the axis is logarithmic.${costs.quantiles[0] < costs.edges[0] ? " The first bar also holds those that cost still less." : ""}`,
       ),
     ),
-    gallery2("The costliest", data.costliest),
+    gallery2("The costliest", data.all.costliest),
   );
 }
 
