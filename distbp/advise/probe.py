@@ -31,9 +31,9 @@ from distbp.lab.curves import Point, choose_goals, first_below, next_evaluation
 from distbp.lab.gradients import GradientMeter
 from distbp.lab.lab import LabObserver, LabProgress
 from distbp.lab.noise import Noise, exact_noise
-from distbp.lab.session import num_cores
 from distbp.lab.step_times import Group, time_group
 from distbp.lab.trial import plan_for, point_at, start_one_worker
+from distbp.machine.cores import count_cores
 from distbp.nn.digests import BLOCK
 from distbp.protocol.planning import step_order
 from distbp.training.plan import Plan
@@ -216,7 +216,7 @@ def with_choice(recipe: Recipe, batch_size: int, workers: int) -> Recipe:
 
 def choose_placings(num_parameters: int, num_cpus: int | None) -> list[Placing]:
     """Return where to measure: one process with 1, 2, ... workers, and Ray with up to `num_cpus`; None: no Ray."""
-    found = [Placing("local", workers, 1) for workers in _doubling(num_cores())]
+    found = [Placing("local", workers, 1) for workers in _doubling(count_cores())]
     for workers in _doubling(num_cpus or 0):
         most = min(workers, -(-num_parameters // BLOCK))
         found += [Placing("ray", workers, servers) for servers in sorted({1, most})]
@@ -268,7 +268,7 @@ def _cluster(placement: Placement, use_ray: bool) -> Iterator[int | None]:
         return
     from distbp.backends.ray.cluster import RayCluster, count_cpus
 
-    cluster = RayCluster(placement.address, num_cores())
+    cluster = RayCluster(placement.address, count_cores())
     try:
         yield count_cpus()
     finally:

@@ -17,13 +17,13 @@ import numpy as np
 
 from distbp.errors import ConfigError, DistbpError
 from distbp.installation import VERSION
+from distbp.machine.cores import CGROUP, count_cores
 from distbp.nn.blas import describe_blas, one_blas_thread
 from distbp.nn.build import ModelSpec
 from distbp.nn.kernels import portable_variables
 from distbp.nn.numerics import fingerprint
 from distbp.run.storage.folder import open_folder
 
-CGROUP = Path("/sys/fs/cgroup")
 MATRIX_SIZE = 512
 
 
@@ -85,15 +85,6 @@ def examine_node(storage: str, mark: str, model: ModelSpec) -> NodeFacts:
         storage_error=storage_error,
         sees_mark=sees_mark,
     )
-
-
-def count_cores(cgroup: Path = CGROUP) -> int:
-    """Return how many cores this process may use, at least 1: by affinity and by a container's quota."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with suppress(OSError, ValueError):
-        quota, period = (cgroup / "cpu.max").read_text().split()
-        return max(1, min(cores, int(quota) // int(period)))
-    return cores
 
 
 def find_memory_bytes(cgroup: Path = CGROUP, meminfo: Path = Path("/proc/meminfo")) -> int | None:

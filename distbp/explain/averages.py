@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.explain.network import Batch, Network
-from distbp.explain.pulls import cosine
+from distbp.nn.vectors import cosine
 
 
 @dataclass(frozen=True)

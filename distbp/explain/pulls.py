@@ -76,17 +76,11 @@ def _measure(network: Network, x: NDArray, y: NDArray, mean: NDArray) -> tuple[N
     """Return cost, |g|^2 and g . mean of each example, all (B,)."""
     trace = network.trace(x, y)
     views = network.model.layout.views(mean)
-    squares, dots = np.zeros(len(x)), np.zeros(len(x))
+    dots = np.zeros(len(x))
     for layer, (a, delta) in enumerate(zip(trace.inputs, trace.deltas, strict=True)):
-        squares += np.einsum("bo,bo->b", delta, delta) * (1 + np.einsum("bi,bi->b", a, a))
         along = a @ views[f"{layer}.weight"].T + views[f"{layer}.bias"]
         dots += np.einsum("bo,bo->b", delta, along)
-    return trace.losses, squares, dots
-
-
-def cosine(a: NDArray, b: NDArray) -> float:
-    """Return the cosine of the angle between two vectors, 0 where one of them is 0."""
-    return float(_divide(np.array(a @ b), np.linalg.norm(a) * np.linalg.norm(b)))
+    return trace.losses, trace.squared_norms(), dots
 
 
 def _divide(values: NDArray, by: NDArray | float | np.floating) -> NDArray:

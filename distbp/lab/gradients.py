@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.lab.noise import Noise, estimate_noise, exact_noise
-from distbp.nn.mlp import MLP, Trace
+from distbp.nn.mlp import MLP
 from distbp.nn.model import Model
 from distbp.nn.streams import Purpose, stream
+from distbp.nn.vectors import cosine
 from distbp.protocol.messages import WorkerTask
 
 CHUNK = 256
@@ -77,7 +78,7 @@ class GradientMeter:
         if not isinstance(self._model, MLP):
             return np.array([_square(self.mean_gradient(parameters, indices[i : i + 1])) for i in range(len(indices))])
         traces = (self._model.trace(views, *self._train.take(chunk, self._dtype)) for chunk in _chunks(indices))
-        return np.concatenate([squared_norms_of(trace) for trace in traces])
+        return np.concatenate([trace.squared_norms() for trace in traces])
 
 
 def read_gradients(
@@ -109,11 +110,6 @@ def read_gradients(
     return GradientReading(step, error, exact, estimated, cosines)
 
 
-def cosine(a: NDArray, b: NDArray) -> float:
-    """Return the cosine of the angle between two vectors (P,)."""
-    return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
-
-
 def _cosines(
     meter: GradientMeter, parameters: NDArray, full: NDArray, size: int, num_draws: int, rng: np.random.Generator
 ) -> Cosines:
@@ -138,18 +134,6 @@ def _draw(meter: GradientMeter, size: int, rng: np.random.Generator) -> NDArray[
 
 def _square(vector: NDArray) -> float:
     return float(vector @ vector)
-
-
-def squared_norms_of(trace: Trace) -> NDArray[np.float64]:
-    """Return |g_i|^2 of every example's own gradient, (B,), without forming it.
-
-    A layer's dC/dW is the outer product delta a^T, whose squared norm is |delta|^2 |a|^2 (Goodfellow 2015, "Efficient
-    per-example gradient computations"); the bias adds |delta|^2, so |g_i|^2 = sum_l |delta_l|^2 (1 + |a_(l-1)|^2).
-    """
-    squares = np.zeros(len(trace.losses))
-    for a, delta in zip(trace.inputs, trace.deltas, strict=True):
-        squares += np.einsum("bo,bo->b", delta, delta) * (1 + np.einsum("bi,bi->b", a, a))
-    return squares
 
 
 def _chunks(indices: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from distbp.config import Placement
 from distbp.lab.lab import Lab, LabObserver
 from distbp.lab.pool import Pool, ProcessPool
 from distbp.lab.store import Store
+from distbp.machine.cores import count_cores
 from distbp.machine.interrupt import stop_on_signals
 
 
@@ -36,10 +36,5 @@ def make_pool(placement: Placement) -> Pool:
     if placement.backend == "ray":
         from distbp.backends.ray.tasks import RayTasks
 
-        return RayTasks(placement.address, num_cores())
-    return ProcessPool(num_cores())
-
-
-def num_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return RayTasks(placement.address, count_cores())
+    return ProcessPool(count_cores())

@@ -33,6 +33,18 @@ class Trace(NamedTuple):
     deltas: list[NDArray]
     losses: NDArray
 
+    def squared_norms(self) -> NDArray:
+        """Return |g_i|^2 of every example's own gradient, (B,) float64, without forming it.
+
+        A layer's dC/dW is the outer product delta a^T, whose squared norm is |delta|^2 |a|^2 (Goodfellow 2015,
+        "Efficient per-example gradient computations"); the bias adds |delta|^2, so
+        |g_i|^2 = sum_l |delta_l|^2 (1 + |a_(l-1)|^2).
+        """
+        squares = np.zeros(len(self.losses))
+        for a, delta in zip(self.inputs, self.deltas, strict=True):
+            squares += np.einsum("bo,bo->b", delta, delta) * (1 + np.einsum("bi,bi->b", a, a))
+        return squares
+
 
 class MLP:
     """A multilayer perceptron with one activation for its hidden layers.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import heapq
-import os
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import Literal
 
 from distbp.config import Recipe
+from distbp.machine.cores import count_cores
 from distbp.nn.digests import BLOCK
 from distbp.nn.schedules import learning_rate
 from distbp.protocol.messages import Shard, StepOrder
@@ -105,4 +105,4 @@ def num_local_threads(num_parameters: int, microbatch_size: int, num_workers: in
     more threads than cores.
     """
     is_small = 6 * num_parameters * microbatch_size < 10_000_000
-    return 1 if is_small else min(num_workers, os.cpu_count() or 1)
+    return 1 if is_small else min(num_workers, count_cores())

@@ -35,9 +35,10 @@ from distbp.advise.telling import make_report  # noqa: E402
 from distbp.backends.ray.cluster import RayCluster, count_cpus  # noqa: E402
 from distbp.config import Config, Placement, Recipe  # noqa: E402
 from distbp.data import prepare  # noqa: E402
-from distbp.lab.session import num_cores, open_lab  # noqa: E402
+from distbp.lab.session import open_lab  # noqa: E402
 from distbp.lab.step_times import Group, time_group  # noqa: E402
 from distbp.lab.trial import plan_for  # noqa: E402
+from distbp.machine.cores import count_cores  # noqa: E402
 from distbp.study.batch_size.study import search_sizes  # noqa: E402
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
@@ -143,7 +144,7 @@ def _time_grid(config: Config, sizes: list[int]) -> list[Option]:
     num_parameters = plan_for(config.recipe).layout.num_parameters
     address = config.placement.address
     found: dict[tuple[Placing, int], list[float]] = {}
-    with closing(RayCluster(address, num_cores())):
+    with closing(RayCluster(address, count_cores())):
         placings = choose_placings(num_parameters, count_cpus())
         for _, placing, size in itertools.product(range(NUM_ROUNDS), placings, sizes):
             recipe = with_choice(config.recipe, size, placing.workers)

@@ -19,8 +19,9 @@ from distbp.doctor.cluster_checks import (
 from distbp.doctor.findings import block, ok, warn
 from distbp.doctor.job import Job
 from distbp.doctor.machine_checks import check_blas, check_cores, check_memory, check_storage
-from distbp.doctor.node import Blas, NodeFacts, count_cores, find_memory_bytes, measure_gflops, weigh_portable_kernels
+from distbp.doctor.node import Blas, NodeFacts, find_memory_bytes, measure_gflops, weigh_portable_kernels
 from distbp.doctor.storage_trial import StorageFacts
+from distbp.machine.cores import count_cores
 
 NODE = NodeFacts(
     host="n1",

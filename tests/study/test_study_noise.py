@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from distbp.config import Model
-from distbp.lab.gradients import GradientMeter, cosine, read_gradients
+from distbp.lab.gradients import GradientMeter, read_gradients
 from distbp.lab.noise import estimate_noise, exact_noise, expected_cosine, relative_error
 from distbp.nn.build import ModelSpec
+from distbp.nn.vectors import cosine
 from distbp.protocol.examples import Examples
 from distbp.protocol.messages import WorkerTask
 

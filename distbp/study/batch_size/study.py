@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ from distbp.lab.search import Candidate, propose
 from distbp.lab.timing import EpochCount, LoopTime, StepTime, count_epoch, time_loop, time_step
 from distbp.lab.trial import Trial, TrialResult, plan_for, run_trial, with_batch
 from distbp.lab.walk import Walk, WalkResult, choose_steps, take_walk
+from distbp.machine.cores import count_cores
 from distbp.nn.numerics import describe_kernels, list_kernels
 from distbp.study.batch_size.findings import (
     BatchSizeFindings,
@@ -74,7 +74,7 @@ def study_batch_size(recipe: Recipe, settings: BatchSizeSettings, lab: Lab) -> B
         readings=walk.readings,
         walk_batch_size=_walk_size(found[-1], searches),
         rules=tuple(study_scaling_rules(recipe, lab)),
-        cores=os.cpu_count() or 1,
+        cores=count_cores(),
         processor=describe_arithmetic(),
     )
 

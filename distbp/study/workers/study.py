@@ -14,9 +14,9 @@ from distbp.errors import ConfigError, DataError
 from distbp.lab.cost_model import Measured, Setting
 from distbp.lab.hyperbola import Hyperbola, HyperbolaFit
 from distbp.lab.lab import Job, Lab
-from distbp.lab.session import num_cores
 from distbp.lab.step_times import Group, GroupTimes, time_group
 from distbp.lab.trial import load, plan_for, with_batch
+from distbp.machine.cores import count_cores
 from distbp.study.batch_size.study import describe_arithmetic, search_sizes
 from distbp.study.workers.findings import Learning, WorkersFindings, fit_and_check, predict
 from distbp.text.json_text import decode_object
@@ -69,7 +69,7 @@ def study_workers(recipe: Recipe, placement: Placement, settings: WorkersSetting
         microbatch_size=microbatch_size,
         strong_batch_size=strong[-1],
         weak_batch_size=weak,
-        cores=num_cores(),
+        cores=count_cores(),
         processor=describe_arithmetic(),
         local=local,
         ray=tuple(m for m in on_ray if m.setting.num_parameters == num_parameters),
@@ -122,7 +122,7 @@ def _measured(times: Sequence[GroupTimes]) -> tuple[Measured, ...]:
 def _count_shared_cores(placement: Placement) -> int | None:
     """Return how many cores the workers share on this machine; None on a cluster, where each has its own."""
     is_private = placement.address is None and "RAY_ADDRESS" not in os.environ
-    return num_cores() if is_private else None
+    return count_cores() if is_private else None
 
 
 def scale_model(recipe: Recipe) -> list[Recipe]:
