@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from distbp.nn import tree
 from distbp.nn.blas import compute_exactly
+from distbp.nn.layout import Layout
 from distbp.nn.model import Sums, Views
 from distbp.nn.streams import Purpose, Streams, epoch_order
 from distbp.protocol.messages import Partial, Shard, ShardResult, StepOrder, WorkerTask
@@ -72,37 +73,36 @@ class _Thread:
     def __init__(self, task: WorkerTask, allocate: Allocate | None):
         self._model = task.model.build()
         self._dtype = np.dtype(task.model.dtype)
-        self._allocate = allocate or (lambda: np.empty(self._model.layout.num_parameters, self._dtype))
-        self._buffers: list[tuple[NDArray, Views]] = []
-        self._num_used = 0
+        self._buffers = _Buffers(self._model.layout, allocate or self._allocate)
         self._train = task.train.ready(self._dtype)
         self._validation = None if task.validation is None else task.validation.ready(self._dtype)
         self._microbatch_size = task.microbatch_size
         self._streams = Streams(task.seed, Purpose.DROPOUT)
 
     def compute(self, parameters: NDArray, batch: NDArray[np.int64], step: int, shard: Shard) -> list[Partial]:
-        """Return one partial for each whole subtree inside `shard`."""
+        """Return one partial for each whole subtree inside `shard`; divergence shows in the loss."""
         views = self._model.layout.views(parameters)
-        size = self._microbatch_size
+        return compute_exactly(lambda: self._reduce(partial(self._backprop, views, batch, step), shard))
 
-        def leaf(microbatch: int) -> Partial:
-            x, y = self._train.take(batch[microbatch * size : (microbatch + 1) * size], self._dtype)
-            flat, gradient = self._next_buffer()
-            sums = self._model.gradient_sums(views, x, y, gradient, self._streams.at(step, microbatch))
-            return Partial(microbatch, microbatch + 1, flat, sums.loss, sums.num_examples)
+    def _reduce(self, leaf: Callable[[int], Partial], shard: Shard) -> list[Partial]:
+        self._buffers.reclaim()
+        return [
+            tree.reduce_leaves(start, stop, leaf, self._add)
+            for start, stop in tree.cover(shard.start, shard.stop, shard.num_microbatches)
+        ]
 
-        def add(left: Partial, right: Partial) -> Partial:
-            self._num_used -= 1  # the right one's buffer was handed out last
-            return add_partials(left, right)
+    def _backprop(self, views: Views, batch: NDArray[np.int64], step: int, microbatch: int) -> Partial:
+        """Return the gradient sum of one microbatch."""
+        start, stop = microbatch * self._microbatch_size, (microbatch + 1) * self._microbatch_size
+        x, y = self._train.take(batch[start:stop], self._dtype)
+        flat, gradient = self._buffers.take()
+        sums = self._model.gradient_sums(views, x, y, gradient, self._streams.at(step, microbatch))
+        return Partial(microbatch, microbatch + 1, flat, sums.loss, sums.num_examples)
 
-        def reduce() -> list[Partial]:
-            self._num_used = 0
-            return [
-                tree.reduce_leaves(start, stop, leaf, add)
-                for start, stop in tree.cover(shard.start, shard.stop, shard.num_microbatches)
-            ]
-
-        return compute_exactly(reduce)  # divergence shows in the loss, which the server checks
+    def _add(self, left: Partial, right: Partial) -> Partial:
+        added = add_partials(left, right)
+        self._buffers.give_back(right.gradient)
+        return added
 
     def evaluate(self, parameters: NDArray, shard: Shard) -> list[Sums]:
         """Return the sums over each evaluation chunk in `shard`."""
@@ -114,12 +114,34 @@ class _Thread:
             found.append(compute_exactly(partial(self._model.loss_sums, views, x, y)))
         return found
 
-    def _next_buffer(self) -> tuple[NDArray, Views]:
-        if self._num_used == len(self._buffers):
-            buffer = self._allocate()
-            self._buffers.append((buffer, self._model.layout.views(buffer)))
-        self._num_used += 1
-        return self._buffers[self._num_used - 1]
+    def _allocate(self) -> NDArray:
+        return np.empty(self._model.layout.num_parameters, self._dtype)
+
+
+class _Buffers:
+    """Memory for the gradients that a thread holds at a time; what is given back is used again."""
+
+    def __init__(self, layout: Layout, allocate: Allocate):
+        self._layout = layout
+        self._allocate = allocate
+        self._all: dict[int, tuple[NDArray, Views]] = {}
+        self._free: list[tuple[NDArray, Views]] = []
+
+    def take(self) -> tuple[NDArray, Views]:
+        """Return a gradient to write into, (num_parameters,), and its views by name."""
+        if not self._free:
+            flat = self._allocate()
+            self._all[id(flat)] = flat, self._layout.views(flat)
+            return self._all[id(flat)]
+        return self._free.pop()
+
+    def give_back(self, flat: NDArray) -> None:
+        """Let a gradient that `take` returned be used again."""
+        self._free.append(self._all[id(flat)])
+
+    def reclaim(self) -> None:
+        """Take all gradients back, also those that went out with the partials of the last call."""
+        self._free = [*reversed(self._all.values())]
 
 
 def add_partials(left: Partial, right: Partial) -> Partial:
