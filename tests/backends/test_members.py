@@ -13,6 +13,7 @@ import pytest
 
 from distbp.backends.local import LocalBackend
 from distbp.config import Recipe
+from distbp.group import member as member_module
 from distbp.group.lines import PeerLostError
 from distbp.group.links import Switchboard
 from distbp.group.member import Member
@@ -112,6 +113,19 @@ def test_result_does_not_depend_on_nodes_and_servers(problem, expected, nodes, n
         f"{sum(int(r.checksum, 16) for r in step) % 2**64:016x}" for step in zip(*reports[:num_servers], strict=True)
     ]
     assert (checksums, digest(np.concatenate([s.state.parameters for s in snapshots]))) == expected
+
+
+def test_the_shards_of_a_group_are_planned_once_for_all_steps_of_an_order(problem, monkeypatch):
+    planned = []
+    plan = member_module.paced_shards
+    monkeypatch.setattr(member_module, "paced_shards", lambda *arguments: planned.append(arguments) or plan(*arguments))
+    with ThreadPoolExecutor(1) as pool:
+        (member,) = start(pool, problem, "a", 1)
+        member.run(problem[3])
+        member.close()
+    sizes = [order.num_microbatches for order in problem[3]]
+    assert [count for count, _ in planned] == list(dict.fromkeys(sizes))
+    assert len(planned) < len(sizes)
 
 
 @pytest.mark.parametrize(("nodes", "num_servers"), [("aaa", 1), ("aab", 2), ("abab", 3)])

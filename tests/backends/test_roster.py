@@ -9,10 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distbp.group import member as member_module
-from distbp.group.member import Member
 from distbp.group.roster import Membership, Roster
-from distbp.protocol.messages import StepOrder
 
 
 def make_roster(nodes: list[str], num_servers: int = 1) -> Roster:
@@ -71,18 +68,3 @@ def test_what_a_worker_asks_in_a_step_costs_the_same_among_a_hundred_and_a_thous
         ask()  # what never changes is put together once
         costs.append(count_instructions(ask))
     assert costs[0] == costs[1] < 2000
-
-
-def test_the_shards_of_a_group_are_planned_once_for_all_steps_of_an_order(monkeypatch):
-    planned = []
-    plan = member_module.paced_shards
-    monkeypatch.setattr(member_module, "paced_shards", lambda *arguments: planned.append(arguments) or plan(*arguments))
-    member = object.__new__(Member)
-    member._lost, member._has_diverged, member._roster = None, False, make_roster(["a"] * 3)
-    member._task = type("Task", (), {"microbatch_size": 10})
-    works = []
-    monkeypatch.setattr(Member, "_step", lambda _, _order, work: works.append(work))
-    sizes = [60, 60, 20, 60, 20]
-    member.run([StepOrder(step, 0, 0, size, 0.1) for step, size in enumerate(sizes)])
-    assert [arguments[0] for arguments in planned] == [6, 2]
-    assert [sum(shard.stop - shard.start for shard in work.values()) for work in works] == [6, 6, 2, 6, 2]
