@@ -21,7 +21,7 @@ class StepRecord:
     """One committed step.
 
     step counts from 1; loss: mean over the batch's examples; seconds as the driver saw them pass;
-    checksum: a cheap witness of the step's numbers; digest: SHA-256 of the parameters, where one was taken.
+    checksum: a cheap witness of the step's numbers.
     """
 
     step: int
@@ -32,7 +32,6 @@ class StepRecord:
     wait_s: float
     commit_s: float
     checksum: str
-    digest: str | None = None
 
     @classmethod
     def from_values(cls, values: dict[str, Any]) -> Self:
@@ -50,7 +49,6 @@ class StepRecord:
                 wait_s=float(values.get("wait_s", 0.0)),
                 commit_s=float(values.get("commit_s", 0.0)),
                 checksum=str(values["checksum"]),
-                digest=values.get("digest"),
             )
         except (KeyError, TypeError, OverflowError) as error:
             raise ValueError(f"it is no step record ({error})") from None
