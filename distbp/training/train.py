@@ -170,11 +170,7 @@ def _open_journal(run: RunDirectory, store: CheckpointStore, step: int, stop: St
     Where an error of another kind ended the training, that one is raised, and what storage refused is a warning.
     """
     events = EventLog(run)
-
-    def note(checkpoint: Checkpoint) -> None:
-        events.append("checkpoint", step=checkpoint.step, digest=checkpoint.digest)
-
-    journal = Journal(StepLog(run, from_step=step), events, store, CheckpointWriter(store, note, step))
+    journal = Journal(StepLog(run, from_step=step), events, store, CheckpointWriter(store, step))
     try:
         yield journal
     except (StorageError, InterruptedRunError):

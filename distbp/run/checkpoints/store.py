@@ -18,6 +18,7 @@ from distbp.run.checkpoints.manifest import (
 )
 from distbp.run.checkpoints.tensors import load_tensors, save_tensors
 from distbp.run.directory import RunDirectory
+from distbp.run.storage.backlog import Rescue
 from distbp.run.storage.folder import Folder, remove_temporaries
 
 CHECKPOINTS_DIR = "checkpoints"
@@ -60,6 +61,12 @@ class CheckpointStore:
         else:
             self._folder.publish(name, lambda new: _fill(new, checkpoint, best, STATE_FILE))
         self.prune(checkpoint.step)
+
+    def rescue(self, checkpoint: Checkpoint, best: bool, lines: Mapping[str, bytes]) -> Rescue:
+        """Save a checkpoint and waiting log lines (by file name) beside the process: storage cannot be written."""
+        from distbp.run.checkpoints.rescue import save_aside  # it builds on this class
+
+        return save_aside(self.run, checkpoint, best, lines)
 
     def load_latest(self) -> Checkpoint | None:
         """Return the newest whole checkpoint, None if there is none; damaged ones are told in `skipped`."""
