@@ -35,6 +35,13 @@ def find_dead() -> str | None:
     return next(filter(None, (alone.find_dead() for alone in _running)), None)
 
 
+def check_private_ray() -> None:
+    """Raise ClusterError if a private Ray has broken down, which Ray itself says nothing of for a minute."""
+    dead = find_dead()
+    if dead is not None:
+        raise ClusterError(f"{dead} has ended, so nothing can be run on it any more; the same command resumes")
+
+
 class PrivateRay:
     """A Ray that listens on loopback alone, in a folder that only this user can enter."""
 

@@ -32,9 +32,7 @@ def save_aside(run: RunDirectory, checkpoint: Checkpoint, best: bool, lines: Map
     return Rescue(f"the state after step {checkpoint.step} could not be saved elsewhere either: {'; '.join(reasons)}")
 
 
-def _save_below(
-    base: str, run: RunDirectory, checkpoint: Checkpoint, best: bool, lines: Mapping[str, bytes]
-) -> Rescue:
+def _save_below(base: str, run: RunDirectory, checkpoint: Checkpoint, best: bool, lines: Mapping[str, bytes]) -> Rescue:
     name = next_name(base, f"distbp-rescue-{run.name[:MAX_STEM_LENGTH]}")
     storage = name if base == "." else join_url(base, name)
     folder = open_folder(storage)

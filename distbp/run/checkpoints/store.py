@@ -73,9 +73,9 @@ class CheckpointStore:
         self.skipped = []
         return next(self._load_whole(reversed(self._list_folders())), None)
 
-    def newest_position(self) -> Mapping[str, Any] | None:
-        """Return the position of the newest checkpoint that looks whole, without reading its tensors."""
-        found = [manifest.position for _, manifest in self._glance_at_all()]
+    def newest_data(self) -> Mapping[str, Any] | None:
+        """Return the data's fingerprint in the newest checkpoint that looks whole, without reading its tensors."""
+        found = [manifest.data for _, manifest in self._glance_at_all()]
         return found[-1] if found else None
 
     def load_best(self) -> Checkpoint | None:
@@ -117,6 +117,7 @@ class CheckpointStore:
             digest=manifest.digest,
             recipe_digest=manifest.recipe_digest,
             position=manifest.position,
+            data=manifest.data,
             schema=manifest.schema,
         )
 
