@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from distbp.config import Placement
+from distbp.lab.executor import Executor, LocalProcesses
 from distbp.lab.lab import Lab, LabObserver
-from distbp.lab.pool import Pool, ProcessPool
 from distbp.lab.store import Store
 from distbp.machine.cores import count_cores
 from distbp.machine.interrupt import stop_on_signals
@@ -31,10 +31,10 @@ def open_lab(folder: Path, identity: Mapping[str, Any], placement: Placement, ob
             yield Lab(store, pool, stop, observe)
 
 
-def make_pool(placement: Placement) -> Pool:
+def make_pool(placement: Placement) -> Executor:
     """Return where trials run: one process for each core of this machine, or tasks on Ray."""
     if placement.backend == "ray":
         from distbp.backends.ray.tasks import RayTasks
 
         return RayTasks(placement.address, count_cores())
-    return ProcessPool(count_cores())
+    return LocalProcesses(count_cores())

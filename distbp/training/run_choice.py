@@ -30,6 +30,7 @@ def hold_run(config: Config, plan: Plan, name: str | None, resume: Resume) -> It
 
 
 def take_run(config: Config, plan: Plan, name: str | None, resume: Resume, stack: ExitStack) -> RunDirectory:
+    """Return the run's directory, whose lock `stack` gives back."""
     taken: set[str] = set()
     while True:
         chosen = name or choose_name(config.placement.storage, plan, resume, taken)

@@ -20,7 +20,7 @@ from distbp.training.checkpoint_contents import make_checkpoint, newest_saved, u
 from distbp.training.checkpoint_schedule import CheckpointSchedule
 from distbp.training.journal import Journal
 from distbp.training.ledger import Ledger
-from distbp.training.losses import LossRecord
+from distbp.training.lost_groups import LostGroups
 from distbp.training.plan import Plan
 from distbp.training.progress import Finisher, Observer, Progress
 from distbp.training.worker_wait import WorkerWait
@@ -50,7 +50,7 @@ class Session:
         self._pending: TrainState | None = state
         self._position = position
         self._ledger = Ledger(position)
-        self._losses = LossRecord(placement, journal.events)
+        self._lost_groups = LostGroups(placement, journal.events)
         self._schedule = CheckpointSchedule(placement.checkpoint_every_steps, journal.writer, journal.prompt_s)
         self._furthest = state.step + journal.steps.num_removed
         self._saved_step = state.step
@@ -70,7 +70,7 @@ class Session:
                 return self._ledger.stamp(self._position)
             except GroupLostError as lost:
                 self._ledger.charge("waiting_s")
-                self._note_loss(lost)
+                self._note_lost(lost)
                 if self._pending is None:  # else the group was lost while starting from it
                     self._pending = self._newest_state(self._backend.rescue())
 
@@ -89,7 +89,7 @@ class Session:
         self._pending = None
 
     def _await_group(self, state: TrainState) -> None:
-        has_failed = self._losses.has_any
+        has_failed = self._lost_groups.has_any
         minimum = self._placement.min_workers_left if has_failed else self._placement.min_workers
         wait = WorkerWait(WorkersLostError if has_failed else ClusterError)
         while (shortage := self._backend.start(self._plan.worker, self._plan.server, state, minimum)) is not None:
@@ -156,7 +156,7 @@ class Session:
             num_epochs=self._plan.recipe.epochs,
             run=self._journal.run,
             num_workers=self._backend.num_workers,
-            num_lost=self._losses.num_workers_lost,
+            num_lost=self._lost_groups.num_workers_lost,
         )
 
     def _record(self, report: StepReport) -> None:
@@ -196,16 +196,16 @@ class Session:
         self._journal.writer.submit(checkpoint, best=self._position.is_best)
         self._saved_step = state.step
 
-    def _note_loss(self, lost: GroupLostError) -> None:
-        """Count the loss and wait as long as it says; raises WorkersLostError where it is one too many."""
+    def _note_lost(self, lost: GroupLostError) -> None:
+        """Count the lost group and wait as long as it says; raises WorkersLostError where it is one too many."""
         self._take_notes()
         self._position = replace(self._position, recoveries=self._position.recoveries + 1)
-        self._stop.pause(self._losses.note_loss(lost, self._position, self._backend.num_workers))
+        self._stop.pause(self._lost_groups.note_lost(lost, self._position, self._backend.num_workers))
 
     def _note_work(self) -> None:
         """The group works: if it was lost, it has recovered."""
         now, num_workers = self._ledger.last_charge, self._backend.num_workers
-        self._position = self._losses.note_work(now, self._position, num_workers)
+        self._position = self._lost_groups.note_work(now, self._position, num_workers)
 
     def _take_notes(self) -> None:
         self._journal.note_group(self._backend.take_notes(), self._position.step)

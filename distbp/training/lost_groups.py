@@ -8,15 +8,15 @@ from dataclasses import replace
 
 from distbp.config import Placement
 from distbp.errors import WorkersLostError
-from distbp.protocol.recovery import Failure, GroupLostError, History, Limits, decide
+from distbp.protocol.recovery import GroupLostError, History, Limits, LostGroup, decide
 from distbp.run import EventLog
 from distbp.run.position import Position
 
 logger = logging.getLogger("distbp")
 
 
-class LossRecord:
-    """Counts the losses of a session and tells events, log and position of them.
+class LostGroups:
+    """Counts the groups that a session has lost, and tells events, log and position of them.
 
     num_workers_lost: in this session.
     """
@@ -35,7 +35,7 @@ class LossRecord:
         """Whether a group was lost in this session."""
         return self._history.num_failures > 0
 
-    def note_loss(self, lost: GroupLostError, position: Position, num_workers: int) -> float:
+    def note_lost(self, lost: GroupLostError, position: Position, num_workers: int) -> float:
         """Count a lost group of `num_workers`; returns the seconds to wait before the next.
 
         Raises WorkersLostError where the session has to give up.
@@ -44,7 +44,7 @@ class LossRecord:
             self._lost_at = self._last_step_at
         self.num_workers_lost += max(0, num_workers - lost.num_left)
         self._history = History(self._history.num_failures + 1, self._history.num_without_step + 1)
-        decision = decide(Failure(lost.num_left), self._history, self._limits)
+        decision = decide(LostGroup(lost.num_left), self._history, self._limits)
         step = position.step
         self._events.append("lost", step=step, reason=lost.reason, left=lost.num_left, action=decision.action)
         if decision.action == "give_up":

@@ -51,7 +51,7 @@ NUM_MICROBATCHES, SMALLEST_MICROBATCH = 4, 16
 
 
 @dataclass(frozen=True)
-class Learning:
+class PilotRun:
     """A training run by the recipe as it is, and the noise scale on the way.
 
     goal: a validation error it came below, after `goal_steps` steps and about `goal_s` seconds; None without
@@ -72,13 +72,13 @@ class Learning:
 
 
 @dataclass(frozen=True)
-class Probe:
-    """What was measured: learning, tuned trials, and the step times of every group and batch size.
+class Evidence:
+    """What was measured: a pilot run, tuned trials, and the step times of every group and batch size.
 
-    critical: what learning and trials say of the critical batch size.
+    critical: what pilot run and trials say of the critical batch size.
     """
 
-    learning: Learning
+    pilot: PilotRun
     tuned: tuple[TunedSteps, ...]
     critical: Critical
     measured: tuple[tuple[Backend, Measured], ...]
@@ -87,10 +87,12 @@ class Probe:
     @property
     def noise_scale(self) -> float:
         """The noise scale on the way to the goal."""
-        return self.learning.noise_scale
+        return self.pilot.noise_scale
 
 
-def probe(recipe: Recipe, placement: Placement, budget_s: float, use_ray: bool, observe: LabObserver) -> Probe:
+def gather_evidence(
+    recipe: Recipe, placement: Placement, budget_s: float, use_ray: bool, observe: LabObserver
+) -> Evidence:
     """Measure for about `budget_s` seconds.
 
     One process is measured twice before Ray and twice after it, which costs little, and the median counts: processors
@@ -98,10 +100,10 @@ def probe(recipe: Recipe, placement: Placement, budget_s: float, use_ray: bool, 
     """
     began = time.perf_counter()
     observe(LabProgress("reading the gradient's noise", 0, 1, None))
-    learning = learn(recipe, LEARNING_SHARE * budget_s)
+    pilot = run_pilot(recipe, LEARNING_SHARE * budget_s)
     observe(LabProgress("comparing batch sizes", 0, 1, None))
-    tuned = compare(recipe, learning, COMPARING_SHARE * budget_s)
-    critical = estimate_critical(learning.noise_scale, tuned)
+    tuned = compare(recipe, pilot, COMPARING_SHARE * budget_s)
+    critical = estimate_critical(pilot.noise_scale, tuned)
     measured: list[tuple[Backend, Measured]] = []
     with _cluster(placement, use_ray) as num_cpus:
         groups = _choose_groups(recipe, placement, num_cpus, critical)
@@ -113,7 +115,7 @@ def probe(recipe: Recipe, placement: Placement, budget_s: float, use_ray: bool, 
             observe(LabProgress("timing steps", number, len(groups), None))
             timed = time_group(replace(group, seconds=min(1.0, left / len(groups))))
             measured += [(group.backend, m) for m in timed.measured]
-    return Probe(learning, tuned, critical, medians_of(measured), time.perf_counter() - began)
+    return Evidence(pilot, tuned, critical, medians_of(measured), time.perf_counter() - began)
 
 
 def medians_of(measured: Iterable[tuple[Backend, Measured]]) -> tuple[tuple[Backend, Measured], ...]:
@@ -127,7 +129,7 @@ def medians_of(measured: Iterable[tuple[Backend, Measured]]) -> tuple[tuple[Back
     )
 
 
-def advise(recipe: Recipe, found: Probe) -> Advice:
+def advise(recipe: Recipe, found: Evidence) -> Advice:
     """Return the advice that follows from a probe."""
     placings: dict[Placing, list[Option]] = {}
     for backend, m in found.measured:
@@ -137,10 +139,10 @@ def advise(recipe: Recipe, found: Probe) -> Advice:
     options = [option for known in placings.values() for option in {*known, *interpolate(known, sizes)}]
     options.sort(key=lambda option: (option.placing.effort, option.batch_size))
     rate = recipe.optimizer.learning_rate
-    return decide(options, found.critical, recipe.global_batch_size, found.learning.goal_steps, rate)
+    return decide(options, found.critical, recipe.global_batch_size, found.pilot.goal_steps, rate)
 
 
-def learn(recipe: Recipe, seconds: float) -> Learning:
+def run_pilot(recipe: Recipe, seconds: float) -> PilotRun:
     """Train by the recipe, to its end or for about `seconds`, and read the noise scale at ever rarer steps."""
     plan = plan_for(recipe)
     meter = GradientMeter(plan.worker)
@@ -161,16 +163,16 @@ def learn(recipe: Recipe, seconds: float) -> Learning:
     good = tuple((step, scale) for step, scale in scales if math.isfinite(scale) and scale > 0)
     goal, goal_steps = _find_goal(curve, plan.num_steps)
     goal_s = (time.perf_counter() - began) * goal_steps / max(1, report_step)
-    return Learning(goal, goal_steps, goal_s, good or ((0, float(recipe.global_batch_size)),), report_step)
+    return PilotRun(goal, goal_steps, goal_s, good or ((0, float(recipe.global_batch_size)),), report_step)
 
 
-def compare(recipe: Recipe, learning: Learning, seconds: float) -> tuple[TunedSteps, ...]:
+def compare(recipe: Recipe, pilot: PilotRun, seconds: float) -> tuple[TunedSteps, ...]:
     """Return tuned steps to the goal at a few batch sizes; () without a goal, or where a trial would take too long."""
     sizes = [size for size in choose_batch_sizes(len(plan_for(recipe).worker.train)) if size <= MOST_COMPARED]
-    if learning.goal is None or 2 * len(sizes) * learning.goal_s > seconds:
+    if pilot.goal is None or 2 * len(sizes) * pilot.goal_s > seconds:
         return ()
-    expected = learning_curve(estimate_critical(learning.noise_scale), recipe.global_batch_size, learning.goal_steps)
-    return compare_sizes(recipe, learning.goal, expected, sizes, seconds)
+    expected = learning_curve(estimate_critical(pilot.noise_scale), recipe.global_batch_size, pilot.goal_steps)
+    return compare_sizes(recipe, pilot.goal, expected, sizes, seconds)
 
 
 def _steps(backend: LocalBackend, plan: Plan, until: float) -> Iterator[int]:
