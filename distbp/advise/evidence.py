@@ -26,6 +26,7 @@ from distbp.advise.advice import (
 from distbp.advise.batch_comparison import compare_sizes
 from distbp.backends.local import LocalBackend
 from distbp.config import Placement, Recipe
+from distbp.config.microbatches import ADVISED_EXAMPLES, ADVISED_MICROBATCHES, choose_microbatch_size
 from distbp.lab.cost_model import Measured, Setting
 from distbp.lab.curves import Point, choose_goals, first_below, next_evaluation
 from distbp.lab.gradients import GradientMeter
@@ -47,7 +48,6 @@ WORTH_TIMING = 8.0
 STARTING_S = 2.5
 """About how long a group takes to start on Ray."""
 SMALLEST_BATCH, LARGEST_BATCH = 16, 4096
-NUM_MICROBATCHES, SMALLEST_MICROBATCH = 4, 16
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,7 @@ def sampled_noise(meter: GradientMeter, parameters: NDArray, sample: NDArray[np.
 
 def choose_microbatch(batch_size: int, workers: int) -> int:
     """Return the microbatch that is advised: 4 in a batch, or one for every worker, but not below 16 examples."""
-    return min(batch_size, max(SMALLEST_MICROBATCH, -(-batch_size // max(NUM_MICROBATCHES, workers))))
+    return choose_microbatch_size(batch_size, max(ADVISED_MICROBATCHES, workers), ADVISED_EXAMPLES)
 
 
 def with_choice(recipe: Recipe, batch_size: int, workers: int) -> Recipe:

@@ -61,9 +61,9 @@ LabObserver = Callable[[LabProgress], None]
 class Lab:
     """Where the measurements of a study are carried out and remembered."""
 
-    def __init__(self, store: Store, pool: Executor, stop: StopRequest, observe: LabObserver):
+    def __init__(self, store: Store, executor: Executor, stop: StopRequest, observe: LabObserver):
         self._store = store
-        self._pool = pool
+        self._executor = executor
         self._stop = stop
         self._observe = observe
 
@@ -75,7 +75,7 @@ class Lab:
     @property
     def num_processes(self) -> int:
         """How many measurements run at a time."""
-        return self._pool.size
+        return self._executor.size
 
     def knows(self, measurement: Measurement[Any]) -> bool:
         """Return whether the measurement's result is stored already."""
@@ -108,12 +108,15 @@ class Lab:
         under_way: dict[Future[Any], tuple[_Track[T], Measurement[Any]]] = {}
         self._check_stop()
         while waiting or under_way:
-            while waiting and len(under_way) < self._pool.size:
+            while waiting and len(under_way) < self._executor.size:
                 track = waiting.popleft()
                 measurement = self._next_unknown(track)
                 if measurement is not None:
-                    under_way[self._pool.submit(_timed, measurement.call, measurement.argument)] = track, measurement
-            self._observe(_progress(stage, tracks, self._pool.size))
+                    under_way[self._executor.submit(_timed, measurement.call, measurement.argument)] = (
+                        track,
+                        measurement,
+                    )
+            self._observe(_progress(stage, tracks, self._executor.size))
             wait(under_way, timeout=POLL_S, return_when=FIRST_COMPLETED)
             for future in self._store_done(under_way):
                 track, _ = under_way.pop(future)

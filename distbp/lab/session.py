@@ -25,13 +25,13 @@ def open_lab(folder: Path, identity: Mapping[str, Any], placement: Placement, ob
     """
     with Store(folder, identity) as store, stop_on_signals() as stop:
         with stop.at_once("stopped before its processes were ready; the same command goes on"):
-            made = make_pool(placement)
-        with made as pool:
+            made = make_executor(placement)
+        with made as executor:
             stop.listen()
-            yield Lab(store, pool, stop, observe)
+            yield Lab(store, executor, stop, observe)
 
 
-def make_pool(placement: Placement) -> Executor:
+def make_executor(placement: Placement) -> Executor:
     """Return where trials run: one process for each core of this machine, or tasks on Ray."""
     if placement.backend == "ray":
         from distbp.backends.ray.tasks import RayTasks

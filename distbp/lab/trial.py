@@ -10,14 +10,12 @@ from typing import Literal
 
 from distbp.backends.local import LocalBackend
 from distbp.config import Config, Data, Recipe
+from distbp.config.microbatches import TRIAL_EXAMPLES, choose_microbatch_size
 from distbp.data import PreparedData, prepare
 from distbp.lab.curves import Point, next_evaluation
 from distbp.protocol.messages import Evaluation, TrainState
 from distbp.protocol.planning import step_order
 from distbp.training.plan import Plan, make_plan
-
-MICROBATCH_SIZE = 256
-"""Examples per unit of gradient arithmetic: as many as are efficient, so that large batches are not handicapped."""
 
 STUCK_ERROR = 0.9
 
@@ -70,7 +68,7 @@ def with_batch(recipe: Recipe, batch_size: int, learning_rate: float, momentum: 
             "optimizer": optimizer,
             "schedule": type(recipe.schedule)(),
             "global_batch_size": batch_size,
-            "microbatch_size": min(batch_size, MICROBATCH_SIZE),
+            "microbatch_size": choose_microbatch_size(batch_size, smallest=TRIAL_EXAMPLES),
         }
     )
 

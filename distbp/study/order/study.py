@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from distbp.config import Recipe
+from distbp.config.microbatches import TRIAL_EXAMPLES, choose_microbatch_size
 from distbp.errors import ConfigError, DivergedError
 from distbp.lab.lab import Lab, Measurement, single
-from distbp.lab.trial import MICROBATCH_SIZE, plan_for
+from distbp.lab.trial import plan_for
 from distbp.lab.walk import choose_steps
 from distbp.study.batch_size.study import describe_arithmetic
 from distbp.study.order.findings import KINDS, OrderFindings, compare
@@ -50,9 +51,8 @@ def study_order(recipe: Recipe, settings: OrderSettings, lab: Lab) -> OrderFindi
     num_examples = len(plan.worker.train)
     steps = choose_steps(plan.num_steps, NUM_KEPT)
     full_steps = choose_steps(min(NUM_FULL_STEPS, plan.num_steps), NUM_KEPT)
-    full_recipe = recipe.model_copy(
-        update={"global_batch_size": num_examples, "microbatch_size": min(MICROBATCH_SIZE, num_examples)}
-    )
+    microbatch_size = choose_microbatch_size(num_examples, smallest=TRIAL_EXAMPLES)
+    full_recipe = recipe.model_copy(update={"global_batch_size": num_examples, "microbatch_size": microbatch_size})
     mini_trials = _trials(recipe, steps, settings.runs)
     full_trials = _trials(full_recipe, full_steps, NUM_FULL_RUNS)
     results = _run({**_named("mini", mini_trials), **_named("full", full_trials)}, lab)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from distbp.config import Placement, Recipe
+from distbp.config.microbatches import TIMING_EXAMPLES, choose_microbatch_size
 from distbp.errors import ConfigError, DataError
 from distbp.lab.cost_model import Measured, Setting
 from distbp.lab.hyperbola import Hyperbola, HyperbolaFit
@@ -21,7 +22,6 @@ from distbp.study.batch_size.study import describe_arithmetic, search_sizes
 from distbp.study.workers.findings import StepsToGoal, WorkersFindings, fit_and_check, predict
 from distbp.text.json_text import decode_object
 
-MICROBATCH_SIZE = 32
 SECONDS = 0.4
 LARGEST_MODEL = 2_500_000
 LEARNING_SIZES = (8, 32, 128, 512)
@@ -131,9 +131,8 @@ def scale_model(recipe: Recipe) -> list[Recipe]:
     Their layers are 4 and 16 times as wide, or as narrow where that would be too large.
     """
     batch_size = min(1024, len(load(recipe.data, recipe.seed).train))
-    own = with_batch(recipe, batch_size, 1e-9, 0.9).model_copy(
-        update={"microbatch_size": min(batch_size, max(MICROBATCH_SIZE, recipe.microbatch_size))}
-    )
+    microbatch_size = choose_microbatch_size(batch_size, smallest=max(TIMING_EXAMPLES, recipe.microbatch_size))
+    own = with_batch(recipe, batch_size, 1e-9, 0.9).model_copy(update={"microbatch_size": microbatch_size})
     if recipe.model.function is not None or not recipe.model.hidden:
         return [own]
     wide = [_widen(own, 4.0**power) for power in (1, 2)]
