@@ -6,8 +6,7 @@ more than other files, to cut it. A quote inside a field must be doubled and the
 
 from __future__ import annotations
 
-import csv
-import io
+from contextlib import suppress
 from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -18,16 +17,16 @@ from numpy.typing import NDArray
 from distbp.data.blocks.fetch import Fetcher
 from distbp.data.blocks.files import DataFile
 from distbp.data.blocks.parts import Block, Contents, FileParts
+from distbp.data.dialect import HEAD_BYTES, Dialect, read_dialect
 from distbp.data.raw import RawExamples
 from distbp.data.reading import reading
-from distbp.data.tables import check_filled, from_table
+from distbp.data.tables import CODE, check_filled, from_table
 from distbp.errors import DataError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 BLOCK_BYTES = 1 << 24
-LONGEST_HEADER = 1 << 20
 CSV = "a CSV file"
 
 
@@ -42,8 +41,8 @@ class CsvBlocks:
     def split(self, contents: Contents, number: int) -> FileParts:
         """Return blocks of whole lines, and the columns that the first line names."""
         file = contents.listing.files[number]
-        names, start = self._header(file)
-        names += tuple(name for name, _ in contents.partitions[number])
+        dialect, start = self._header(file)
+        names = [*dialect.names, *(name for name, _ in contents.partitions[number])]
         cuts = [(start, 0), *self._find_cuts(file, start)]
         blocks = [Block(number, begin, stop, first_row=row) for (begin, row), (stop, _) in pairwise(cuts)]
         return FileParts(tuple(blocks), tuple((name, "text") for name in names))
@@ -60,33 +59,40 @@ class CsvBlocks:
 
         file = contents.file(block)
         added = dict(contents.partitions[block.file])
-        names, _ = self._header(file)
+        dialect, _ = self._header(file)
         wanted = [name for name in (*contents.features, *contents.targets) if name not in added]
-        types = {name: pa.string() for name in contents.targets} if contents.text_targets else None
+        labels = contents.targets[0] if len(contents.targets) == 1 and contents.targets[0] not in added else None
         content = self._fetcher.fetch(file, block.start, block.stop)
         with reading(file.url, CSV):
             table = arrow_csv.read_csv(
                 pa.BufferReader(content),
-                read_options=arrow_csv.ReadOptions(column_names=names, block_size=len(content) + 1, use_threads=False),
-                parse_options=arrow_csv.ParseOptions(newlines_in_values=True),
-                convert_options=arrow_csv.ConvertOptions(include_columns=wanted, column_types=types),
+                read_options=arrow_csv.ReadOptions(
+                    column_names=dialect.names, block_size=len(content) + 1, use_threads=False
+                ),
+                parse_options=arrow_csv.ParseOptions(delimiter=dialect.delimiter, newlines_in_values=True),
+                convert_options=arrow_csv.ConvertOptions(
+                    include_columns=wanted, column_types={} if labels is None else {labels: pa.string()}
+                ),
             )
+            if labels is not None and not contents.text_targets:
+                number = table.column_names.index(labels)
+                table = table.set_column(number, labels, _read_labels(table.column(number)))
         for name, value in added.items():
             table = table.append_column(name, pa.array([value] * table.num_rows))
         for name in wanted:
             check_filled(table.column(name), name, f"'{file.url}'", block.first_row or 0)
         return table
 
-    def _read_header(self, file: DataFile) -> tuple[tuple[str, ...], int]:
-        """Return the names in the first line, and where the second begins."""
-        content = self._fetcher.fetch(file, 0, min(file.size, LONGEST_HEADER))
-        ends = _line_ends(content, 0)
-        stop = int(ends[0]) if len(ends) else len(content)
-        with reading(file.url, CSV):
-            names = next(csv.reader(io.StringIO(content[:stop].decode("utf-8-sig"), newline="")), None)
-        if not names:
-            raise DataError(f"'{file.url}' has an empty first line; expected the names of the columns")
-        return tuple(names), stop
+    def _read_header(self, file: DataFile) -> tuple[Dialect, int]:
+        """Return how a file is written, and where its second line begins."""
+        head = self._fetcher.fetch(file, 0, min(file.size, HEAD_BYTES))
+        dialect = read_dialect(head, f"'{file.url}'")
+        if dialect.encoding != "utf-8":
+            raise DataError(f"'{file.url}' is text in {dialect.encoding}, which cannot be cut; save it as UTF-8")
+        ends = _line_ends(head, 0)
+        if not dialect.names or dialect.names == ("",) or not len(ends):
+            raise DataError(f"'{file.url}' has no first line with the names of its columns, or nothing after it")
+        return dialect, int(ends[0])
 
     def _find_cuts(self, file: DataFile, start: int) -> list[tuple[int, int]]:
         """Return where blocks end, after every `block_bytes` bytes and whole lines, and how many lines are before."""
@@ -115,3 +121,18 @@ def _line_ends(content: bytes, num_quotes: int) -> NDArray[np.int64]:
     elif num_quotes % 2:
         breaks = breaks[:0]
     return breaks + 1
+
+
+def _read_labels(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return cells as numbers or true and false where all are, as text otherwise; codes such as 01 stay text."""
+    import pyarrow as pa
+    from pyarrow import compute, csv
+
+    if compute.any(compute.match_substring_regex(column, CODE)).as_py():
+        return column
+    cells = compute.utf8_trim_whitespace(column)
+    is_empty = compute.is_in(column, pa.array(csv.ConvertOptions().null_values))
+    for kind in (pa.int64(), pa.float64(), pa.bool_()):
+        with suppress(pa.ArrowInvalid):
+            return compute.if_else(is_empty, None, cells).cast(kind)
+    return column

@@ -56,13 +56,14 @@ class Question:
 
 @dataclass(frozen=True)
 class BlockFacts:
-    """What is kept of one block. top_rows: how many of its rows are of its commonest class."""
+    """What is kept of one block. top_rows: how many of its rows are of its commonest class; digest: of every value."""
 
     block: Block
     num_rows: int
     num_held_out: int
     num_classes: int
     top_rows: int
+    digest: str
 
     @property
     def num_training(self) -> int:
@@ -91,15 +92,11 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Look:
-    """All that a first look found. dtype: in which x is read; classes: with the number of examples of each.
-
-    seals: a hash of each file's footer, "" for formats without one.
-    """
+    """All that a first look found. dtype: in which x is read; classes: with the number of examples of each."""
 
     format: int
     contents: Contents
     blocks: tuple[BlockFacts, ...]
-    seals: tuple[str, ...]
     input_shape: tuple[int, ...]
     dtype: str
     task: Task
@@ -119,10 +116,8 @@ class Look:
         return TargetSpec(self.task, labels or None, self.num_outputs)
 
     def fingerprint(self) -> str:
-        """Return a SHA-256 over what the data are, wherever they lie: names, sizes, footers, rows and statistics."""
-        files = [(file.name, file.size) for file in self.contents.listing.files]
-        rows = [facts.num_rows for facts in self.blocks]
-        found = [files, self.seals, rows, self.classes, self.dtype, [repr(value) for value in self.statistics.mean]]
+        """Return a SHA-256 over every value, the blocks and the classes, wherever and however they are stored."""
+        found = [[(facts.num_rows, facts.digest) for facts in self.blocks], self.classes]
         return hashlib.sha256(json.dumps(found).encode()).hexdigest()
 
 
@@ -188,7 +183,7 @@ def _look(
         # One block looks like numbers, another does not: then all are text.
         contents = replace(contents, text_targets=True)
         merged = _summarize_all(contents, blocks, question, fetcher, mapper, on_progress)
-    return merged.to_look(tuple(part.seal for part in parts), question)
+    return merged.to_look(question)
 
 
 def _choose(contents: Contents, parts: list[FileParts], question: Question) -> Contents:
@@ -239,6 +234,7 @@ class _Summary:
     labels: dict[Label, int] | None
     moments: Moments | None
     extent: Extent | None
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -263,7 +259,17 @@ class _Summarizer:
             labels=None if labels is None else _count(labels),
             moments=moments,
             extent=extent,
+            digest=_digest(raw.x, raw.y),
         )
+
+
+def _digest(x: NDArray, y: NDArray) -> str:
+    """Return a hash of every value, equal wherever they are stored."""
+    targets = "\0".join(y.tolist()).encode() if y.dtype == object else np.ascontiguousarray(y).data
+    found = hashlib.blake2b(f"{x.dtype} {x.shape} {y.dtype} {y.shape}".encode(), digest_size=16)
+    found.update(np.ascontiguousarray(x).data)
+    found.update(targets)
+    return found.hexdigest()
 
 
 def find_held_out(block: int, num_rows: int, fraction: float, seed: int) -> NDArray[np.bool_]:
@@ -317,13 +323,13 @@ class _Merged:
         labels = summary.labels or {}
         self._add_labels(summary.labels)
         top = max(labels.values(), default=0)
-        self._facts.append(BlockFacts(block, summary.num_rows, summary.num_held_out, len(labels), top))
+        self._facts.append(BlockFacts(block, summary.num_rows, summary.num_held_out, len(labels), top, summary.digest))
         self._dtypes.add(summary.dtype.newbyteorder("="))
         if summary.moments is not None and summary.extent is not None:
             self._moments = summary.moments if self._moments is None else self._moments.merge(summary.moments)
             self._extent = summary.extent if self._extent is None else self._extent.merge(summary.extent)
 
-    def to_look(self, seals: tuple[str, ...], question: Question) -> Look:
+    def to_look(self, question: Question) -> Look:
         assert self._first is not None  # there is a block
         num_rows = sum(facts.num_rows for facts in self._facts)
         if self._moments is None or self._extent is None or (question.held_out and self._moments.count == num_rows):
@@ -339,7 +345,6 @@ class _Merged:
             format=FORMAT,
             contents=self._contents,
             blocks=tuple(self._facts),
-            seals=seals,
             input_shape=self._first[1].input_shape,
             dtype=np.result_type(*self._dtypes).str,
             task=spec.task,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import re
 from collections.abc import Sequence
@@ -40,7 +39,7 @@ class ParquetBlocks:
         """Return the row groups and columns of one file; row groups without rows are left out."""
         file = contents.listing.files[number]
         with reading(file.url, PARQUET):
-            metadata, seal = self._footer(file)
+            metadata = self._footer(file)
             schema = metadata.schema.to_arrow_schema()
             columns = [(field.name, str(_plain(field.type))) for field in schema]
             columns += [(name, type(value).__name__) for name, value in contents.partitions[number]]
@@ -50,7 +49,7 @@ class ParquetBlocks:
                 if row_group.num_rows:
                     blocks.append(Block(number, *_extent(row_group), group, row_group.num_rows, first_row))
                 first_row += row_group.num_rows
-        return FileParts(tuple(blocks), tuple(columns), seal)
+        return FileParts(tuple(blocks), tuple(columns))
 
     def decode(self, contents: Contents, block: Block) -> RawExamples:
         """Return the examples of a row group."""
@@ -65,7 +64,7 @@ class ParquetBlocks:
         file = contents.file(block)
         added = dict(contents.partitions[block.file])
         names = [name for name in (*contents.features, *contents.targets) if name not in added]
-        metadata, _ = self._footer(file)
+        metadata = self._footer(file)
         start, stop = _extent_of(metadata, block, names)
         content = self._fetcher.fetch(file, start, stop)
         with reading(file.url, PARQUET):
@@ -79,7 +78,7 @@ class ParquetBlocks:
             check_filled(table.column(name), name, f"'{file.url}'", block.first_row or 0)
         return table
 
-    def _read_footer(self, file: DataFile) -> tuple[Any, str]:
+    def _read_footer(self, file: DataFile) -> Any:
         from pyarrow import parquet
 
         start = max(0, file.size - TAIL_BYTES)
@@ -93,8 +92,7 @@ class ParquetBlocks:
             raise DataError(f"'{file.url}' announces a footer of {size} bytes in {file.size}; write it again")
         footer = tail[-size:] if size <= len(tail) else self._fetcher.fetch(file, file.size - size, file.size)
         with reading(file.url, PARQUET):
-            metadata = parquet.read_metadata(io.BytesIO(MAGIC + footer))
-        return metadata, hashlib.sha256(footer).hexdigest()
+            return parquet.read_metadata(io.BytesIO(MAGIC + footer))
 
 
 def find_partitions(paths: Sequence[str]) -> tuple[tuple[tuple[str, str | int], ...], ...]:

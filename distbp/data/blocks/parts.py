@@ -24,11 +24,10 @@ class Block:
 
 @dataclass(frozen=True)
 class FileParts:
-    """The blocks of one file in order. columns: name and type of each; () for arrays. seal: a hash of its footer."""
+    """The blocks of one file in order. columns: name and type of each; () for arrays."""
 
     blocks: tuple[Block, ...]
     columns: tuple[tuple[str, str], ...] = ()
-    seal: str = ""
 
 
 @dataclass(frozen=True)

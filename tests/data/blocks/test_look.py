@@ -141,6 +141,45 @@ def test_the_fingerprint_is_the_data_s_and_not_their_place_s(tmp_path):
     assert look_at(Question(str(tmp_path / "two"))).fingerprint() != looks[0].fingerprint()
 
 
+def test_the_fingerprint_knows_every_label(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    y = [0, 1] * 50
+    for name, labels in (("one", y), ("two", y[::-1])):
+        parquet.write_table(pa.table({"a": np.arange(100.0), "y": labels}), tmp_path / name / "p.parquet")
+    one, two = (look_at(Question(str(tmp_path / name))) for name in ("one", "two"))
+    assert one.classes == two.classes
+    assert one.fingerprint() != two.fingerprint()
+
+
+def test_csv_labels_such_as_01_stay_text_in_all_blocks(tmp_path):
+    (tmp_path / "1.csv").write_text("a,y\n1,7\n2,8\n")
+    (tmp_path / "2.csv").write_text("a,y\n3,07\n")
+    assert look_at(Question(str(tmp_path))).classes == (("07", 1), ("7", 1), ("8", 1))
+
+
+@pytest.mark.parametrize(
+    ("cells", "labels"),
+    [("1 2 2", (1, 2)), ("no yes no", ("no", "yes")), ("true false true", (False, True)), ("NA x x", ("NA", "x"))],
+)
+def test_csv_labels_are_numbers_only_where_all_are(tmp_path, cells, labels):
+    rows = [f"{number},{cell}" for number, cell in enumerate(cells.split())]
+    (tmp_path / "t.csv").write_text("\n".join(["a,y", *rows]))
+    assert look_at(Question(str(tmp_path / "t.csv"))).spec.classes == labels
+
+
+def test_an_empty_csv_target_is_named_with_its_row(tmp_path):
+    (tmp_path / "t.csv").write_text("a,y\n1,0\n2,1\n3,\n")
+    assert_fails(tmp_path / "t.csv", "column 'y'", "data row 3")
+
+
+def test_csv_with_semicolons_or_a_mark_is_read_and_utf_16_refused(tmp_path):
+    (tmp_path / "t.csv").write_bytes(b"\xef\xbb\xbfa;y\n1.5;0\n2;1\n")
+    assert look_at(Question(str(tmp_path / "t.csv"))).contents.features == ("a",)
+    (tmp_path / "t.csv").write_bytes("a,y\n1,0\n".encode("utf-16"))
+    assert_fails(tmp_path / "t.csv", "t.csv", "utf-16", "UTF-8")
+
+
 def test_held_out_rows_do_not_enter_the_statistics(tmp_path):
     look = look_at(Question(str(write_folder(tmp_path / "d")), held_out=0.5))
     num_held_out = sum(facts.num_held_out for facts in look.blocks)

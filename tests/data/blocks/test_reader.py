@@ -56,7 +56,7 @@ def source(tmp_path):
 
 def test_a_microbatch_is_the_bits_of_its_rows_read_directly(source):
     training = open_training(source)
-    scaling = source.scaling.cast(np.float32)
+    scaling = source.scaling.cast(np.float32, np.dtype(np.float32))
     content = {}
     for number, facts in enumerate(source.look.blocks):
         path = source.look.contents.file(facts.block).url
