@@ -23,6 +23,7 @@ FIRST_PAUSE_S = 0.25
 MAX_PAUSE_S = 2.0
 PATIENCE_S = 90.0
 _SEAL_BYTES = 16
+_ONE_AT_A_TIME = threading.Lock()  # of this process's threads; processes may pass the limit by a range each
 
 
 @dataclass
@@ -139,7 +140,7 @@ class DiskCache:
         """Keep a range, unless it is too large or the disk refuses."""
         if len(content) + _SEAL_BYTES > self.max_bytes:
             return
-        with suppress(OSError):
+        with _ONE_AT_A_TIME, suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
             self._make_room(len(content) + _SEAL_BYTES)
             write_whole(self._locate(file, start, stop), content + _seal(content))

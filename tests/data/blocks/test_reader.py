@@ -7,8 +7,10 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from distbp.data.blocks import fetch
 from distbp.data.blocks.examples import BlockSource, HeldOutBlocks, TrainingBlocks, make_order
 from distbp.data.blocks.fetch import DiskCache, Fetcher
+from distbp.data.blocks.files import DataFile
 from distbp.data.blocks.look import Question, find_held_out, look_at
 from distbp.data.blocks.reader import BlockNeed, BlockReader, DecodedBlock
 from distbp.errors import DataError
@@ -292,6 +294,27 @@ def test_the_disk_cache_keeps_its_limit_and_what_does_not_fit_is_read_again(tmp_
         cache = DiskCache(tmp_path / str(limit), limit)
         assert are_equal(take_remotely(Fetcher(cache)), expected)
         assert sum(path.stat().st_size for path in cache.folder.glob("*")) <= limit
+
+
+def test_threads_that_fill_the_disk_cache_together_keep_its_limit(tmp_path, monkeypatch):
+    cache = DiskCache(tmp_path / "cache", 5_000)
+    start = threading.Barrier(8)
+
+    def write_slowly(path: Path, content: bytes) -> None:
+        threading.Event().wait(0.01)  # long enough for others to look at a folder that is not full yet
+        path.write_bytes(content)
+
+    def fill(number: int) -> None:
+        start.wait(30)
+        cache.put(DataFile(f"faulty://{number}", "", 1000, ""), 0, 1000, bytes(1000))
+
+    monkeypatch.setattr(fetch, "write_whole", write_slowly)
+    threads = [threading.Thread(target=fill, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert 0 < sum(path.stat().st_size for path in cache.folder.iterdir()) <= 5_000
 
 
 @pytest.mark.usefixtures("remote")
