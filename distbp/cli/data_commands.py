@@ -81,6 +81,7 @@ def pack(
         from distbp.cli.tables import format_pairs
         from distbp.data.blocks.look import Question, look_at
         from distbp.data.blocks.pack import pack as write_packed
+        from distbp.masking import mask_secrets
 
         with _progress(terminal, "looking") as on_progress:
             question = Question(source, _to_target(target), task)
@@ -88,9 +89,10 @@ def pack(
         with _progress(terminal, "packing") as on_progress:
             packed = write_packed(look, out, seed, on_progress)
         blocks = f"{packed.blocks:,} of up to {packed.rows_per_block:,} rows"
-        pairs = {"packed": out, "files": f"{packed.files:,}", "blocks": blocks, "rows": f"{packed.rows:,}"}
+        shown = mask_secrets(out)
+        pairs = {"packed": shown, "files": f"{packed.files:,}", "blocks": blocks, "rows": f"{packed.rows:,}"}
         terminal.show(format_pairs(pairs))
-        terminal.document({"source": source, "out": out, "seed": seed, **asdict(packed)})
+        terminal.document({"source": mask_secrets(source), "out": shown, "seed": seed, **asdict(packed)})
 
 
 def _to_target(names: list[str] | None) -> str | tuple[str, ...] | None:

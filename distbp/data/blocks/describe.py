@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from distbp.data.blocks.look import Look
+from distbp.masking import mask_secrets
 
 SMALL_BLOCK_BYTES = 1 << 16
 LARGE_BLOCK_BYTES = 1 << 29
@@ -44,7 +45,7 @@ def describe(look: Look) -> Description:
     sizes = [facts.block.stop - facts.block.start for facts in look.blocks]
     listing = look.contents.listing
     return Description(
-        source=listing.source,
+        source=mask_secrets(listing.source),
         kind=listing.suffix.removeprefix("."),
         files=len(listing.files),
         bytes=sum(file.size for file in listing.files),
@@ -91,10 +92,8 @@ def _find_huge(look: Look) -> str | None:
     size = largest.block.stop - largest.block.start
     if size <= LARGE_BLOCK_BYTES:
         return None
-    return (
-        f"'{look.contents.file(largest.block).url}' has a block of {size:,} bytes, and a worker holds several at once. "
-        f"{PACK}"
-    )
+    url = mask_secrets(look.contents.file(largest.block).url)
+    return f"'{url}' has a block of {size:,} bytes, and a worker holds several at once. {PACK}"
 
 
 def _find_few(look: Look) -> str | None:

@@ -12,6 +12,7 @@ from urllib.parse import unquote
 from distbp.data.blocks.fetch import Fetcher
 from distbp.data.blocks.files import DataFile
 from distbp.data.blocks.parts import Block, Contents, FileParts
+from distbp.data.columns import PANDAS_INDEX
 from distbp.data.raw import RawExamples
 from distbp.data.reading import reading
 from distbp.data.tables import check_filled, from_table
@@ -41,7 +42,7 @@ class ParquetBlocks:
         with reading(file.url, PARQUET):
             metadata = self._footer(file)
             schema = metadata.schema.to_arrow_schema()
-            columns = [(field.name, str(_plain(field.type))) for field in schema]
+            columns = [(f.name, str(_plain(f.type))) for f in schema if not PANDAS_INDEX.fullmatch(f.name)]
             columns += [(name, type(value).__name__) for name, value in contents.partitions[number]]
             blocks, first_row = [], 0
             for group in range(metadata.num_row_groups):

@@ -325,6 +325,13 @@ def test_one_file_of_another_schema_is_named_with_the_column(tmp_path, change, w
     assert_fails(folder, *words)
 
 
+def test_an_index_that_pandas_wrote_in_one_file_is_no_column(tmp_path):
+    folder = write_folder(tmp_path / "d")
+    table = make_table().append_column("__index_level_0__", pa.array(range(NUM_ROWS)))
+    parquet.write_table(table, folder / "part-2.parquet")
+    assert look_at(Question(str(folder))).contents.features == ("a", "b")
+
+
 def test_shards_of_another_shape_are_named(tmp_path):
     np.savez(tmp_path / "1.npz", x=np.zeros((4, 3)), y=np.arange(4))
     np.savez(tmp_path / "2.npz", x=np.zeros((4, 2)), y=np.arange(4))

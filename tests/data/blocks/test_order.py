@@ -21,7 +21,7 @@ def permutation(size: int, seed: int = 0) -> KeyedPermutation:
     return KeyedPermutation(size, make_keys(seed, BlockPurpose.WINDOW, 3))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.integers(1, 20_000), st.integers(0, 2**63))
 def test_every_number_is_permuted_exactly_once(size, seed):
     found = permutation(size, seed)(np.arange(size))
@@ -113,7 +113,7 @@ sizes = st.integers(1, 2**40).flatmap(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(sizes)
 def test_no_lane_is_longer_or_shorter_than_its_steps_take(numbers):
     lanes = Lanes(*numbers)
@@ -132,7 +132,7 @@ def orders(draw):
     return BlockOrder(np.array(rows), lanes, draw(st.integers(1, 8)), draw(st.integers(0, 2**63))), rows
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(orders(), st.integers(0, 3))
 def test_each_example_is_taken_exactly_once_an_epoch(made, epoch):
     order, rows = made
@@ -149,7 +149,7 @@ def test_each_example_is_taken_exactly_once_an_epoch(made, epoch):
     assert sorted(seen) == [(block, row) for block, count in enumerate(rows) for row in range(count)]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(orders(), st.data())
 def test_needs_name_every_block_that_a_lane_takes_from_and_no_other(made, data):
     order, _ = made
@@ -183,6 +183,27 @@ def test_a_window_is_at_most_its_blocks_and_the_two_that_it_cuts():
     order = BlockOrder(np.full(64, 100), Lanes(6400, 64, 16), 3, 0)
     for lane in range(4):
         assert all(len(need.blocks) <= 3 + 1 for need in order.needs(lane, 0))
+
+
+def find_departure_of_batches(window_blocks: int, num_seeds: int = 4) -> float:
+    """How far the variance of the number of odd rows in a batch is from the binomial's, in its own errors."""
+    ratios = []
+    for seed in range(num_seeds):
+        order = BlockOrder(np.full(32, 2048), Lanes(32 * 2048, BATCH, 16), window_blocks, seed)
+        lanes, steps = order.lanes, range(order.lanes.num_steps)
+        odd = [sum(int((order.select(step, m).rows % 2).sum()) for m in range(lanes.num_lanes)) for step in steps]
+        ratios.append(np.var(odd) / (BATCH / 4))
+    return abs(np.mean(ratios) - 1) / np.sqrt(2 / lanes.num_steps / num_seeds)
+
+
+@pytest.mark.parametrize("window_blocks", [1, 2, 8])
+def test_batches_of_lanes_and_windows_hold_as_many_odd_rows_as_chance_gives(window_blocks):
+    assert find_departure_of_batches(window_blocks) < 5
+
+
+def test_the_test_of_batches_finds_a_bad_round_function(monkeypatch):
+    monkeypatch.setattr("distbp.data.blocks.order.KeyedPermutation", AddingRounds)
+    assert find_departure_of_batches(2) > 20
 
 
 def test_sorted_classes_in_blocks_mix_within_the_windows_of_all_lanes():

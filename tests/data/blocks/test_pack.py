@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import fsspec
@@ -171,6 +172,16 @@ def test_bad_data_is_one_sentence_and_exit_code_3(tmp_path, capfd):
             assert line.startswith("Error: ")
             assert name in line
     assert not (tmp_path / "out").exists()
+
+
+def test_passwords_in_urls_are_not_shown(tmp_path, capfd):
+    source = f"file://user:secret@{write_sorted(tmp_path / 'in')}"
+    found = look_at(Question(str(tmp_path / "in")))
+    listing = replace(found.contents.listing, source=source)
+    described = describe(replace(found, contents=replace(found.contents, listing=listing)))
+    assert "secret" not in described.source
+    assert main(["data", "show", "nowhere://user:secret@host/x"]) == 3
+    assert "secret" not in capfd.readouterr().err
 
 
 def test_a_target_can_be_named(tmp_path, capfd):
