@@ -3,7 +3,7 @@
 
 const INTERVAL_MS = 1000;
 const SVG = "http://www.w3.org/2000/svg";
-const PLOT = { width: 440, height: 240, left: 52, right: 10, top: 12, bottom: 24 };
+const PLOT = { width: 440, height: 240, left: 62, right: 10, top: 12, bottom: 24 };
 let chosen = 0;
 let known = [];
 
@@ -199,18 +199,26 @@ document.addEventListener("keydown", (event) => {
 
 async function ask() {
   try {
-    const answer = await fetch("/state.json", { cache: "no-store" });
-    if (!answer.ok) throw new Error(`status ${answer.status}`);
-    const { time, runs } = await answer.json();
-    known = runs;
-    showAll();
-    setText("since", `live, ${clock(time)}${runs.length > 1 ? "; keys: ← → 1-9 another run" : ""}`);
-    document.documentElement.dataset.ready = "1";
-  } catch (error) {
-    if (!(error instanceof TypeError) && !(error instanceof SyntaxError)) console.error(error);
-    setText("since", "distbp watch does not answer any more; what is shown is from before");
+    const answer = await fetchStates();
+    if (answer) {
+      known = answer.runs;
+      showAll();
+      document.documentElement.dataset.ready = "1";
+    }
+    const keys = known.length > 1 ? "; keys: ← → 1-9 another run" : "";
+    setText("since", answer ? `live, ${clock(answer.time)}${keys}` : "distbp watch does not answer any more; what is shown is from before");
+  } finally {
+    setTimeout(ask, INTERVAL_MS);
   }
-  setTimeout(ask, INTERVAL_MS);
+}
+
+async function fetchStates() {
+  try {
+    const answer = await fetch("/state.json", { cache: "no-store" });
+    return answer.ok ? await answer.json() : null;
+  } catch {
+    return null; // nobody answers
+  }
 }
 
 ask();

@@ -50,8 +50,9 @@ def view_run(state: RunState, width: int, height: int) -> list[Text]:
 
 def summarize_run(state: RunState, width: int = 80) -> Text:
     """Return one line: name, state, progress, loss, accuracy, time left."""
-    bar_width = max(6, min(24, width - 66))
-    name_width = max(8, min(24, width - 56))
+    room = max(16, width - 59)
+    bar_width = max(6, min(24, room // 2))
+    name_width = max(8, min(24, room - bar_width))
     return Text.assemble(
         clean(state.name)[:name_width].ljust(name_width + 1),
         (f"{state.state:<10}", COLORS.get(state.state, "cyan")),
@@ -59,7 +60,7 @@ def summarize_run(state: RunState, width: int = 80) -> Text:
         f" {_percent(state.progress):>5}",
         f"  loss {number(average_newest_losses(state.steps)):<6}",
         "" if state.happened.evaluated is None else f"  acc {_accuracy(state.happened.evaluated.accuracy)}",
-        "" if state.seconds_left is None else f"  {duration(state.seconds_left)} left",
+        "" if state.seconds_left is None else f"  {_left(state.seconds_left)} left",
     )
 
 
@@ -111,7 +112,7 @@ def _view_progress(state: RunState, width: int) -> Iterator[Text]:
     speed = steps.pace.steps_per_second
     parts = [f"step {state.step:,}{of}", f"epoch {steps.last.epoch + 1:,}{epochs}"]
     parts += [f"{number(speed)} steps/s"] if speed is not None else []
-    parts += [f"{duration(state.seconds_left)} left"] if state.seconds_left is not None else []
+    parts += [f"{_left(state.seconds_left)} left"] if state.seconds_left is not None else []
     yield Text("   ".join(parts))
     yield Text.assemble(
         (draw_bar(state.progress or 0.0, max(10, width - 7)), "blue"), f" {_percent(state.progress):>5}"
@@ -192,6 +193,15 @@ def _clock(seconds: float | None) -> str:
         return "" if seconds is None else datetime.fromtimestamp(seconds).strftime("%H:%M:%S")
     except (ValueError, OverflowError, OSError):
         return ""
+
+
+def _left(seconds: float) -> str:
+    """Return 0:07, 12:34, 5:06:07 or 12 days."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours >= 100:
+        return f"{hours // 24:,} days"
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def _percent(share: float | None) -> str:
