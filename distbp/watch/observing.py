@@ -21,7 +21,7 @@ class Watch:
         self._is_over = threading.Event()
         self._news = threading.Condition()
         self._num_looks = 0
-        self._defect: Exception | None = None
+        self._defect: Exception | None = None  # ends all threads
 
     @property
     def states(self) -> tuple[RunState, ...]:
@@ -50,16 +50,16 @@ class Watch:
             self._news.wait_for(lambda: self._num_looks != seen, timeout_s)
 
     def _observe(self, number: int) -> None:
-        feed = self._feeds[number]
-        while not self._is_over.wait(feed.interval_s):
+        while self._defect is None and not self._is_over.wait(self._feeds[number].interval_s):
+            state, defect = self._states[number], None
             try:
-                state = feed.look()
+                state = self._feeds[number].look()
             except DistbpError as error:  # passing trouble, as far as can be known: the next look tries again
-                state = replace(self._states[number], note=f"{error} (what is shown is older)")
+                state = replace(state, note=f"{error} (what is shown is older)")
             except Exception as error:  # a thread has no caller: check() hands it on
-                self._defect = error
-                return
+                defect = error
             with self._news:
                 self._states[number] = state
+                self._defect = self._defect or defect
                 self._num_looks += 1
                 self._news.notify_all()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -116,7 +115,7 @@ def test_a_job_is_shown_before_its_run_is_there(finished, tmp_path):
     state = feed.look()
     assert (state.state, state.step) == ("waiting", 0)
     assert "job-1 is PENDING; no run is in" in state.detail
-    os.symlink(finished.run, tmp_path / "run")
+    (tmp_path / "run").symlink_to(finished.run)
     assert (feed.look().state, feed.look().name) == ("finished", "job")
 
 
@@ -162,7 +161,7 @@ class Defective(Flaky):
 
 
 def test_a_defect_in_a_thread_reaches_the_one_who_watches(finished):
-    with Watch([Defective(finished.run)]) as watch, pytest.raises(ZeroDivisionError):
-        for _ in range(1000):
-            watch.wait_for_look(0.01)
+    with Watch([Defective(finished.run)]) as watch:
+        watch.wait_for_look(5)
+        with pytest.raises(ZeroDivisionError):
             watch.check()

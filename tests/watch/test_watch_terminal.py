@@ -72,7 +72,7 @@ class TerminalProgram:
 @pytest.fixture
 def program(finished, tmp_path) -> Iterator[TerminalProgram]:
     """Watches the same run under the names finished and again."""
-    os.symlink(finished.run, tmp_path / "again")
+    (tmp_path / "again").symlink_to(finished.run)
     program = TerminalProgram(finished.run, str(tmp_path / "again"))
     program.await_text(ENTER_SCREEN)
     program.await_text("q quit")
