@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from distbp.errors import CheckpointError
+from distbp.pages.words import count
 from distbp.run import CheckpointStore, RunDirectory
 from distbp.run.lock import LOCK_FILE
 from distbp.run.owner import LockOwner, Sign
@@ -135,7 +136,7 @@ class RunFeed:
         if happened.is_formed:
             return "running", ""
         if self._steps.last is not None and happened.num_workers is not None:
-            return "recovering", f"{happened.num_workers} workers are left"
+            return "recovering", f"{count(happened.num_workers, 'worker')} left"
         return "waiting", "for its workers to start"
 
     def _find_num_steps(self, result: Mapping[str, Any] | None) -> int | None:

@@ -138,7 +138,7 @@ function showWorkers(run) {
   if (run.workers !== null) parts.push(`${run.workers} worker${run.workers === 1 ? "" : "s"}`);
   if (run.evenness !== null && run.workers > 1) parts.push(`${percent(run.evenness)} even (mean computing time over the slowest's)`);
   if (run.division) parts.push(`microbatches ${run.division.join(", ")}`);
-  if (run.members.length) parts.push(`on ${run.members.join(", ")} (node, process)`);
+  if (run.members.length) parts.push(`on ${run.members.join(", ")}`);
   if (run.checkpoint_step !== null) parts.push(`newest checkpoint: step ${show(run.checkpoint_step)} at ${clock(run.checkpoint_time)}`);
   setText("workers", parts.join("; ") || "none yet");
 }

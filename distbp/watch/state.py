@@ -346,7 +346,7 @@ def _read_time(event: Mapping[str, Any]) -> float | None:
 
 def _find_members(event: Mapping[str, Any]) -> tuple[str, ...]:
     text = f"{event.get('text', '')} {event.get('reason', '')}"
-    return tuple(f"{node} {pid}" for node, pid in _MEMBER.findall(text))
+    return tuple(f"{node} pid {pid}" for node, pid in _MEMBER.findall(text))
 
 
 def _read_division(event: Mapping[str, Any]) -> tuple[int, ...] | None:

@@ -68,10 +68,15 @@ def test_members_are_those_who_joined_and_were_not_lost(make_event):
                    "microbatches of workers 0 to 1 are now 6, 2"),
     ]  # fmt: skip
     known = Happened().after(events)
-    assert (known.members, known.division, known.num_workers, known.num_steps) == (("n1 11", "n2 12"), (6, 2), 2, 100)
+    assert (known.members, known.division, known.num_workers, known.num_steps) == (
+        ("n1 pid 11", "n2 pid 12"),
+        (6, 2),
+        2,
+        100,
+    )
     lost = make_event("lost", step=9, reason="lost worker 1 (node n2, pid 12)", left=1, action="shrink")
     known = known.after([lost])
-    assert (known.members, known.is_formed, known.happenings[-1].is_trouble) == (("n1 11",), False, True)
+    assert (known.members, known.is_formed, known.happenings[-1].is_trouble) == (("n1 pid 11",), False, True)
     known = known.after([make_event("formed", step=9, workers=1)])
     assert (known.is_formed, known.num_workers, known.division) == (True, 1, None)
 
