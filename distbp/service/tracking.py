@@ -43,7 +43,13 @@ MAX_PARAMETERS = 100
 MAX_VALUE = 500
 FIRST_RETRY_S, MAX_RETRY_S = 0.5, 30.0
 END_S, INTERRUPTED_END_S, END_WITHOUT_ANSWER_S = 120.0, 10.0, 5.0
-_PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+_MANNERS = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # with MLflow's own, one request may take 14 minutes
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # which is for one JSON document
+    "MLFLOW_DISABLE_TELEMETRY": "true",  # nobody asked for it
+}
+"""Settings of MLflow for this process, where the user has none."""
 _SCHEMES = ("http", "https", "databricks", "sqlite", "mysql", "postgresql", "mssql", "file")
 
 
@@ -57,12 +63,12 @@ class MlflowTracking:
     def __init__(self, uri: str, config: Config):
         """Raises ConfigError without MLflow's package, or for what is no tracking URI."""
         _check_uri(uri)
+        for key, value in _MANNERS.items():
+            os.environ.setdefault(key, value)
         try:
             import mlflow  # noqa: F401 - seen to be there, and loaded, before anything is trained
         except ModuleNotFoundError:
             raise ConfigError("tracking with MLflow needs its package; pip install 'distbp[mlflow]'") from None
-        for key, value in _PATIENCE.items():  # MLflow's own is 14 minutes for one request
-            os.environ.setdefault(key, value)
         self._link = _Link(uri, config)
         self._points = Points(INTERVAL_S)
 

@@ -25,8 +25,8 @@ def find_python() -> str | None:
     """Return a Python that has MLflow's server, None if there is none."""
     if find_spec("mlflow") is not None and find_spec("flask") is not None and find_spec("alembic") is not None:
         return sys.executable
-    python = OWN_FOLDER / "bin" / "python"
-    return str(python) if python.exists() else None
+    program = OWN_FOLDER / "bin" / "mlflow"
+    return str(program.with_name("python")) if program.exists() else None
 
 
 @contextmanager
@@ -55,7 +55,7 @@ def start_server(folder: Path) -> Iterator[str]:
         )
     try:
         url = f"http://127.0.0.1:{port}"
-        _await_health(url, process)
+        _await_health(url, process, folder / "server.log")
         yield url
     finally:
         with suppress(ProcessLookupError):
@@ -63,11 +63,11 @@ def start_server(folder: Path) -> Iterator[str]:
         process.wait()
 
 
-def _await_health(url: str, process: subprocess.Popen) -> None:
+def _await_health(url: str, process: subprocess.Popen, log: Path) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and process.poll() is None:
         with suppress(OSError), urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
             if answer.status == 200:
                 return
         time.sleep(0.2)
-    pytest.fail(f"MLflow's server did not start within {START_TIMEOUT_S:.0f} s")
+    pytest.fail(f"MLflow's server did not start within {START_TIMEOUT_S:.0f} s: {log.read_text()[-500:]}")

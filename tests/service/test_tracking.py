@@ -126,8 +126,8 @@ def test_a_run_that_was_deleted_there_gets_a_new_one(server, config):
 def test_a_diverged_run_has_failed_there(server, config):
     from mlflow import MlflowClient
 
-    recipe = RECIPE.model_copy(update={"optimizer": RECIPE.optimizer.model_copy(update={"learning_rate": 1e6})})
-    config = config.model_copy(update={"recipe": recipe})
+    recipe = Recipe.model_validate({"optimizer": {"learning_rate": 1e6}})
+    config = Config(recipe=recipe, placement=config.placement)
     with pytest.raises(DivergedError):
         train_tracked(server, config)
     run = MlflowClient(server).get_run(read_ids(config)[server])
