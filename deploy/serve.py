@@ -2,7 +2,7 @@
 
 On a cluster, from this folder (`serve` is Ray's own command; RAY_ADDRESS names the cluster):
 
-    serve run serve:build run=s3://bucket/runs/one replicas=2
+    serve run --working-dir . serve:build run=s3://bucket/runs/one replicas=2
 
 On this machine, with a private Ray on loopback, until Ctrl-C:
 
@@ -24,6 +24,8 @@ import asyncio
 import json
 import os
 import signal
+import socket
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -40,7 +42,7 @@ from starlette.responses import Response
 
 from distbp import load_run
 from distbp.backends.ray.cluster import RayCluster
-from distbp.errors import DataError
+from distbp.errors import ConfigError, DataError, DistbpError
 from distbp.run.json_text import encode_document
 
 MAX_BYTES = 64 << 20
@@ -133,22 +135,28 @@ def read_examples(body: bytes) -> NDArray:
 
 def build(args: dict[str, str]) -> Application:
     """Return what `serve run serve:build run=RUN replicas=N` deploys."""
-    run = args["run"]
+    run, replicas = args.get("run"), args.get("replicas", "1")
+    if run is None or not replicas.isdecimal() or not set(args) <= {"run", "replicas"}:
+        raise ConfigError(f"expected run=RUN and perhaps replicas=N; got {args}")
     if "://" not in run:
         run = str(Path(run).resolve())
-    options = {"num_replicas": int(args.get("replicas", "1"))}
-    return Predictor.options(**options).bind(run)
+    return Predictor.options(num_replicas=int(replicas)).bind(run)
 
 
-def main() -> None:
-    """Serve on this machine until SIGINT or SIGTERM."""
+def main() -> int:
+    """Serve on this machine until SIGINT or SIGTERM, and return the exit code."""
     parser = argparse.ArgumentParser(description="Predictions of a run over HTTP, on this machine only")
     parser.add_argument("run")
     parser.add_argument("--port", type=int, default=8000)
     options = parser.parse_args()
-    load_run(options.run)  # what is wrong with it is better said here than by a replica
     os.environ.pop("RAY_ADDRESS", None)  # what is shut down in the end must be ours
-    cluster = RayCluster(None, num_cpus=2)
+    try:
+        load_run(options.run)  # what is wrong with it is better said here than by a replica
+        socket.create_server(("127.0.0.1", options.port)).close()
+        cluster = RayCluster(None, num_cpus=2)
+    except (DistbpError, OSError) as error:
+        sys.stderr.write(f"Error: {error}\n")
+        return getattr(error, "exit_code", 1)
     try:
         serve.start(http_options={"host": "127.0.0.1", "port": options.port})
         serve.run(build({"run": options.run}))
@@ -160,7 +168,8 @@ def main() -> None:
     finally:
         serve.shutdown()
         cluster.close()
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -59,7 +59,7 @@ def url(result: Result, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
             too_late.cancel()
             process.send_signal(signal.SIGTERM)
             process.communicate(timeout=120)
-            assert process.returncode == 0
+        assert process.returncode == 0
 
 
 def ask(url: str, body: object = None) -> tuple[int, dict, dict[str, str]]:
@@ -108,3 +108,11 @@ def test_what_cannot_be_predicted_is_refused_in_a_sentence(url, result, body, re
 def test_other_paths_are_not_there(url):
     assert ask(f"{url}/other")[0] == 404
     assert ask(f"{url}/health", {})[0] == 404
+
+
+def test_a_run_that_is_not_there_is_one_sentence(tmp_path):
+    command = [sys.executable, str(SERVE), str(tmp_path / "none")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 4
+    assert done.stderr.startswith("Error: there is no run")
+    assert done.stderr.count("\n") == 1

@@ -27,7 +27,9 @@ def test_a_finished_run_is_told_with_its_result(finished):
     assert state.happened.evaluated.accuracy == finished.validation_accuracy
     assert sum(state.accounts.values()) == pytest.approx(1)
     assert state.accounts["work"] == pytest.approx(finished.work_s / finished.seconds, abs=0.01)
-    losses = [record.loss for record in RunDirectory.open(finished.run).read_steps()]
+    records = RunDirectory.open(finished.run).read_steps()
+    assert all(0 < record.mean_compute_s <= record.compute_s for record in records)
+    losses = [record.loss for record in records]
     assert [loss for _, loss in state.steps.losses.points] == pytest.approx(losses)
     assert json.loads(json.dumps(state.to_json()))["state"] == "finished"
 
