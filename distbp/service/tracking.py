@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any, Self
 from distbp.config import Config
 from distbp.errors import ConfigError, InterruptedRunError
 from distbp.installation import VERSION
-from distbp.run.json_text import decode_object, encode_document
 from distbp.run.storage.folder import Folder, join_url, open_folder
 from distbp.service.points import Point, Points
+from distbp.text.json_text import decode_object, encode_document
 from distbp.training import Progress, Result
 
 if TYPE_CHECKING:

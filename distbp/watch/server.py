@@ -16,7 +16,7 @@ from typing import Any
 
 from distbp.errors import ConfigError
 from distbp.pages.page import render_page
-from distbp.run.json_text import encode_document
+from distbp.text.json_text import encode_document
 from distbp.watch.observing import Watch
 
 LOOPBACK = "127.0.0.1"

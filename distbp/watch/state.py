@@ -13,8 +13,8 @@ from datetime import datetime
 from typing import Any, Literal
 
 from distbp.run.happenings import TROUBLE, describe_event
-from distbp.run.json_text import decode_object
 from distbp.run.records import StepRecord
+from distbp.text.json_text import decode_object
 from distbp.watch.curve import Curve
 
 State = Literal["waiting", "running", "recovering", "finished", "stopped", "diverged", "failed", "died", "silent"]
