@@ -151,6 +151,9 @@ class InstantPool:
         self._after(self.num_calls)
         return future
 
+    def check(self) -> None:
+        pass
+
     def __enter__(self) -> InstantPool:
         return self
 

@@ -14,7 +14,7 @@ from typing import Any, Self
 import ray
 
 from distbp.backends.ray.internals import keep_stdout_clean, make_job_config
-from distbp.backends.ray.private_cluster import PrivateRay
+from distbp.backends.ray.private_cluster import MARK, PrivateRay
 from distbp.errors import ClusterError
 from distbp.machine.deadline import within
 from distbp.nn.kernels import inherited_variables
@@ -62,7 +62,7 @@ class RayCluster:
         """Disconnect, if the connection was made here and nothing else uses it; harmless when repeated."""
         with RayCluster._lock:
             connection, self._connection = self._connection, None
-            if connection is not None and connection.dismiss():
+            if connection is not None and connection.dismiss() and RayCluster._current is connection:
                 RayCluster._current = None
 
 
@@ -143,7 +143,7 @@ class _ProcessState:
     @classmethod
     def now(cls) -> Self:
         return cls(
-            dict(os.environ),
+            {key: value for key, value in os.environ.items() if key != MARK},  # a start that is given up still needs it
             logging.getLogger("ray").level,
             signal.getsignal(signal.SIGTERM),
         )
