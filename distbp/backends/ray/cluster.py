@@ -14,7 +14,7 @@ from typing import Any, Self
 import ray
 
 from distbp.backends.ray.internals import keep_stdout_clean, make_job_config
-from distbp.backends.ray.private_cluster import MARK, PrivateRay
+from distbp.backends.ray.private_cluster import PrivateRay
 from distbp.errors import ClusterError
 from distbp.machine.deadline import within
 from distbp.nn.kernels import inherited_variables
@@ -143,7 +143,7 @@ class _ProcessState:
     @classmethod
     def now(cls) -> Self:
         return cls(
-            {key: value for key, value in os.environ.items() if key != MARK},  # a start that is given up still needs it
+            dict(os.environ),
             logging.getLogger("ray").level,
             signal.getsignal(signal.SIGTERM),
         )

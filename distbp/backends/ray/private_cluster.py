@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import subprocess
 import tempfile
@@ -92,9 +91,8 @@ class PrivateRay:
 
         A thread other than the main one, so that Ray leaves the handlers of signals alone, and signals are heard.
         """
-        os.environ[MARK] = self._folder
         try:
-            with loopback_only(), own_sessions(self._processes):
+            with loopback_only(), own_sessions(self._processes, {MARK: self._folder}):
                 ray.init(
                     address="local",
                     num_cpus=self._num_cpus,
@@ -107,7 +105,6 @@ class PrivateRay:
         except BaseException as error:
             self._error = error
         finally:
-            os.environ.pop(MARK, None)
             self._is_started.set()
         self._is_closed.wait()
         if self._error is None:  # also where nobody has waited for the start to end
