@@ -10,6 +10,7 @@ import typer
 
 from distbp.cli.advise_command import advise
 from distbp.cli.config_command import config
+from distbp.cli.data_commands import data
 from distbp.cli.doctor_command import doctor
 from distbp.cli.drill_command import drill
 from distbp.cli.explain_command import explain_command
@@ -21,6 +22,7 @@ from distbp.cli.study_commands import study
 from distbp.cli.terminal import Terminal
 from distbp.cli.train_command import train
 from distbp.cli.use_commands import evaluate, predict, verify
+from distbp.cli.watch_command import watch
 from distbp.errors import StorageError
 from distbp.installation import VERSION
 
@@ -32,6 +34,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(study, name="study")
+app.add_typer(data, name="data")
 for command in (train, evaluate, predict, verify, drill, doctor, config, advise):
     app.command()(command)
 app.command()(report)
@@ -39,6 +42,7 @@ for job_command in (submit, status, logs, stop, result):
     app.command()(job_command)
 app.command("list")(list_jobs)
 app.command("explain")(explain_command)
+app.command()(watch)
 
 
 def run(argv: Sequence[str]) -> int:

@@ -46,6 +46,7 @@ class Journal:
             wait_s=report.wait_s,
             commit_s=report.commit_s,
             checksum=report.checksum,
+            mean_compute_s=report.mean_compute_s,
         )
         self.steps.append(record)
 

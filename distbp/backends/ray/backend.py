@@ -13,7 +13,7 @@ from distbp.backends.ray.group import RayGroup, form_group
 from distbp.backends.ray.launch import ActorMaker
 from distbp.backends.ray.placement import POLL_S, Reservation
 from distbp.backends.ray.pool import ActorPool
-from distbp.backends.ray.private_cluster import check_private_ray, find_dead
+from distbp.backends.ray.private_cluster import check_alive, find_dead
 from distbp.nn.numerics import probe
 from distbp.protocol.messages import Evaluation, ServerTask, Snapshot, StepOrder, StepReport, TrainState, WorkerTask
 
@@ -63,7 +63,7 @@ class RayBackend:
 
     def start(self, worker: WorkerTask, server: ServerTask, state: TrainState, minimum: int = 1) -> Shortage | None:
         """Build a group of all actors there are, old and new, around `state`."""
-        check_private_ray()
+        check_alive()
         if self._pool is None:
             self._pool = ActorPool(ActorMaker(worker, self._reservation).make, self._max_workers, probe(worker.model))
         self._group, self._num_workers = None, 0

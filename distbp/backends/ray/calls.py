@@ -11,7 +11,7 @@ import ray
 from ray.exceptions import GetTimeoutError, RayTaskError
 
 from distbp.backends.ray.pool import GONE, ActorPool, Joined, first_line
-from distbp.backends.ray.private_cluster import check_private_ray
+from distbp.backends.ray.private_cluster import check_alive
 from distbp.errors import DistbpError
 from distbp.group.lines import PeerLostError
 from distbp.group.roster import Roster
@@ -43,7 +43,7 @@ class Calls:
         """
         deadline = time.monotonic() + timeout_s
         while True:
-            check_private_ray()
+            check_alive()
             try:
                 return ray.get(references, timeout=min(PATIENCE_S, max(0.0, deadline - time.monotonic())))
             except GetTimeoutError:
@@ -62,7 +62,7 @@ class Calls:
         reasons: what is known already. otherwise: what to say where nobody turns out to be lost, such as of a line
         that broke.
         """
-        check_private_ray()
+        check_alive()
         there = [member for member in self._members if member in self._pool.joined]
         lost = [*reasons, *self._pool.call_roll("cut", there, self._name)]
         return GroupLostError(" and ".join(lost) or otherwise, len(self._pool.joined))
