@@ -12,7 +12,7 @@ from distbp.backends.local import LocalBackend
 from distbp.config import Config, Data, Recipe
 from distbp.config.microbatches import TRIAL_EXAMPLES, choose_microbatch_size
 from distbp.data import PreparedData, prepare
-from distbp.lab.curves import Point, next_evaluation
+from distbp.lab.curves import CurvePoint, next_evaluation
 from distbp.protocol.messages import Evaluation, TrainState
 from distbp.protocol.planning import step_order
 from distbp.training.plan import Plan, make_plan
@@ -43,7 +43,7 @@ class TrialResult:
     "diverged" (the loss is not finite).
     """
 
-    curve: tuple[Point, ...]
+    curve: tuple[CurvePoint, ...]
     ended: Literal["goal", "cut", "stuck", "diverged"]
     steps: int
 
@@ -125,11 +125,11 @@ def run_trial(trial: Trial) -> TrialResult:
     return TrialResult(tuple(curve), "cut", trial.max_steps)
 
 
-def is_stuck(curve: Sequence[Point]) -> bool:
+def is_stuck(curve: Sequence[CurvePoint]) -> bool:
     """Return whether no error on the curve was below 90 percent of that at the start."""
     return min(point.error for point in curve) > STUCK_ERROR * curve[0].error
 
 
-def point_at(step: int, evaluation: Evaluation) -> Point:
+def point_at(step: int, evaluation: Evaluation) -> CurvePoint:
     """Return the point of the curve that an evaluation makes."""
-    return Point(step, evaluation.loss, error_of(evaluation))
+    return CurvePoint(step, evaluation.loss, error_of(evaluation))
