@@ -28,7 +28,7 @@ from distbp.backends.local import LocalBackend
 from distbp.config import Placement, Recipe
 from distbp.config.microbatches import ADVISED_EXAMPLES, ADVISED_MICROBATCHES, choose_microbatch_size
 from distbp.lab.cost_model import Measured, Setting
-from distbp.lab.curves import Point, choose_goals, first_below, next_evaluation
+from distbp.lab.curves import CurvePoint, choose_goals, first_below, next_evaluation
 from distbp.lab.gradients import GradientMeter
 from distbp.lab.lab import LabObserver, LabProgress
 from distbp.lab.noise import Noise, exact_noise
@@ -149,7 +149,7 @@ def run_pilot(recipe: Recipe, seconds: float) -> PilotRun:
     sample = _sample(meter, recipe.seed)
     began = time.perf_counter()
     scales: list[tuple[int, float]] = []
-    curve: list[Point] = []
+    curve: list[CurvePoint] = []
     reading, evaluation = 0, 0
     with start_one_worker(plan) as backend:
         for report_step in _steps(backend, plan, began + seconds):
@@ -187,7 +187,7 @@ def _steps(backend: LocalBackend, plan: Plan, until: float) -> Iterator[int]:
             return
 
 
-def _find_goal(curve: Sequence[Point], num_steps: int) -> tuple[float | None, int]:
+def _find_goal(curve: Sequence[CurvePoint], num_steps: int) -> tuple[float | None, int]:
     """Return an error on the way, the middle one of those a study would choose, and when it was reached."""
     if len(curve) < 2:
         return None, num_steps
