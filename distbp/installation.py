@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+from distbp.errors import ConfigError
 
 VERSION = "0.1.0"
 FORMAT = 2
@@ -13,6 +16,21 @@ FORMAT = 2
 
 It is raised by each version that writes what the ones before would misread, such as another field of the recipe.
 """
+
+EXTRAS = {"jinja2": "pages", "matplotlib": "pages", "pyarrow": "tables", "tensorboardX": "tensorboard"}
+"""Libraries that training from arrays does without, and the extra of distbp that installs each."""
+
+
+def need(what: str, *modules: str) -> None:
+    """Raise ConfigError unless `modules`, each of an extra, can be imported. what: needs them, such as "a page"."""
+    for module in modules:
+        try:
+            import_module(module)
+        except ModuleNotFoundError as missing:
+            raise ConfigError(
+                f"{what} needs {missing.name}, which {sys.executable} does not have; "
+                f"pip install 'distbp[{EXTRAS[module]}]', or '.[{EXTRAS[module]}]' in a checkout"
+            ) from None
 
 
 def describe_version() -> str:

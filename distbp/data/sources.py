@@ -52,6 +52,11 @@ def read_source(source: str, wanted: Wanted) -> RawExamples:
     raise DataError(f"'{path}' has the suffix '{_find_suffix(path)}'; supported are {SUPPORTED}")
 
 
+def is_table(source: str) -> bool:
+    """Return whether a source is a CSV or Parquet file by its name, for which pyarrow is needed."""
+    return _find_suffix(to_path(source)) in TABLE_SUFFIXES
+
+
 def _refuse_folder_of_tables(folder: Path) -> None:
     """Raise DataError for a folder of parts, as Spark and Hive write a table."""
     with reading(folder, "a folder"):

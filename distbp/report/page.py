@@ -7,6 +7,7 @@ from pathlib import Path
 
 from distbp.config import describe_config
 from distbp.errors import StorageError
+from distbp.installation import need
 from distbp.pages.page import write_page
 from distbp.report.plots import plot_all
 from distbp.report.story import RunStory, list_differences
@@ -15,6 +16,7 @@ from distbp.text.masking import mask_secrets
 
 def write_report(stories: Sequence[RunStory], path: Path) -> None:
     """Write the page about these runs to `path`. Raises StorageError if it cannot be written."""
+    need("a report", "matplotlib", "jinja2")
     values = {
         "title": stories[0].name if len(stories) == 1 else f"{len(stories)} runs side by side",
         "stories": stories,

@@ -6,7 +6,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distbp.errors import ConfigError, StorageError
+from distbp.errors import StorageError
+from distbp.installation import need
 from distbp.training import Progress
 
 if TYPE_CHECKING:
@@ -24,10 +25,7 @@ class TensorBoardFiles:
 
     def __init__(self, folder: str | Path):
         """Raises ConfigError without the library, StorageError if the folder cannot be made."""
-        try:
-            import tensorboardX  # noqa: F401 - seen to be there before anything is trained
-        except ModuleNotFoundError:
-            raise ConfigError("TensorBoard files need tensorboardX; pip install 'distbp[tensorboard]'") from None
+        need("writing TensorBoard files", "tensorboardX")  # before anything is trained
         self._folder = Path(folder)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
