@@ -8,9 +8,10 @@ from distbp.data.arrays import has_held_out_arrays, read_npy_pair, read_npz
 from distbp.data.digits import read_digits
 from distbp.data.idx import has_held_out_files, has_training_files, is_idx_name, read_idx_file, read_idx_folder
 from distbp.data.raw import RawExamples, Wanted
-from distbp.data.reading import check_file, reading, suggest, to_path
+from distbp.data.reading import check_file, reading, to_path
 from distbp.data.tables import read_csv, read_parquet
 from distbp.errors import DataError
+from distbp.text.sentences import suggest
 
 DIGITS = "digits"
 READERS = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -18,6 +17,7 @@ from distbp.installation import need
 from distbp.machine.aside import replace_file
 from distbp.prediction.trained_run import Predictions
 from distbp.text.printable import printable
+from distbp.text.sentences import find_near
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ def choose_writer(path: str) -> Callable[[PredictionTable], None]:
     suffix = target.suffix.lower()
     write = WRITERS.get(suffix)
     if write is None:
-        near = difflib.get_close_matches(suffix, WRITERS, n=1)
-        advice = f"did you mean '{target.with_suffix(near[0])}'?" if near else f"use {' or '.join(WRITERS)}"
+        near = find_near(suffix, WRITERS)
+        advice = f"did you mean '{target.with_suffix(near)}'?" if near else f"use {' or '.join(WRITERS)}"
         raise ConfigError(f"--out {path}: '{suffix}' is no known format; {advice}")
     if write is not _write_npz:
         need(f"writing {suffix}", "pyarrow")

@@ -8,6 +8,7 @@ from pathlib import Path
 from distbp.config import describe_config
 from distbp.errors import StorageError
 from distbp.installation import need
+from distbp.nn.numerics import name_blas
 from distbp.pages.page import write_page
 from distbp.report.plots import plot_all
 from distbp.report.story import RunStory, list_differences
@@ -63,9 +64,8 @@ def _join(names: Sequence[str]) -> str:
 
 def _describe_numerics(story: RunStory) -> dict[str, str]:
     numerics = story.numerics
-    names = [f"{b.get('internal_api')} {b.get('version')} {b.get('architecture')}" for b in numerics.get("blas") or []]
     return {
         "numpy": str(numerics.get("numpy")),
-        "blas": ", ".join(names) or "an unknown BLAS",
+        "blas": name_blas(numerics, ("internal_api", "version", "architecture")),
         "probe": str(numerics.get("probe"))[:12],
     }

@@ -32,7 +32,7 @@ from distbp.backends.base import (
 from distbp.backends.ray.actors import CONTROL, MappedFile, MemberActor
 from distbp.backends.ray.cluster import RayCluster, same_kernels
 from distbp.backends.ray.placement import POLL_S, Room
-from distbp.backends.ray.pool import GONE, Joined, Pool, first_line
+from distbp.backends.ray.pool import GONE, Joined, Pool
 from distbp.backends.ray.private_cluster import find_dead
 from distbp.errors import ClusterError, DistbpError
 from distbp.group.lines import PeerLostError
@@ -52,6 +52,7 @@ from distbp.protocol.messages import (
 from distbp.protocol.pacing import Pacing
 from distbp.protocol.planning import choose_slices, paced_shards
 from distbp.protocol.recovery import GroupLostError
+from distbp.text.sentences import first_line
 
 START_TIMEOUT_S = 120.0
 RESCUE_TIMEOUT_S = 30.0
