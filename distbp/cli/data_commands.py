@@ -81,7 +81,7 @@ def pack(
         from distbp.cli.tables import format_pairs
         from distbp.data.blocks.look import Question, look_at
         from distbp.data.blocks.pack import pack as write_packed
-        from distbp.masking import mask_secrets
+        from distbp.text.masking import mask_secrets
 
         with _progress(terminal, "looking") as on_progress:
             question = Question(source, _to_target(target), task)

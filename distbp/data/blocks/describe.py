@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from distbp.data.blocks.look import Look
-from distbp.masking import mask_secrets
+from distbp.text.masking import mask_secrets
 
 SMALL_BLOCK_BYTES = 1 << 16
 LARGE_BLOCK_BYTES = 1 << 29
