@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import run_distbp
 
 HIDDEN = ("jinja2", "markupsafe", "matplotlib", "pyarrow", "tensorboardX")
 IMPORT_ALL = """
@@ -25,8 +26,8 @@ def folder(tmp_path_factory) -> Path:
     """Where Python finds no library of an extra, with a trained run in runs/a and small data."""
     folder = tmp_path_factory.mktemp("extras")
     (folder / "hiding").mkdir()
-    hide = f"import sys\nsys.modules.update(dict.fromkeys({HIDDEN!r}))\n"
-    (folder / "hiding" / "sitecustomize.py").write_text(hide)
+    hiding = f"import sys\nsys.modules.update(dict.fromkeys({HIDDEN!r}))\n"
+    (folder / "hiding" / "sitecustomize.py").write_text(hiding)
     generator = np.random.default_rng(1)
     x, y = generator.normal(size=(40, 3)), np.arange(40) % 2
     np.savez(folder / "d.npz", x=x, y=y)
@@ -47,17 +48,16 @@ def write_idx(folder: Path, x: np.ndarray, y: np.ndarray) -> None:
         (folder / f"train-{name}-ubyte").write_bytes(bytes((0, 0, 8, array.ndim)) + sizes + array.tobytes())
 
 
-def call(folder: Path, *argv: str, program: tuple[str, ...] = ("-m", "distbp")) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(folder / "hiding"), "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, *program, *argv]
-    return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
-    )
+def hide(folder: Path) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(folder / "hiding"), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def call(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return run_distbp(*words, cwd=folder, env=hide(folder))
 
 
 def test_every_module_can_be_imported_without_the_extras(folder):
-    done = call(folder, program=("-c", IMPORT_ALL))
-    assert done.returncode == 0, done.stderr
+    subprocess.run([sys.executable, "-c", IMPORT_ALL], env=hide(folder), check=True, timeout=120)
 
 
 @pytest.mark.parametrize(

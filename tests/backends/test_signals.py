@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
+from command_line import make_argv
+from waiting import wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")]
 
@@ -19,7 +21,7 @@ END_TIMEOUT_S = 50  # below the 60 s after which Ray by itself ends a driver tha
 
 def start(folder: Path, *argv: str, prefix: tuple[str, ...] = ()) -> subprocess.Popen:
     """Start a command of distbp on a private Ray, in a process group of its own."""
-    words = [*prefix, sys.executable, "-m", "distbp", *argv, "--set", "epochs=100000", "--set", "model.hidden=[8]"]
+    words = [*prefix, *make_argv(*argv), "--set", "epochs=100000", "--set", "model.hidden=[8]"]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
     return subprocess.Popen(
         words, env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0
@@ -47,13 +49,6 @@ def finish(process: subprocess.Popen) -> str:
     finally:
         process.kill()
         process.wait()
-
-
-def wait_until(condition) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen within 60 s"
-        time.sleep(0.05)
 
 
 def ray_processes(driver: int) -> dict[str, int]:

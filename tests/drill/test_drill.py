@@ -11,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from command_line import start_distbp
+from waiting import wait_until
 
 from distbp import Placement, Recipe
 from distbp.cli.app import run as run_command
@@ -127,10 +129,8 @@ def hear_interrupts() -> None:
 
 
 def test_an_interrupted_drill_leaves_no_driver_behind(tmp_path):
-    argv = [sys.executable, "-m", "distbp", "drill", "--kill", "driver@5", "--storage", str(tmp_path)]
-    process = subprocess.Popen(
-        [*argv, "--set", "epochs=100"], stderr=subprocess.PIPE, text=True, preexec_fn=hear_interrupts
-    )
+    words = ("drill", "--kill", "driver@5", "--storage", tmp_path, "--set", "epochs=100")
+    process = start_distbp(*words, preexec_fn=hear_interrupts)
     before = ""
     while "parameters) on" not in (line := process.stderr.readline()) or "disturbed run: kill" not in before:
         before = line
@@ -139,7 +139,4 @@ def test_an_interrupted_drill_leaves_no_driver_behind(tmp_path):
     process.communicate(timeout=60)
     assert process.returncode == 130
     assert children
-    deadline = time.monotonic() + 10
-    while any(Path(f"/proc/{pid}").exists() for pid in children):  # multiprocessing's tracker notices its end
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children))  # multiprocessing's tracker too

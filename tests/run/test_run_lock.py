@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 
 import pytest
+from waiting import wait_until
 
 from distbp.errors import CheckpointError, StorageError
 from distbp.machine.processes import read_start_time
@@ -22,13 +23,6 @@ with RunDirectory.open(sys.argv[1]).lock():
     print("held", flush=True)
     input()
 """
-
-
-def wait_until(condition) -> None:
-    deadline = time.monotonic() + 5
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen within 5 s"
-        time.sleep(0.005)
 
 
 def read_owner(run: RunDirectory) -> LockOwner:

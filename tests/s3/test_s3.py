@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
 
 import numpy as np
 import pytest
+from command_line import start_distbp
+from waiting import wait_until
 
 from distbp import Placement, Recipe, Result, load_run, train
 from distbp.__main__ import main
@@ -183,16 +183,17 @@ def test_of_many_drivers_that_start_at_once_on_s3_one_gets_the_run(s3_storage):
 
 def test_a_driver_killed_on_s3_leaves_a_run_that_the_same_command_resumes(s3_storage, capfd):
     command = ["train", "--storage", s3_storage, "--name", "killed", "--set", "epochs=60"]
-    process = subprocess.Popen([sys.executable, "-m", "distbp", *command], stderr=subprocess.DEVNULL)
-    store = None
-    deadline = time.monotonic() + 60
-    while store is None or not store.list_steps():
+    process = start_distbp(*command)
+
+    def has_checkpoint() -> bool:
         assert process.poll() is None, "it ended before it could be killed"
-        assert time.monotonic() < deadline
-        if RunDirectory.exists(s3_storage, "killed"):
-            store = CheckpointStore(RunDirectory.open(f"{s3_storage}/killed"), 1)
+        if not RunDirectory.exists(s3_storage, "killed"):
+            return False
+        return bool(CheckpointStore(RunDirectory.open(f"{s3_storage}/killed"), 1).list_steps())
+
+    wait_until(has_checkpoint)
     process.kill()
-    process.wait()
+    process.communicate()
     assert main([*command, "--resume", "must"]) == 0
     assert "resuming 'killed' after step" in capfd.readouterr().err
 

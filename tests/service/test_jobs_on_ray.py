@@ -6,7 +6,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import TOKEN, Service, start_head, wait_until
+from conftest import TOKEN, Service, start_head
+from waiting import wait_until
 
 pytestmark = pytest.mark.ray
 
