@@ -13,7 +13,7 @@ import pytest
 from command_line import start_distbp
 from waiting import wait_until
 
-from distbp.backends.ray.backend import cluster as ray_cluster
+from distbp.backends.ray import cluster as ray_cluster
 from distbp.backends.ray.cluster import RayCluster
 from distbp.errors import ClusterError, ConfigError
 from distbp.machine.deadline import within

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from distbp.backends.ray.backend import internals as ray_internals
+from distbp.backends.ray import internals as ray_internals
 
 PRIVATE = {
     "ray_constants": "ray._private.ray_constants",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from distbp.run.json_text import seal
+from distbp.text.json_text import seal
 from distbp.run.manifest import SEAL
 
 from distbp import load_run, train, verify
