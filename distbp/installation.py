@@ -10,7 +10,7 @@ from typing import Any
 
 from distbp.errors import ConfigError
 
-VERSION = "0.1.0"
+VERSION = "0.2.0.dev0"
 FORMAT = 2
 """Of the files in the folder of a run or a study; 0.1.0 wrote format 1.
 
@@ -34,7 +34,7 @@ def need(what: str, *modules: str) -> None:
 
 
 def describe_version() -> str:
-    """Return the version and where its code lies, as in `distbp 0.1.0 (/opt/app/distbp)`."""
+    """Return the version and where its code lies, as in `distbp 0.2.0 (/opt/app/distbp)`."""
     return f"distbp {VERSION} ({Path(__file__).resolve().parent})"
 
 

@@ -23,7 +23,11 @@ DEPLOY = TOP / "deploy"
 CRDS = next((path for parent in TOP.parents if (path := parent / "shared" / "kuberay").is_dir()), TOP / "absent")
 MANIFESTS = sorted((DEPLOY / "kuberay").glob("*.yaml"))
 
-needs_crds = pytest.mark.skipif(not CRDS.is_dir(), reason="KubeRay's CRDs are not beside the repository")
+needs_crds = pytest.mark.skipif(
+    not CRDS.is_dir(),
+    reason="needs KubeRay's CRDs: copy helm-chart/kuberay-operator/crds of github.com/ray-project/kuberay to "
+    "shared/kuberay beside the checkout",
+)
 
 
 def read_objects(kind: str) -> list[dict]:

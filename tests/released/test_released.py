@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from distbp.text.json_text import seal
 from distbp.run.manifest import SEAL
 
 from distbp import load_run, train, verify
@@ -16,6 +15,7 @@ from distbp.__main__ import main
 from distbp.config import Config, load_config
 from distbp.run import CheckpointStore, RunDirectory
 from distbp.run.config_file import decode_config
+from distbp.text.json_text import seal
 
 HERE = Path(__file__).parent
 pytestmark = pytest.mark.usefixtures("released")

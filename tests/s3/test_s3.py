@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import signal
 import threading
-import time
 from collections.abc import Callable
 
 import numpy as np
 import pytest
-from command_line import start_distbp
+from command_line import run_distbp, start_distbp
 from waiting import wait_until
 
 from distbp import Placement, Recipe, Result, load_run, train
@@ -127,19 +126,19 @@ def make_checkpoint(step: int) -> Checkpoint:
     return Checkpoint(step, {"w": np.arange(35_000.0) + step}, str(step), "recipe", {}, {})
 
 
-def test_training_goes_on_while_the_server_is_frozen(s3_storage, server, whole):
-    began = []
+def test_training_goes_on_while_the_server_is_frozen(s3_storage, server, whole, caplog):
+    """34 steps are done before storage has so much as failed once."""
+    failures = []
 
     def observe(progress: Progress) -> None:
         if progress.position.step == 6:
             server.stop()
-            began.append(time.monotonic())
         if progress.position.step == 40:
-            began.append(time.monotonic())
+            failures.append("writing is tried again" in caplog.text)
             server.resume()
 
     assert train_on(s3_storage, observe).digest == whole.digest
-    assert began[1] - began[0] < 5
+    assert failures == [False]
 
 
 def test_a_server_that_stays_frozen_ends_a_run_that_can_be_resumed(
@@ -206,9 +205,8 @@ def test_a_missing_bucket_is_told(capfd):
     assert "create the bucket" in error
 
 
-def test_a_server_that_is_not_there_is_told_soon(s3_storage, proxy, capfd):
+def test_a_server_that_is_not_there_is_told(s3_storage, proxy):
     proxy.cut()
-    began = time.monotonic()
-    assert main(["train", "--storage", s3_storage]) == 4
-    assert "check the storage and the connection to it" in capfd.readouterr().err
-    assert time.monotonic() - began < 10
+    done = run_distbp("train", "--storage", s3_storage, timeout_s=60)
+    assert done.returncode == 4
+    assert "check the storage and the connection to it" in done.stderr
