@@ -261,6 +261,7 @@ def test_ctrl_c_outside_training_is_130(capfd, monkeypatch):
     assert capfd.readouterr().err == "Interrupted\n"
 
 
+@pytest.mark.slow
 def test_a_terminal_gets_a_bar_that_is_gone_at_the_end(folder):
     terminal, stderr = os.openpty()
     environment = {**clean_environment(), "TERM": "xterm", "COLUMNS": "80"}
@@ -309,6 +310,7 @@ def test_the_resume_command_is_the_same_but_never_insists_on_a_new_run():
     assert format_resume_command(words) == "distbp train 'my config.yaml' --name a --json"
 
 
+@pytest.mark.slow
 def test_a_model_in_the_current_directory_is_found(tmp_path):
     (tmp_path / "nearby.py").write_text("def build(num_inputs, num_outputs):\n    return 'found ' * 2\n")
     process = start("train", "--set", "model.function=nearby:build", cwd=tmp_path)
@@ -317,6 +319,7 @@ def test_a_model_in_the_current_directory_is_found(tmp_path):
     assert "what it built has no layout" in err
 
 
+@pytest.mark.slow
 def test_start_up_and_local_training_import_nothing_they_do_not_need(tmp_path):
     script = (
         "import sys; from distbp.__main__ import main; assert main(['--help']) == 0\n"
@@ -331,6 +334,7 @@ def test_start_up_and_local_training_import_nothing_they_do_not_need(tmp_path):
     assert process.returncode == 0, process.stderr
 
 
+@pytest.mark.slow
 def test_output_into_a_closed_pipe_is_quiet(here):
     process = start("evaluate", "runs/digits", cwd=here)
     process.stdout.close()
@@ -340,6 +344,7 @@ def test_output_into_a_closed_pipe_is_quiet(here):
     process.stderr.close()
 
 
+@pytest.mark.slow
 def test_training_goes_on_when_nobody_reads_its_progress(tmp_path):
     reader, writer = os.pipe()
     words = ("train", *FAST, "--json", "--name", "unread")
@@ -355,6 +360,7 @@ def undisturbed(folder: Path) -> dict:
     return finish("train", *MANY_STEPS, "--name", "undisturbed", "--json", cwd=folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "exit_code", "backend"),
     [

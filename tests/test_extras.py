@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from command_line import run_distbp
 
+pytestmark = pytest.mark.slow
+
 HIDDEN = ("jinja2", "markupsafe", "matplotlib", "pyarrow", "tensorboardX")
 IMPORT_ALL = """
 import importlib, pkgutil, distbp

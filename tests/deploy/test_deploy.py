@@ -110,6 +110,7 @@ def test_ports_listen_on_loopback_or_ask_for_a_token():
     assert "--dashboard-host=127.0.0.1" in starts[0]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)")
 def test_prometheus_reads_its_configuration():
     done = subprocess.run(
@@ -127,6 +128,7 @@ def test_dashboard_is_grafanas_and_every_panel_asks_something():
     assert len(set(places)) == len(places)
 
 
+@pytest.mark.slow
 def test_linter_has_nothing_against_the_dockerfile():
     linter = Path(sys.executable).with_name("hadolint")
     if not linter.exists():

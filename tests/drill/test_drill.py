@@ -77,6 +77,7 @@ def test_a_fault_without_its_target_does_not_fire_and_does_not_stop_the_run(monk
     assert told == []
 
 
+@pytest.mark.slow
 def test_a_slowed_process_gets_its_share_of_time_and_runs_on_when_released():
     script = "import time\nwhile True: print(time.process_time(), flush=True)"
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
@@ -128,6 +129,7 @@ def hear_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+@pytest.mark.slow
 def test_an_interrupted_drill_leaves_no_driver_behind(tmp_path):
     words = ("drill", "--kill", "driver@5", "--storage", tmp_path, "--set", "epochs=100")
     process = start_distbp(*words, preexec_fn=hear_interrupts)

@@ -10,8 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from hosts import INTERFACE, Host
 from waiting import wait_until
+
+pytestmark = pytest.mark.slow
 
 HERE = Path(__file__).parent
 PORT = "7000"

@@ -52,6 +52,7 @@ def test_second_driver_is_refused_until_the_first_is_done(run):
     assert run.folder.read(LOCK_FILE) is None
 
 
+@pytest.mark.slow
 def test_lock_of_a_living_process_holds_and_that_of_a_killed_one_does_not(local_run):
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD, local_run.url], stdin=subprocess.PIPE, stdout=subprocess.PIPE

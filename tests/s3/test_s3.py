@@ -19,6 +19,8 @@ from distbp.run import Checkpoint, CheckpointStore, RunDirectory
 from distbp.run.storage.remote_folder import RemoteFolder
 from distbp.training import Progress
 
+pytestmark = pytest.mark.slow
+
 RECIPE = Recipe.model_validate({"model": {"hidden": [200, 100]}, "global_batch_size": 128, "epochs": 4})
 NUM_STEPS = 48
 STATE_BYTES = 280_000  # of one checkpoint

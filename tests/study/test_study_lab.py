@@ -26,6 +26,8 @@ from distbp.lab.pool import ProcessPool
 from distbp.lab.store import RESULTS_FILE, Store
 from distbp.machine.interrupt import StopRequest
 
+pytestmark = pytest.mark.slow
+
 DEADLINE_S = 60
 
 

@@ -16,6 +16,8 @@ from distbp import Placement, Recipe, train
 from distbp.errors import CheckpointError
 from distbp.run import RunDirectory
 
+pytestmark = pytest.mark.slow
+
 EVERY = 20
 DRIVE = """
 import os, sys

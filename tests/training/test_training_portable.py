@@ -11,6 +11,8 @@ from command_line import environment_without, run_distbp
 from distbp.errors import ConfigError
 from distbp.nn.kernels import CORETYPE, DISABLED, is_portable, portable_variables
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def variables() -> dict[str, str]:
