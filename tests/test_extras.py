@@ -99,6 +99,8 @@ def test_workers_on_ray_need_no_extra(folder):
         (("evaluate", "runs/a", "--data", "d.csv"), "pyarrow", "tables"),
         (("predict", "runs/a", "--data", "digits", "--out", "p.csv"), "pyarrow", "tables"),
         (("predict", "runs/a", "--data", "digits", "--out", "p.parquet"), "pyarrow", "tables"),
+        (("data", "show", "d.csv", "--target", "target"), "pyarrow", "tables"),
+        (("data", "pack", "d.npz", "blocks"), "pyarrow", "tables"),
         (("report", "runs/a"), "matplotlib", "pages"),
         (("explain", "runs/a", "--out", "page.html"), "jinja2", "pages"),
         (("study", "batch-size"), "matplotlib", "pages"),
