@@ -31,6 +31,7 @@ def make_config(storage: Path, **placement) -> Config:
     return Config(recipe=Recipe.model_validate(RECIPE), placement=Placement.model_validate(values))
 
 
+@pytest.mark.slow
 def test_a_killed_driver_is_started_again_and_ends_with_the_same_bytes(tmp_path):
     report = drill(make_config(tmp_path), [Fault("kill", "driver", 0, 20), Fault("kill", "driver", 0, 31)])
     assert report.same
@@ -114,6 +115,7 @@ def test_killed_workers_servers_and_drivers_a_hang_and_a_slow_worker_change_no_b
     assert kinds.count("recovered") >= 3
 
 
+@pytest.mark.slow
 def test_digests_that_differ_and_faults_that_did_not_happen_have_their_exit_codes(tmp_path, monkeypatch, capsys):
     report = drill(make_config(tmp_path), [Fault("kill", "driver", 0, 3)])
     other = replace(report, same=False)
