@@ -17,7 +17,13 @@ FORMAT = 2
 It is raised by each version that writes what the ones before would misread, such as another field of the recipe.
 """
 
-EXTRAS = {"jinja2": "pages", "matplotlib": "pages", "pyarrow": "tables", "tensorboardX": "tensorboard"}
+EXTRAS = {
+    "jinja2": "pages",
+    "matplotlib": "pages",
+    "mlflow": "mlflow",
+    "pyarrow": "tables",
+    "tensorboardX": "tensorboard",
+}
 """Libraries that training from arrays does without, and the extra of distbp that installs each."""
 
 

@@ -2,11 +2,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 from faulty_storage import Faults, make_faulty_storage
 
 QUICK = "not ray"
 LEFT_OUT = pytest.StashKey[int]()
+
+# A busy machine is no reason to fail.
+hypothesis.settings.register_profile("distbp", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("distbp")
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from collections.abc import Callable
 PAUSE_S = 0.01
 
 
-def wait_until(has_happened: Callable[[], object], timeout_s: float = 60) -> None:
+def wait_until(has_happened: Callable[[], object], timeout_s: float = 180) -> None:
     """Return as soon as `has_happened()` is true; fails if that is not so within `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     while not has_happened():
