@@ -10,6 +10,7 @@ import typer
 
 from distbp.cli.advise_command import advise
 from distbp.cli.config_command import config
+from distbp.cli.data_commands import data
 from distbp.cli.doctor_command import doctor
 from distbp.cli.drill_command import drill
 from distbp.cli.explain_command import explain_command
@@ -32,6 +33,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(study, name="study")
+app.add_typer(data, name="data")
 for command in (train, evaluate, predict, verify, drill, doctor, config, advise):
     app.command()(command)
 app.command()(report)

@@ -8,8 +8,9 @@ from __future__ import annotations
 import math
 import zipfile
 from dataclasses import dataclass
-from io import BufferedIOBase
+from io import BufferedIOBase, BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,11 +31,27 @@ def read_npz(path: Path, wanted: Wanted) -> RawExamples:
     if wanted.target is not None:
         raise DataError(f"target={wanted.target!r} names nothing in '{path}'; an .npz holds x and y, leave target out")
     check_file(path)
-    with reading(path, NPZ), zipfile.ZipFile(path) as archive:
+    with reading(path, NPZ), path.open("rb") as stream:
+        return decode_npz(stream, path, wanted)
+
+
+def decode_npz(stream: BinaryIO, path: Path | str, wanted: Wanted) -> RawExamples:
+    """Return the arrays of an archive in `stream`, which messages call `path`."""
+    with reading(path, NPZ), zipfile.ZipFile(stream) as archive:
         end = _choose_part(archive, wanted)
         x = _read_member(archive, f"x{end}", path)
         y = _read_member(archive, f"y{end}", path) if wanted.need_targets else None
     return pair_arrays("npz", f"'{path}'", x, y, f"'{path}'")
+
+
+def decode_npy(content: bytes, path: Path | str) -> NDArray:
+    """Return the array in the content of an .npy file, text as an object array of str."""
+    with reading(path, NPY):
+        stream = BytesIO(content)
+        header = _read_header(stream, f"'{path}'")
+        _check_size(header, len(content) - stream.tell(), f"'{path}'")
+        values = np.frombuffer(content, header.dtype, offset=stream.tell())
+        return _own_text(values.reshape(header.shape, order="F" if header.is_fortran else "C"), path)
 
 
 def has_held_out_arrays(path: Path) -> bool:
@@ -118,7 +135,7 @@ def _check_size(header: _Header, found_bytes: int, origin: str) -> None:
         raise DataError(f"{origin} is an array without values, its shape is {header.shape}; expected examples")
 
 
-def _read_member(archive: zipfile.ZipFile, name: str, path: Path) -> NDArray:
+def _read_member(archive: zipfile.ZipFile, name: str, path: Path | str) -> NDArray:
     members = _list_arrays(archive)
     if name not in members:
         raise DataError(
@@ -135,7 +152,7 @@ def _read_member(archive: zipfile.ZipFile, name: str, path: Path) -> NDArray:
     return _own_text(values.reshape(header.shape, order="F" if header.is_fortran else "C"), path)
 
 
-def _own_text(array: NDArray, path: Path) -> NDArray:
+def _own_text(array: NDArray, path: Path | str) -> NDArray:
     """Return text as an object array of str, anything else as it is."""
     with reading(path, "an array of valid text"):
         return array.astype(object) if array.dtype.kind == "U" else array

@@ -36,10 +36,15 @@ def find_dialect(path: Path) -> Dialect:
     """Return how the table in `path`, plain or gzipped, is written. Raises DataError for what is no text."""
     with reading(path, "a text table"), gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as stream:
         head = stream.read(HEAD_BYTES)
+    return read_dialect(head, f"'{path}'")
+
+
+def read_dialect(head: bytes, origin: str) -> Dialect:
+    """Return how a table that begins with `head` is written."""
     encoding = next((name for mark, name in _MARKS.items() if head.startswith(mark)), "utf-8")
     line = head.decode(encoding, errors="replace").lstrip("\r\n").partition("\n")[0].rstrip("\r")
     if "\0" in line:
-        raise DataError(f"'{path}' is no text in UTF-8: its first line holds zero bytes; save it as UTF-8")
+        raise DataError(f"{origin} is no text in UTF-8: its first line holds zero bytes; save it as UTF-8")
     delimiter = max(DELIMITERS, key=lambda character: _outside_quotes(line).count(character))
     names = next(csv.reader([line], delimiter=delimiter), [])
     return Dialect("utf-8" if encoding == "utf-8-sig" else encoding, delimiter, tuple(names))

@@ -43,18 +43,20 @@ class RawExamples:
     input_shape: tuple[int, ...]
     feature_names: tuple[str, ...] | None = None
     target_names: tuple[str, ...] | None = None
+    first_row: int = 0  # of a part of a file: its first row, counted in the file
 
     def locate_input(self, row: int, column: int) -> str:
         """Return where a feature value stands, in the source's own terms."""
         if self.feature_names is not None:
-            return f"{self.name_input(column)} in data row {row + 1}"
+            return f"{self.name_input(column)} in data row {self.first_row + row + 1}"
         inner = (int(index) for index in np.unravel_index(column, self.input_shape))
-        return f"x[{', '.join(map(str, (row, *inner)))}]"
+        return f"x[{', '.join(map(str, (self.first_row + row, *inner)))}]"
 
     def locate_target(self, row: int, column: int) -> str:
         """Return where a target value stands, in the source's own terms."""
         if self.target_names is not None:
-            return f"{self.name_target(column)} in data row {row + 1}"
+            return f"{self.name_target(column)} in data row {self.first_row + row + 1}"
+        row += self.first_row
         return f"y[{row}]" if self.y is None or self.y.ndim == 1 else f"y[{row}, {column}]"
 
     def name_input(self, column: int) -> str:

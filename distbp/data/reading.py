@@ -21,7 +21,7 @@ _CONTROL_GROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.li
 
 
 @contextmanager
-def reading(path: Path, expected: str) -> Iterator[None]:
+def reading(path: Path | str, expected: str) -> Iterator[None]:
     """Turn whatever goes wrong while `path` is read as `expected` into a DataError."""
     try:
         yield
@@ -111,7 +111,7 @@ def list_names(names: Iterable[object], limit: int = 12) -> str:
     return (", ".join(map(repr, names[:limit])) or "nothing") + more
 
 
-def _explain(error: Exception, path: Path, expected: str) -> str:
+def _explain(error: Exception, path: Path | str, expected: str) -> str:
     if isinstance(error, OSError) and error.strerror:  # decoders raise OSError too, but without the system's words
         return f"cannot read '{path}' as {expected}: {error.strerror}; check the file and its permissions"
     if isinstance(error, MemoryError):

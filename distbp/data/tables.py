@@ -44,7 +44,7 @@ def read_csv(path: Path, wanted: Wanted) -> RawExamples:
     features, targets = choose_columns(names, wanted, f"'{path}'")
     if len(targets) == 1 and _may_be_labels(table.column(targets[0]).type, wanted):
         table = _keep_codes(table, path, dialect, targets[0])
-    return _from_table("csv", f"'{path}'", table, features, targets)
+    return from_table("csv", f"'{path}'", table, features, targets)
 
 
 def read_parquet(path: Path, wanted: Wanted) -> RawExamples:
@@ -58,7 +58,7 @@ def read_parquet(path: Path, wanted: Wanted) -> RawExamples:
         check_memory(_estimate_bytes(file.metadata, len(features)), f"'{path}'")
         table = file.read(columns=[*features, *targets])
         table.validate(full=True)
-    return _from_table("parquet", f"'{path}'", table, features, targets)
+    return from_table("parquet", f"'{path}'", table, features, targets)
 
 
 def _estimate_bytes(metadata: pq.FileMetaData, num_features: int) -> int:
@@ -77,7 +77,7 @@ def read_frame(frame: object, wanted: Wanted) -> RawExamples:
     except Exception as error:  # whatever another library raises
         raise DataError(f"{origin} is no table: {error}; pass its features as a NumPy array instead") from error
     features, targets = choose_columns(table.column_names, wanted, origin)
-    return _from_table("parquet", origin, table, features, targets)
+    return from_table("parquet", origin, table, features, targets)
 
 
 def _count_bytes(path: Path) -> int:
@@ -168,14 +168,20 @@ def _keep_codes(table: pa.Table, path: Path, dialect: Dialect, target: str) -> p
     return table
 
 
-def _from_table(
-    kind: SourceKind, origin: str, table: pa.Table, features: tuple[str, ...], targets: tuple[str, ...]
+def from_table(
+    kind: SourceKind,
+    origin: str,
+    table: pa.Table,
+    features: tuple[str, ...],
+    targets: tuple[str, ...],
+    first_row: int = 0,
 ) -> RawExamples:
+    """Return a table's features and targets as NumPy arrays; messages call it `origin` and count from `first_row`."""
     if table.num_rows == 0:
         raise DataError(f"{origin} has columns but no rows; expected at least one example")
     x = _read_numbers(table, features, "feature", origin)
     y = _read_targets(table, targets, origin) if targets else None
-    return RawExamples(kind, origin, x, y, (len(features),), features, targets or None)
+    return RawExamples(kind, origin, x, y, (len(features),), features, targets or None, first_row=first_row)
 
 
 def _read_targets(table: pa.Table, names: Sequence[str], origin: str) -> NDArray:
@@ -187,7 +193,7 @@ def _read_targets(table: pa.Table, names: Sequence[str], origin: str) -> NDArray
     column = _to_plain(table.column(names[0]))
     if not pa.types.is_string(column.type) and not pa.types.is_large_string(column.type):
         return _read_numbers(table, names, "target", origin)[:, 0]
-    _check_filled(column, names[0], origin)
+    check_filled(column, names[0], origin)
     try:
         labels = np.array(column.to_pylist(), dtype=object)
     except UnicodeDecodeError as error:
@@ -210,7 +216,7 @@ def _read_numbers(table: pa.Table, names: Sequence[str], role: str, origin: str)
 def _to_numbers(column: pa.ChunkedArray, name: str, role: str, origin: str) -> pa.ChunkedArray:
     import pyarrow as pa
 
-    _check_filled(column, name, origin)
+    check_filled(column, name, origin)
     column = _to_plain(column)
     if pa.types.is_decimal(column.type):
         return column.cast(pa.float64())
@@ -269,9 +275,10 @@ def _smallest_dtype(column: pa.ChunkedArray) -> np.dtype:
     return np.result_type(np.min_scalar_type(extent["min"]), np.min_scalar_type(extent["max"]))
 
 
-def _check_filled(column: pa.ChunkedArray, name: str, origin: str) -> None:
+def check_filled(column: pa.ChunkedArray, name: str, origin: str, first_row: int = 0) -> None:
+    """Raise DataError for the first empty cell of a column, whose first row is number `first_row` of the file."""
     if column.null_count:
-        row = column.is_null().index(True).as_py() + 1
+        row = first_row + column.is_null().index(True).as_py() + 1
         raise DataError(
             f"column {name!r} of {origin} is empty in data row {row} ({column.null_count} empty cells in all); "
             "fill them in, or drop the rows or the column"

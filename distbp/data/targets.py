@@ -38,15 +38,31 @@ def specify_targets(raw: RawExamples, task: Task | None) -> TargetSpec:
 
     Raises DataError when they do not fit the task, or a task left open cannot be told with confidence.
     """
+    labels = read_labels(raw, task)
+    if labels is None:
+        y = _targets_of(raw)
+        return TargetSpec("regression", None, 1 if y.ndim == 1 else y.shape[1])
+    return specify_classes(tuple(np.unique(labels).tolist()), len(labels), raw.origin, is_task_open=task is None)
+
+
+def read_labels(raw: RawExamples, task: Task | None) -> NDArray | None:
+    """Return the label of every example, (N,); None where the targets are those of a regression."""
     y = _targets_of(raw)
     if (task or _infer_task(y)) == "regression":
         _check_numeric(raw, y)
-        return TargetSpec("regression", None, 1 if y.ndim == 1 else y.shape[1])
-    classes = tuple(np.unique(_to_labels(raw, y)).tolist())
+        return None
+    return _to_labels(raw, y)
+
+
+def specify_classes(classes: tuple[Label, ...], num_examples: int, origin: str, is_task_open: bool) -> TargetSpec:
+    """Return what the sorted labels of `num_examples` examples mean.
+
+    Raises DataError for a single class, and where nobody said that these are classes and there are too many.
+    """
     if len(classes) < 2:
-        raise DataError(f"every target of {raw.origin} is {classes[0]!r}; classification needs at least 2 classes")
-    if task is None:
-        _check_plausible(raw, y, len(classes))
+        raise DataError(f"every target of {origin} is {classes[0]!r}; classification needs at least 2 classes")
+    if is_task_open:
+        _check_plausible(classes, num_examples, origin)
     return TargetSpec("classification", classes, len(classes))
 
 
@@ -99,12 +115,13 @@ def _to_labels(raw: RawExamples, y: NDArray) -> NDArray:
     return y.astype(np.int64)
 
 
-def _check_plausible(raw: RawExamples, y: NDArray, num_classes: int) -> None:
-    if num_classes <= max(ALWAYS_PLAUSIBLE_CLASSES, len(y) // FEWEST_EXAMPLES_PER_CLASS):
+def _check_plausible(classes: tuple[Label, ...], num_examples: int, origin: str) -> None:
+    if len(classes) <= max(ALWAYS_PLAUSIBLE_CLASSES, num_examples // FEWEST_EXAMPLES_PER_CLASS):
         return
-    advice = "name another target" if y.dtype == object else "set task: regression if the target is a quantity"
+    is_text = isinstance(classes[0], str)
+    advice = "name another target" if is_text else "set task: regression if the target is a quantity"
     raise DataError(
-        f"{raw.origin} has {num_classes} different labels in {len(y)} examples, too many for classes; {advice}, "
+        f"{origin} has {len(classes)} different labels in {num_examples} examples, too many for classes; {advice}, "
         "or set task: classification if every label is a class"
     )
 

@@ -1,0 +1,421 @@
+"""The first look at data in blocks: one pass that finds rows, columns, classes and statistics.
+
+Blocks are looked at in any order and by whoever is there, and merged in their own order. So the result has the same
+bits however many threads or machines looked. It is stored, and reused while the files stay what they were.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+
+from distbp.data.blocks.decoding import Decoder
+from distbp.data.blocks.fetch import Fetcher, write_whole
+from distbp.data.blocks.files import DataFile, Listing, list_files
+from distbp.data.blocks.parquet_blocks import find_partitions
+from distbp.data.blocks.parts import Block, Contents, FileParts
+from distbp.data.blocks.permutation import is_held_out
+from distbp.data.columns import choose_columns
+from distbp.data.finite import check_finite, iterate_chunks
+from distbp.data.raw import RawExamples, Wanted
+from distbp.data.scaling import Extent, Moments, ScalingKind
+from distbp.data.targets import Label, TargetSpec, Task, read_labels, specify_classes
+from distbp.errors import DataError
+from distbp.protocol.examples import Scaling
+
+A = TypeVar("A")
+B = TypeVar("B")
+Mapper = Callable[[Callable[[A], B], Iterable[A]], Iterator[B]]
+"""Calls a function for every item, anywhere and in any order, and yields the results in the order of the items."""
+
+FORMAT = 1
+MOST_CLASSES = 1 << 16
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a look is asked. held_out: the fraction that is kept from training, chosen by `seed`."""
+
+    source: str
+    target: str | tuple[str, ...] | None = None
+    task: Task | None = None
+    held_out: float = 0.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class BlockFacts:
+    """What is kept of one block. top_rows: how many of its rows are of its commonest class; digest: of every value."""
+
+    block: Block
+    num_rows: int
+    num_held_out: int
+    num_classes: int
+    top_rows: int
+    digest: str
+
+    @property
+    def num_training(self) -> int:
+        """How many rows are trained on."""
+        return self.num_rows - self.num_held_out
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Per feature, (I,), over the rows that are trained on."""
+
+    count: int
+    mean: tuple[float, ...]
+    squares: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    def to_scaling(self, kind: ScalingKind) -> Scaling:
+        """Return the scaling that these features ask for."""
+        if kind == "none":
+            return Scaling()
+        if kind == "min-max":
+            return Extent(np.array(self.low), np.array(self.high)).to_scaling()
+        return Moments(self.count, np.array(self.mean), np.array(self.squares)).to_scaling()
+
+
+@dataclass(frozen=True)
+class Look:
+    """All that a first look found. dtype: in which x is read; classes: with the number of examples of each."""
+
+    format: int
+    contents: Contents
+    blocks: tuple[BlockFacts, ...]
+    input_shape: tuple[int, ...]
+    dtype: str
+    task: Task
+    classes: tuple[tuple[Label, int], ...]
+    num_outputs: int
+    statistics: Statistics
+
+    @property
+    def num_rows(self) -> int:
+        """All rows of all blocks."""
+        return sum(facts.num_rows for facts in self.blocks)
+
+    @property
+    def spec(self) -> TargetSpec:
+        """What the targets mean."""
+        labels = tuple(label for label, _ in self.classes)
+        return TargetSpec(self.task, labels or None, self.num_outputs)
+
+    def fingerprint(self) -> str:
+        """Return a SHA-256 over every value, the blocks and the classes, wherever and however they are stored."""
+        found = [[(facts.num_rows, facts.digest) for facts in self.blocks], self.classes]
+        return hashlib.sha256(json.dumps(found).encode()).hexdigest()
+
+
+def look_at(
+    question: Question,
+    fetcher: Fetcher | None = None,
+    mapper: Mapper | None = None,
+    store: Path | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Look:
+    """Return what a source holds, the same for the same files and question.
+
+    mapper: None for threads of this process. store: the folder where looks are kept. on_progress: is told how many
+    blocks of how many are done.
+
+    Raises DataError for whatever is wrong with the data, naming the file.
+    """
+    listing = list_files(question.source)
+    path = None if store is None else store / f"{_key(listing, question)}.json"
+    known = None if path is None else _load(path)
+    if known is not None:
+        return known
+    own = Fetcher()
+    try:
+        look = _look(listing, question, fetcher or own, mapper or in_threads, on_progress or (lambda _, __: None))
+    finally:
+        own.stop()
+    if path is not None:
+        with suppress(OSError):  # a look that cannot be stored is made again
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, _ADAPTER.dump_json(look))
+    return look
+
+
+def in_threads(function: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
+    """Yield function(item) in the order of the items, called in as many threads as the machine has cores."""
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
+        yield from pool.map(function, items)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # after an error nobody waits for the rest
+
+
+def _look(
+    listing: Listing,
+    question: Question,
+    fetcher: Fetcher,
+    mapper: Mapper,
+    on_progress: Callable[[int, int], None],
+) -> Look:
+    partitions = find_partitions([file.name for file in listing.files])
+    contents = Contents(listing, partitions=partitions)
+    parts = list(mapper(_Splitter(Decoder(contents, fetcher)), range(len(listing.files))))
+    contents = _choose(contents, parts, question)
+    blocks = [block for part in parts for block in part.blocks]
+    if not blocks:
+        raise DataError(f"'{question.source}' has columns but no rows; expected at least one example")
+    try:
+        merged = _summarize_all(contents, blocks, question, fetcher, mapper, on_progress)
+    except _MixedTargetsError:
+        if listing.suffix != ".csv":
+            raise
+        # One block looks like numbers, another does not: then all are text.
+        contents = replace(contents, text_targets=True)
+        merged = _summarize_all(contents, blocks, question, fetcher, mapper, on_progress)
+    return merged.to_look(question)
+
+
+def _choose(contents: Contents, parts: list[FileParts], question: Question) -> Contents:
+    """Return the contents with their columns chosen; raises DataError where two files differ."""
+    listing = contents.listing
+    first, first_file = parts[0].columns, listing.files[0]
+    if not first:
+        if question.target is not None:
+            raise DataError(f"target={question.target!r} names nothing in '{listing.source}'; leave target out")
+        return contents
+    for file, part in zip(listing.files, parts, strict=True):
+        _compare_columns(first_file, dict(first), file, dict(part.columns))
+    names = [name for name, _ in first]
+    features, targets = choose_columns(names, Wanted(question.target), f"'{first_file.url}'")
+    return replace(contents, features=features, targets=targets)
+
+
+def _compare_columns(one: DataFile, expected: dict[str, str], other: DataFile, found: dict[str, str]) -> None:
+    for name in [*expected, *found]:
+        if name not in found:
+            difference = f"'{other.url}' has no column {name!r}, which '{one.url}' has"
+        elif name not in expected:
+            difference = f"'{other.url}' has a column {name!r}, which '{one.url}' has not"
+        elif found[name] != expected[name]:
+            difference = f"column {name!r} is {found[name]} in '{other.url}' but {expected[name]} in '{one.url}'"
+        else:
+            continue
+        raise DataError(f"{difference}; all files of a source need the same columns")
+
+
+@dataclass(frozen=True)
+class _Splitter:
+    decoder: Decoder
+
+    def __call__(self, number: int) -> FileParts:
+        return self.decoder.split(number)
+
+
+@dataclass(frozen=True)
+class _Summary:
+    """What one block adds. labels: None for a regression."""
+
+    num_held_out: int
+    num_rows: int
+    input_shape: tuple[int, ...]
+    dtype: np.dtype
+    num_targets: int
+    labels: dict[Label, int] | None
+    moments: Moments | None
+    extent: Extent | None
+    digest: str
+
+
+@dataclass(frozen=True)
+class _Summarizer:
+    decoder: Decoder
+    question: Question
+
+    def __call__(self, numbered: tuple[int, Block]) -> _Summary:
+        number, block = numbered
+        raw = self.decoder.decode(block)
+        check_finite(raw.x, raw.locate_input, raw.origin)
+        held = find_held_out(number, len(raw.x), self.question.held_out, self.question.seed)
+        moments, extent = _measure(raw, np.flatnonzero(~held))
+        labels = read_labels(raw, self.question.task)
+        assert raw.y is not None  # blocks are read with their targets
+        return _Summary(
+            num_held_out=int(held.sum()),
+            num_rows=len(raw.x),
+            input_shape=raw.input_shape,
+            dtype=raw.x.dtype,
+            num_targets=1 if raw.y.ndim == 1 else raw.y.shape[1],
+            labels=None if labels is None else _count(labels),
+            moments=moments,
+            extent=extent,
+            digest=_digest(raw.x, raw.y),
+        )
+
+
+def _digest(x: NDArray, y: NDArray) -> str:
+    """Return a hash of every value, equal wherever they are stored."""
+    targets = "\0".join(y.tolist()).encode() if y.dtype == object else np.ascontiguousarray(y).data
+    found = hashlib.blake2b(f"{x.dtype} {x.shape} {y.dtype} {y.shape}".encode(), digest_size=16)
+    found.update(np.ascontiguousarray(x).data)
+    found.update(targets)
+    return found.hexdigest()
+
+
+def find_held_out(block: int, num_rows: int, fraction: float, seed: int) -> NDArray[np.bool_]:
+    """Return which rows of a block are kept from training, (num_rows,); a row's index is (block, row)."""
+    return is_held_out((block << 32) + np.arange(num_rows), fraction, seed)
+
+
+def _count(labels: NDArray) -> dict[Label, int]:
+    values, counts = np.unique(labels, return_counts=True)
+    return dict(zip(values.tolist(), counts.tolist(), strict=True))
+
+
+def _measure(raw: RawExamples, rows: NDArray[np.int64]) -> tuple[Moments | None, Extent | None]:
+    """Return the moments and the extent of some rows, by chunks of a fixed size from front to back."""
+    moments: Moments | None = None
+    extent: Extent | None = None
+    for start, chunk in iterate_chunks(raw.x):
+        first, last = np.searchsorted(rows, (start, start + len(chunk)))
+        if first < last:
+            values = chunk[rows[first:last] - start].astype(np.float64)
+            part = Extent.of(values)
+            extent = part if extent is None else extent.merge(part)
+            moment = Moments.of(values)
+            moments = moment if moments is None else moments.merge(moment)
+    return moments, extent
+
+
+class _MixedTargetsError(DataError):
+    """Targets are text in one block and numbers in another."""
+
+
+class _Merged:
+    """All blocks so far, in their order."""
+
+    def __init__(self, contents: Contents):
+        self._contents = contents
+        self._facts: list[BlockFacts] = []
+        self._labels: dict[Label, int] = {}
+        self._dtypes: set[np.dtype] = set()
+        self._is_regression = False
+        self._next_row: dict[int, int] = {}
+        self._moments: Moments | None = None
+        self._extent: Extent | None = None
+        self._first: tuple[Block, _Summary] | None = None
+
+    def add(self, block: Block, summary: _Summary) -> None:
+        self._check_shape(block, summary)
+        first_row = self._next_row.get(block.file, 0)
+        self._next_row[block.file] = first_row + summary.num_rows
+        block = replace(block, num_rows=summary.num_rows, first_row=first_row)
+        labels = summary.labels or {}
+        self._add_labels(summary.labels)
+        top = max(labels.values(), default=0)
+        self._facts.append(BlockFacts(block, summary.num_rows, summary.num_held_out, len(labels), top, summary.digest))
+        self._dtypes.add(summary.dtype.newbyteorder("="))
+        if summary.moments is not None and summary.extent is not None:
+            self._moments = summary.moments if self._moments is None else self._moments.merge(summary.moments)
+            self._extent = summary.extent if self._extent is None else self._extent.merge(summary.extent)
+
+    def to_look(self, question: Question) -> Look:
+        assert self._first is not None  # there is a block
+        num_rows = sum(facts.num_rows for facts in self._facts)
+        if self._moments is None or self._extent is None or (question.held_out and self._moments.count == num_rows):
+            raise DataError(
+                f"validation={question.held_out} of {num_rows} examples leaves nothing for training or nothing for "
+                "validation; change validation (0.0: none) or add data"
+            )
+        spec = TargetSpec("regression", None, self._first[1].num_targets)
+        if not self._is_regression:
+            labels = tuple(sorted(self._labels))
+            spec = specify_classes(labels, num_rows, f"'{question.source}'", is_task_open=question.task is None)
+        return Look(
+            format=FORMAT,
+            contents=self._contents,
+            blocks=tuple(self._facts),
+            input_shape=self._first[1].input_shape,
+            dtype=np.result_type(*self._dtypes).str,
+            task=spec.task,
+            classes=tuple((label, self._labels[label]) for label in spec.classes or ()),
+            num_outputs=spec.num_outputs,
+            statistics=_to_statistics(self._moments, self._extent),
+        )
+
+    def _check_shape(self, block: Block, summary: _Summary) -> None:
+        if self._first is None:
+            self._first = (block, summary)
+        first_block, first = self._first
+        mine, its = (summary.input_shape, summary.num_targets), (first.input_shape, first.num_targets)
+        if mine != its:
+            one, other = self._contents.file(first_block).url, self._contents.file(block).url
+            raise DataError(
+                f"'{other}' has inputs of shape {mine[0]} with {mine[1]} targets, but '{one}' {its[0]} with {its[1]}; "
+                "all files of a source need the same shape"
+            )
+
+    def _add_labels(self, labels: dict[Label, int] | None) -> None:
+        is_text = {isinstance(label, str) for label in (*self._labels, *(labels or {}))}
+        if len(is_text) > 1 or (True in is_text and (self._is_regression or labels is None)):
+            raise _MixedTargetsError(
+                f"the targets of '{self._contents.listing.source}' are text in one file and numbers in another; "
+                "write all of them as text or all as numbers"
+            )
+        self._is_regression |= labels is None
+        for label, count in (labels or {}).items():
+            self._labels[label] = self._labels.get(label, 0) + count
+        if len(self._labels) > MOST_CLASSES and not self._is_regression:
+            raise DataError(
+                f"'{self._contents.listing.source}' has more than {MOST_CLASSES} different labels, too many for "
+                "classes; name another target, or set task: regression if it is a quantity"
+            )
+
+
+def _summarize_all(
+    contents: Contents,
+    blocks: list[Block],
+    question: Question,
+    fetcher: Fetcher,
+    mapper: Mapper,
+    on_progress: Callable[[int, int], None],
+) -> _Merged:
+    merged = _Merged(contents)
+    summaries = mapper(_Summarizer(Decoder(contents, fetcher), question), enumerate(blocks))
+    for number, (block, summary) in enumerate(zip(blocks, summaries, strict=True)):
+        merged.add(block, summary)
+        on_progress(number + 1, len(blocks))
+    return merged
+
+
+def _to_statistics(moments: Moments, extent: Extent) -> Statistics:
+    arrays = (moments.mean, moments.squares, extent.low, extent.high)
+    mean, squares, low, high = (tuple(array.tolist()) for array in arrays)
+    return Statistics(moments.count, mean, squares, low, high)
+
+
+_ADAPTER: TypeAdapter[Look] = TypeAdapter(Look)
+
+
+def _key(listing: Listing, question: Question) -> str:
+    asked: list[Any] = [FORMAT, listing.identity(), repr(question)]
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+
+
+def _load(path: Path) -> Look | None:
+    """Return a stored look; None if there is none, or it is damaged or of another version."""
+    try:
+        look = _ADAPTER.validate_json(path.read_bytes(), strict=True)
+    except (OSError, ValidationError):
+        return None
+    return look if look.format == FORMAT else None
