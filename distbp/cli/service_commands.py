@@ -160,7 +160,7 @@ def _load(config_file: str | None, overrides: list[str] | None, workers: str | N
 
 
 def _refuse_early(config: Config) -> None:
-    """Raise here what would otherwise be seen to be wrong on the cluster, as far as the data are at hand."""
+    """Raise now what would fail later on the cluster, as far as the data can be read here."""
     from distbp.data import prepare
     from distbp.service.package import check_storage, list_travelling_data
     from distbp.training.plan import make_plan

@@ -1,4 +1,4 @@
-"""Which data a run is trained and judged on, wherever they lie: known again by every value."""
+"""Which data a run is trained and judged on: a hash of every value, wherever the files lie."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def fingerprint(data: PreparedData) -> DataFingerprint:
 
 
 def may_be_the_same(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
-    """Return whether two checkpoints' positions tell of the same data; of two versions' nothing can be said."""
+    """Return whether two checkpoints' positions name the same data, as far as their versions can be compared."""
     return all(a[key] == b[key] for key in (_KEY, _KEY_OF_0_1_0) if key in a and key in b)
 
 
