@@ -34,7 +34,7 @@ def fingerprint(data: PreparedData) -> DataFingerprint:
 
 
 def may_be_the_same(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
-    """Return whether two checkpoints' positions name the same data, as far as their versions can be compared."""
+    """Return whether two checkpoints' positions tell of the same data; of two versions' nothing can be said."""
     return all(a[key] == b[key] for key in (_KEY, _KEY_OF_0_1_0) if key in a and key in b)
 
 

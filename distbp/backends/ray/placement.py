@@ -55,7 +55,7 @@ class Room:
         self._wait_in_line(self._group)
 
     def options(self, index: int) -> dict[str, Any]:
-        """Return Ray's options for actor number `index`: a place in this room, or any place for actors beyond it."""
+        """Return what places actor number `index` in this room, or where there is a place if the room ends before."""
         if index >= self._num_actors:
             return {"num_cpus": self._cpus}
         strategy = PlacementGroupSchedulingStrategy(self._group, placement_group_bundle_index=index)

@@ -109,7 +109,7 @@ def _known(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read_values(values: Mapping[str, Any]) -> Manifest:
-    """Return the manifest of sealed values; raises TypeError for values that no distbp writes."""
+    """Return the manifest of sealed values; raises TypeError for such as no distbp writes."""
     manifest = Manifest(**{**_known(Manifest, values), "state": StateFile(**_known(StateFile, values["state"]))})
     for part in (manifest, manifest.state):
         for name, kind in _KINDS[type(part)].items():
