@@ -139,7 +139,7 @@ def list_jobs(
 
 
 def result(job: JobName, address: Address = None, as_json: AsJson = False, debug: Debug = False) -> None:
-    """Show what a job's run came to: its digest, accuracy and figures."""
+    """Show the result of a job's run: its digest, accuracy and figures."""
     with open_terminal(as_json, debug) as terminal:
         from distbp.service.jobs import JobServer
 

@@ -30,7 +30,7 @@ Resume = Annotated[
 ]
 TensorBoard = Annotated[
     str | None,
-    Option(metavar="DIR", show_default=False, help="Write TensorBoard files to DIR/NAME; needs distbp[tensorboard]"),
+    Option(metavar="DIR", show_default=False, help=r"Write TensorBoard files to DIR/NAME; needs distbp\[tensorboard]"),
 ]
 
 

@@ -114,7 +114,7 @@ def _check_size(num_bytes: int) -> None:
     if num_bytes > most:
         raise DataError(
             f"{num_bytes:,} bytes are too many to travel with a job (at most {most:,}); put data where every node can "
-            "read them and name them by an absolute path or a URL"
+            "read them and name them by an absolute path"
         )
 
 
