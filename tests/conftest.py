@@ -2,8 +2,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 from faulty_storage import Faults, make_faulty_storage
+
+# A busy machine is no reason to fail.
+hypothesis.settings.register_profile("distbp", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("distbp")
 
 
 @pytest.fixture

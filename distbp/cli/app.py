@@ -22,6 +22,7 @@ from distbp.cli.study_commands import study
 from distbp.cli.terminal import Terminal
 from distbp.cli.train_command import train
 from distbp.cli.use_commands import evaluate, predict, verify
+from distbp.cli.watch_command import watch
 from distbp.errors import StorageError
 from distbp.installation import VERSION
 
@@ -41,6 +42,7 @@ for job_command in (submit, status, logs, stop, result):
     app.command()(job_command)
 app.command("list")(list_jobs)
 app.command("explain")(explain_command)
+app.command()(watch)
 
 
 def run(argv: Sequence[str]) -> int:

@@ -1,4 +1,4 @@
-"""All who watch a run at once: the terminal, Ray's metrics, TensorBoard."""
+"""All who watch a run at once: the terminal, Ray's metrics, TensorBoard, MLflow."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from rich.console import Console
 from distbp.cli.progress import show_progress
 
 if TYPE_CHECKING:
+    from distbp.config import Config
+    from distbp.service.tracking import MlflowTracking
     from distbp.training import Observer, Progress
 
 
@@ -33,9 +35,23 @@ class _Audience:
 
 
 @contextmanager
-def watch_run(console: Console, is_on_ray: bool, tensorboard: str | None) -> Iterator[Observer]:
+def track_run(uri: str | None, config: Config) -> Iterator[MlflowTracking | None]:
+    """Yield what logs a run to the MLflow server at `uri`, None for none."""
+    if uri is None:
+        yield None
+        return
+    from distbp.service.tracking import MlflowTracking
+
+    with MlflowTracking(uri, config) as tracking:
+        yield tracking
+
+
+@contextmanager
+def watch_run(
+    console: Console, is_on_ray: bool, tensorboard: str | None, tracking: MlflowTracking | None = None
+) -> Iterator[Observer]:
     """Yield an observer for train(). tensorboard: the folder for event files, None for none."""
-    observers: list[Observer] = []
+    observers: list[Observer] = [] if tracking is None else [tracking]
     if tensorboard is not None:
         from distbp.service.tensorboard import TensorBoardFiles
 

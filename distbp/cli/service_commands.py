@@ -13,7 +13,7 @@ from typer import Argument, Option
 
 from distbp.cli.options import AsJson, ConfigFile, Debug, Overrides
 from distbp.cli.terminal import Terminal, open_terminal
-from distbp.cli.train_command import Name, Resume, Storage, TensorBoard, Workers
+from distbp.cli.train_command import Mlflow, Name, Resume, Storage, TensorBoard, Workers
 
 if TYPE_CHECKING:
     from distbp.config import Config
@@ -50,6 +50,7 @@ def submit(
     storage: Storage = None,
     resume: Resume = "auto",
     tensorboard: TensorBoard = None,
+    mlflow: Mlflow = None,
     wait: Wait = False,
     follow: Follow = False,
     install: Install = False,
@@ -68,6 +69,7 @@ def submit(
         _refuse_early(config)
         server = JobServer(address)
         options = ["--tensorboard", tensorboard] if tensorboard is not None else []
+        options += ["--mlflow", mlflow] if mlflow is not None else []
         job = server.submit(config, name, resume, install, options)
         terminal.note(f"{job.submission_id} submitted to {server.address} with distbp {VERSION}", "bold")
         if wait or follow:

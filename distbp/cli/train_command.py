@@ -33,6 +33,11 @@ TensorBoard = Annotated[
     Option(metavar="DIR", show_default=False, help=r"Write TensorBoard files to DIR/NAME; needs distbp\[tensorboard]"),
 ]
 
+Mlflow = Annotated[
+    str | None,
+    Option("--mlflow", metavar="URI", show_default=False, help="Log the run to an MLflow server; needs distbp[mlflow]"),
+]
+
 
 def train(
     context: typer.Context,
@@ -44,6 +49,7 @@ def train(
     storage: Storage = None,
     resume: Resume = "auto",
     tensorboard: TensorBoard = None,
+    mlflow: Mlflow = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
@@ -54,7 +60,7 @@ def train(
     with open_terminal(as_json, debug) as terminal:
         from distbp.cli.kernels import load_config_for_run
         from distbp.cli.next_steps import format_next_steps, format_resume_command
-        from distbp.cli.observers import watch_run
+        from distbp.cli.observers import track_run, watch_run
         from distbp.cli.tables import format_result
         from distbp.errors import InterruptedRunError
         from distbp.installation import describe_version
@@ -65,8 +71,11 @@ def train(
         if config.placement.backend == "ray":  # on a cluster it need not be the version that is installed there
             terminal.note(describe_version())
         try:
-            with watch_run(terminal.notes, config.placement.backend == "ray", tensorboard) as observe:
-                result = train_run(config.recipe, config.placement, name=name, resume=resume, observe=observe)
+            with track_run(mlflow, config) as tracking:
+                with watch_run(terminal.notes, config.placement.backend == "ray", tensorboard, tracking) as observe:
+                    result = train_run(config.recipe, config.placement, name=name, resume=resume, observe=observe)
+                if tracking is not None:
+                    tracking.conclude(result)
         except InterruptedRunError as stop:
             raise type(stop)(f"{stop}: {format_resume_command(context.obj)}") from None
         terminal.show(format_result(result))

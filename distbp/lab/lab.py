@@ -119,6 +119,7 @@ class Lab:
                 track, _ = under_way.pop(future)
                 waiting.append(track)
             self._check_stop()
+            self._pool.check()
         return [track.returned[0] for track in tracks]
 
     def _next_unknown(self, track: _Track[Any]) -> Job[Any] | None:

@@ -23,6 +23,10 @@ class Pool(Protocol):
         """Begin call(*arguments) and return its future."""
         ...
 
+    def check(self) -> None:
+        """Raise an error if calls under way can never end."""
+        ...
+
     def __enter__(self) -> Self:
         """Return self."""
         ...
@@ -46,6 +50,9 @@ class ProcessPool:
     def submit(self, call: Callable[..., Any], *arguments: Any) -> Future[Any]:
         """Begin call(*arguments) in one of the processes."""
         return self._executor.submit(call, *arguments)
+
+    def check(self) -> None:
+        """Do nothing: a process that ends breaks the futures of all."""
 
     def __enter__(self) -> Self:
         return self

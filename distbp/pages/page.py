@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,14 @@ from distbp.pages.drawing import Plot
 
 
 def write_page(path: Path, template: str, values: Mapping[str, Any], plots: list[Plot]) -> None:
-    """Render `template` with `values` and the plots by name, and write it whole or not at all.
+    """Render `template` with `values` and the plots by name, and write it whole or not at all."""
+    text = render_page(template, values, plots)
+    with replace_file(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def render_page(template: str, values: Mapping[str, Any], plots: Sequence[Plot] = ()) -> str:
+    """Return the text of a page from `template` with `values` and the plots by name.
 
     template: its path inside the package, such as report/runs.html.j2.
     """
@@ -30,9 +37,7 @@ def write_page(path: Path, template: str, values: Mapping[str, Any], plots: list
         number=words.number, count=words.count, duration=words.duration, percent=words.percent, times=words.times
     )
     figures = {plot.name: _figure(plot) for plot in plots}
-    text = environment.get_template(template).render({**values, "figures": figures})
-    with replace_file(path) as aside:
-        aside.write_text(text, encoding="utf-8")
+    return environment.get_template(template).render({**values, "figures": figures})
 
 
 def _figure(plot: Plot) -> Markup:

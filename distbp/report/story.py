@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +11,7 @@ import numpy as np
 
 from distbp.config import Config
 from distbp.run import RunDirectory, StepRecord
+from distbp.run.happenings import describe_event
 from distbp.run.records import find_gaps
 from distbp.text.masking import mask_secrets
 
@@ -171,7 +171,7 @@ def _read_happenings(events: Sequence[Mapping[str, Any]]) -> list[Happening]:
     began = _time(events[0]) if events else 0.0
     found = []
     for event in events:
-        text = _describe(event)
+        text = describe_event(event)
         if text is not None:
             is_trouble = event["kind"] in ("lost", "ended", "refused")
             found.append(Happening(_time(event) - began, event.get("step"), text, is_trouble))
@@ -180,27 +180,6 @@ def _read_happenings(events: Sequence[Mapping[str, Any]]) -> list[Happening]:
 
 def _time(event: Mapping[str, Any]) -> float:
     return datetime.fromisoformat(event["time"]).timestamp()
-
-
-def _describe(event: Mapping[str, Any]) -> str | None:
-    kind = event["kind"]
-    if kind in ("evaluated", "checkpoint", "joined"):
-        return None
-    if kind == "started":
-        return "started" if not event.get("step") else "resumed"
-    if kind == "formed":
-        workers = event.get("workers", "?")
-        return f"group of {workers} worker{'' if workers == 1 else 's'}"
-    if kind == "lost":
-        return str(event.get("reason", kind))
-    if kind == "recovering":
-        again = f", {event['redone']} steps again" if event.get("redone") else ""
-        return f"going on from the {event.get('state', 'newest')}'s state{again}"
-    if kind == "recovered":
-        return f"recovered in {event.get('seconds', math.nan):.2f} s"
-    if kind == "ended":
-        return str(event.get("reason") or event.get("error"))
-    return str(event.get("text") or kind)
 
 
 def _flatten(values: Mapping[str, Any], path: str = "") -> list[tuple[str, Any]]:

@@ -22,6 +22,7 @@ class StepRecord:
 
     step counts from 1; loss: mean over the batch's examples; seconds as the driver saw them pass;
     checksum: a cheap witness of the step's numbers; digest: SHA-256 of the parameters, where one was taken.
+    mean_compute_s: over the workers, where compute_s is of the slowest; None in older logs.
     """
 
     step: int
@@ -33,6 +34,7 @@ class StepRecord:
     commit_s: float
     checksum: str
     digest: str | None = None
+    mean_compute_s: float | None = None
 
     @classmethod
     def from_values(cls, values: dict[str, Any]) -> Self:
@@ -51,6 +53,7 @@ class StepRecord:
                 commit_s=float(values.get("commit_s", 0.0)),
                 checksum=str(values["checksum"]),
                 digest=values.get("digest"),
+                mean_compute_s=None if values.get("mean_compute_s") is None else float(values["mean_compute_s"]),
             )
         except (KeyError, TypeError, OverflowError) as error:
             raise ValueError(f"it is no step record ({error})") from None

@@ -219,6 +219,7 @@ class Session:
                 wait_s=report.wait_s,
                 commit_s=report.commit_s,
                 checksum=report.checksum,
+                mean_compute_s=report.mean_compute_s,
             )
         )
 

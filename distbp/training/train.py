@@ -139,6 +139,7 @@ def _train_session(
         journal.events.append(
             "started",
             step=state.step,
+            num_steps=plan.num_steps,
             placement=_describe_placement(config.placement),
             data=asdict(plan.fingerprint),
         )

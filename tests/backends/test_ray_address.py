@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from distbp.backends.ray.backend import cluster as ray_cluster
+from distbp.backends.ray import cluster as ray_cluster
 from distbp.backends.ray.cluster import RayCluster
 from distbp.errors import ClusterError, ConfigError
 from distbp.machine.deadline import within

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from distbp.backends.ray.backend import internals as ray_internals
+from distbp.backends.ray import internals as ray_internals
 
 PRIVATE = {
     "ray_constants": "ray._private.ray_constants",
@@ -44,7 +44,7 @@ def test_ray_without_private_names_loses_features_and_no_run(without_private_nam
     assert found.services is None
     found.keep_stdout_clean(True)
     started: list = []
-    with caplog.at_level(logging.WARNING, "distbp"), found.loopback_only(), found.own_sessions(started):
+    with caplog.at_level(logging.WARNING, "distbp"), found.loopback_only(), found.own_sessions(started, {}):
         pass
     assert started == []
     assert [record.getMessage() for record in caplog.records] == [

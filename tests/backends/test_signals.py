@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,45 +16,56 @@ import pytest
 pytestmark = [pytest.mark.ray, pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")]
 
 MARK = b"DISTBP_PRIVATE_RAY="
+KNOWN_GOAL = {
+    "goal": 0.3,
+    "fit": {"curve": {"min_steps": 50.0}, "critical_batch_size": 40.0, "residual": 0.1, "num_points": 6},
+}
+WAIT_S = 180  # on a loaded machine Ray takes more than a minute to start
 END_TIMEOUT_S = 50  # below the 60 s after which Ray by itself ends a driver that lost it
 
 
-def start(folder: Path, *argv: str, prefix: tuple[str, ...] = ()) -> subprocess.Popen:
-    """Start a command of distbp on a private Ray, in a process group of its own."""
-    words = [*prefix, sys.executable, "-m", "distbp", *argv, "--set", "epochs=100000", "--set", "model.hidden=[8]"]
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-    return subprocess.Popen(
-        words, env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0
-    )
+@pytest.fixture
+def start(tmp_path) -> Iterator[Callable[..., subprocess.Popen]]:
+    """Starts a command of distbp on a private Ray, in a process group of its own; ended with the test."""
+    started = []
+
+    def call(*argv: str, prefix: tuple[str, ...] = ()) -> subprocess.Popen:
+        words = [*prefix, sys.executable, "-m", "distbp", *argv, "--set", "epochs=100000", "--set", "model.hidden=[8]"]
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        process = subprocess.Popen(words, env=environment, cwd=tmp_path, text=True, process_group=0, **pipes)
+        started.append(process)
+        return process
+
+    yield call
+    for process in started:
+        process.kill()
+        process.communicate()
 
 
-def start_training(folder: Path, prefix: tuple[str, ...] = ()) -> subprocess.Popen:
-    """Start a training run and return once it has done steps."""
-    process = start(folder, "train", "--backend", "ray", "--name", "r", prefix=prefix)
-    log = folder / "runs" / "r" / "steps.jsonl"
-    try:
+@pytest.fixture
+def start_training(start, tmp_path) -> Callable[..., subprocess.Popen]:
+    """Starts a training run and returns once it has done steps."""
+
+    def call(prefix: tuple[str, ...] = ()) -> subprocess.Popen:
+        process = start("train", "--backend", "ray", "--name", "r", prefix=prefix)
+        log = tmp_path / "runs" / "r" / "steps.jsonl"
         wait_until(lambda: process.poll() is not None or (log.exists() and log.stat().st_size > 0))
         assert process.poll() is None, process.communicate()
-    except BaseException:
-        process.kill()
-        process.wait()
-        raise
-    return process
+        return process
+
+    return call
 
 
 def finish(process: subprocess.Popen) -> str:
-    """Return the last line of what a process told people; killed if it does not end in time."""
-    try:
-        return (process.communicate(timeout=END_TIMEOUT_S)[1].splitlines() or [""])[-1]
-    finally:
-        process.kill()
-        process.wait()
+    """Return the last line of what a process told people."""
+    return (process.communicate(timeout=END_TIMEOUT_S)[1].splitlines() or [""])[-1]
 
 
 def wait_until(condition) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + WAIT_S
     while not condition():
-        assert time.monotonic() < deadline, "it did not happen within 60 s"
+        assert time.monotonic() < deadline, f"it did not happen within {WAIT_S} s"
         time.sleep(0.05)
 
 
@@ -71,8 +84,8 @@ def ray_processes(driver: int) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("delay_s", [0.1, 0.4, 0.8, 1.2, 1.6, 2.0, 2.5, 3.0, 4.0])
-def test_sigterm_while_ray_starts_ends_a_run_with_143(tmp_path, delay_s):
-    process = start(tmp_path, "train", "--backend", "ray", "--name", "r")
+def test_sigterm_while_ray_starts_ends_a_run_with_143(start, tmp_path, delay_s):
+    process = start("train", "--backend", "ray", "--name", "r")
     time.sleep(delay_s)
     process.terminate()
     last = finish(process)
@@ -88,11 +101,14 @@ def test_sigterm_while_ray_starts_ends_a_run_with_143(tmp_path, delay_s):
     [
         ["drill"],
         ["doctor", "--set", "placement.backend=ray"],
+        ["advise"],
         ["study", "batch-size", "--set", "placement.backend=ray"],
+        ["study", "workers", "--workers", "1,2", "--batch-size-study", "."],
     ],
 )
-def test_sigterm_while_ray_starts_ends_other_commands_with_143(tmp_path, command):
-    process = start(tmp_path, *command)
+def test_sigterm_while_ray_starts_ends_other_commands_with_143(start, tmp_path, command):
+    (tmp_path / "summary.json").write_text(json.dumps({"goals": [KNOWN_GOAL]}))  # of the batch sizes' study
+    process = start(*command)
     wait_until(lambda: process.poll() is not None or "gcs_server" in ray_processes(process.pid))
     process.terminate()
     last = finish(process)
@@ -101,8 +117,8 @@ def test_sigterm_while_ray_starts_ends_other_commands_with_143(tmp_path, command
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_signal_to_the_whole_process_group_ends_a_run_after_a_checkpoint(tmp_path, number):
-    process = start_training(tmp_path)
+def test_signal_to_the_whole_process_group_ends_a_run_after_a_checkpoint(start_training, tmp_path, number):
+    process = start_training()
     os.killpg(process.pid, number)
     last = finish(process)
     assert process.returncode == 143
@@ -110,16 +126,16 @@ def test_signal_to_the_whole_process_group_ends_a_run_after_a_checkpoint(tmp_pat
     assert list((tmp_path / "runs" / "r" / "checkpoints").glob("step-*/manifest.json"))
 
 
-def test_sighup_that_is_ignored_stays_ignored(tmp_path):
-    process = start_training(tmp_path, prefix=("nohup",))
+def test_sighup_that_is_ignored_stays_ignored(start_training):
+    process = start_training(prefix=("nohup",))
     os.killpg(process.pid, signal.SIGHUP)
     os.killpg(process.pid, signal.SIGINT)
     finish(process)
     assert process.returncode == 130
 
 
-def test_repeated_ctrl_c_ends_with_130_and_without_a_traceback(tmp_path):
-    process = start_training(tmp_path)
+def test_repeated_ctrl_c_ends_with_130_and_without_a_traceback(start_training):
+    process = start_training()
     for _ in range(3):
         os.killpg(process.pid, signal.SIGINT)
         time.sleep(0.3)  # a person's pace; all three may also come too late, which is no harm
@@ -128,23 +144,64 @@ def test_repeated_ctrl_c_ends_with_130_and_without_a_traceback(tmp_path):
 
 
 @pytest.mark.parametrize("program", ["gcs_server", "raylet"])
-def test_private_ray_that_breaks_down_ends_a_run_with_one_sentence(tmp_path, program):
-    process = start_training(tmp_path)
+def test_private_ray_that_breaks_down_ends_a_run_with_one_sentence(start_training, program):
+    process = start_training()
     pid = ray_processes(process.pid)[program]
+    mark = find_mark(pid)
     os.kill(pid, signal.SIGKILL)
     last = finish(process)
     assert process.returncode == 7
     assert f"Ray's {program} (pid {pid}) has ended" in last
-    wait_until(lambda: not marked_processes(process.pid))
+    expect_nothing_left(mark)
 
 
-def marked_processes(driver: int) -> list[str]:
-    """The processes of a private Ray whose working folder is the driver's; those are all that it started."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if MARK in (process / "environ").read_bytes() and (process / "stat").read_text().split()[3] == str(driver):
-                found.append(process.name)
-        except OSError:
-            continue
-    return found
+def test_nothing_of_ray_outlives_a_driver_that_is_killed(start_training):
+    process = start_training()
+    mark = find_mark(ray_processes(process.pid)["raylet"])
+    process.kill()
+    expect_nothing_left(mark)
+
+
+WAITS_FOR_ROOM = """
+import os, signal, threading
+from distbp.backends.ray.cluster import RayCluster
+from distbp.backends.ray.placement import Room
+from distbp.backends.ray.private_cluster import _running
+from distbp.errors import ClusterError
+cluster = RayCluster("local", num_cpus=1)
+Room(1).hold(1)
+raylet = next(process for process in _running[0]._processes if "raylet" in str(process.args[0]))
+threading.Timer(1.5, os.kill, (raylet.pid, signal.SIGKILL)).start()
+try:
+    Room(1).hold(1)
+except ClusterError as error:
+    print(error)
+cluster.close()
+"""
+
+
+def test_private_ray_that_breaks_down_while_a_run_waits_for_room_ends_the_wait():
+    done = subprocess.run([sys.executable, "-c", WAITS_FOR_ROOM], capture_output=True, text=True, timeout=100)
+    assert "Ray's raylet (pid " in done.stdout, done
+    assert done.returncode == 0
+
+
+def find_mark(pid: int) -> bytes:
+    """The environment's entry that all processes of one private Ray have; it ends with the folder of their files."""
+    entries = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    return next(entry for entry in entries if entry.startswith(MARK))
+
+
+def expect_nothing_left(mark: bytes) -> None:
+    folder = mark.removeprefix(MARK).decode()
+    wait_until(lambda: not any(is_of(process, mark, folder) for process in Path("/proc").glob("[0-9]*")))
+    wait_until(lambda: not Path(folder).exists())
+
+
+def is_of(process: Path, mark: bytes, folder: str) -> bool:
+    """Whether a process is of this Ray: it carries the mark, unless its name has overwritten it, or uses its files."""
+    try:
+        files = [str(link.readlink()) for link in (process / "fd").iterdir()]
+        return mark in (process / "environ").read_bytes().split(b"\0") or any(f.startswith(folder) for f in files)
+    except OSError:
+        return False

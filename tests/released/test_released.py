@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 import yaml
-from distbp.run.json_text import seal
-from distbp.run.manifest import SEAL
 
 from distbp import load_run, train, verify
 from distbp.__main__ import main
 from distbp.config import Config, load_config
 from distbp.run import CheckpointStore, RunDirectory
+from distbp.run.checkpoints.manifest import SEAL
 from distbp.run.config_file import decode_config
+from distbp.text.json_text import seal
 
 HERE = Path(__file__).parent
 pytestmark = pytest.mark.usefixtures("released")

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from distbp.config import Recipe
-from distbp.errors import ConfigError, DistbpError, InterruptedRunError, StorageError, TerminatedRunError
+from distbp.errors import ClusterError, ConfigError, DistbpError, InterruptedRunError, StorageError, TerminatedRunError
 from distbp.lab.lab import Chain, Job, Lab, LabProgress, single
 from distbp.lab.pool import ProcessPool
 from distbp.lab.store import RESULTS_FILE, Store
@@ -151,6 +151,9 @@ class InstantPool:
         self._after(self.num_calls)
         return future
 
+    def check(self) -> None:
+        pass
+
     def __enter__(self) -> InstantPool:
         return self
 
@@ -188,6 +191,22 @@ def test_a_process_that_a_signal_ended_is_no_failure_of_its_trial(tmp_path):
     jobs = [Job("refused", refuse, 5, Doubled), Job("kept", double, 5, Doubled)]
     with Store(tmp_path, {}) as store, pytest.raises(TerminatedRunError, match="stopped with 1 results"):
         Lab(store, stop_after_two(stop), stop, [].append).run("doubling", [single(job) for job in jobs], [1, 1])
+
+
+class BrokenPool(InstantPool):
+    """Never carries out a call, and says so when it is asked."""
+
+    def submit(self, *_: Any) -> Future[Any]:
+        return Future()
+
+    def check(self) -> None:
+        raise ClusterError("the raylet has ended")
+
+
+def test_trials_that_can_never_end_are_not_waited_for(tmp_path):
+    pool, job = BrokenPool(lambda _: None), Job("lost", double, 5, Doubled)
+    with Store(tmp_path, {}) as store, pytest.raises(ClusterError, match="the raylet has ended"):
+        Lab(store, pool, StopRequest(), [].append).run("doubling", [single(job)], [1])
 
 
 def test_a_measurement_under_way_ends_at_once_and_those_before_are_kept(tmp_path):

@@ -49,6 +49,7 @@ def test_exit_codes_are_pinned():
         "DataError": 3,
         "StorageError": 4,
         "CheckpointError": 4,
+        "RunTakenError": 4,
         "WorkersLostError": 5,
         "DivergedError": 6,
         "ClusterError": 7,

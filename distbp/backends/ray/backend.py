@@ -33,8 +33,8 @@ from distbp.backends.ray.actors import CONTROL, MappedFile, MemberActor
 from distbp.backends.ray.cluster import RayCluster, same_kernels
 from distbp.backends.ray.placement import POLL_S, Room
 from distbp.backends.ray.pool import GONE, Joined, Pool, first_line
-from distbp.backends.ray.private_cluster import find_dead
-from distbp.errors import ClusterError, DistbpError
+from distbp.backends.ray.private_cluster import check_alive, find_dead
+from distbp.errors import DistbpError
 from distbp.group.lines import PeerLostError
 from distbp.group.roster import Roster, spread
 from distbp.nn.numerics import probe
@@ -121,7 +121,7 @@ class RayBackend:
 
     def start(self, worker: WorkerTask, server: ServerTask, state: TrainState, minimum: int = 1) -> Shortage | None:
         """Build a group of all actors there are, old and new, around `state`."""
-        self._check_cluster()
+        check_alive()
         if self._pool is None:
             self._task = worker
             self._pool = Pool(_maker(worker, self._room), self._max_workers, probe(worker.model))
@@ -261,7 +261,7 @@ class RayBackend:
         """
         deadline = time.monotonic() + timeout_s
         while True:
-            self._check_cluster()
+            check_alive()
             try:
                 return ray.get(references, timeout=min(PATIENCE_S, max(0.0, deadline - time.monotonic())))
             except GetTimeoutError:
@@ -305,16 +305,10 @@ class RayBackend:
         that broke.
         """
         assert self._pool is not None
-        self._check_cluster()
+        check_alive()
         there = [member for member in self._group if member in self._pool.joined]
         lost = [*reasons, *self._pool.call_roll("cut", there, self._name)]
         return GroupLostError(" and ".join(lost) or otherwise, len(self._pool.joined))
-
-    def _check_cluster(self) -> None:
-        """Raise ClusterError if a private Ray has broken down, which Ray itself says nothing of for a minute."""
-        dead = find_dead()
-        if dead is not None:
-            raise ClusterError(f"{dead} has ended, so nothing can be run on it any more; the same command resumes")
 
     def _name(self, member: Joined) -> str:
         rank = self._group.index(member)

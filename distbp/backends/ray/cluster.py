@@ -62,7 +62,7 @@ class RayCluster:
         """Disconnect, if the connection was made here and nothing else uses it; harmless when repeated."""
         with RayCluster._lock:
             connection, self._connection = self._connection, None
-            if connection is not None and connection.dismiss():
+            if connection is not None and connection.dismiss() and RayCluster._current is connection:
                 RayCluster._current = None
 
 

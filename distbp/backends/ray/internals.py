@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -72,8 +72,10 @@ def loopback_only() -> Iterator[None]:
 
 
 @contextmanager
-def own_sessions(started: list[subprocess.Popen[Any]]) -> Iterator[None]:
+def own_sessions(started: list[subprocess.Popen[Any]], variables: Mapping[str, str]) -> Iterator[None]:
     """Let the processes of a Ray that is started inside lead sessions of their own, and append them to `started`.
+
+    variables: put into their environment, and into that of nothing else that this process starts meanwhile.
 
     So a signal to the driver's process group, as of Ctrl-C or `timeout`, does not end Ray before the driver has
     written its checkpoint. Without it the list stays empty.
@@ -85,7 +87,8 @@ def own_sessions(started: list[subprocess.Popen[Any]]) -> Iterator[None]:
 
     class OwnSession(base):  # type: ignore[misc, valid-type]  # a class found at run time
         def __init__(self, *arguments: Any, **options: Any):
-            super().__init__(*arguments, **{**options, "start_new_session": True})
+            environment = {**(options.get("env") or os.environ), **variables}
+            super().__init__(*arguments, **{**options, "start_new_session": True, "env": environment})
             started.append(self)
 
     services.ConsolePopen = OwnSession

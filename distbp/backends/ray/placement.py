@@ -15,6 +15,7 @@ import ray
 from ray.util.placement_group import PlacementGroup, placement_group, placement_group_table, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from distbp.backends.ray.private_cluster import check_alive
 from distbp.errors import ClusterError
 
 GROW_TIMEOUT_S = 300.0
@@ -72,6 +73,7 @@ class Room:
         began = time.monotonic()
         fits_since, said_at = began, began - REPEAT_S + QUIET_S
         while not group.wait(timeout_seconds=POLL_S):
+            check_alive()
             now = time.monotonic()
             capacity = count_places(ray.nodes(), self._cpus)
             if capacity >= self._num_actors:

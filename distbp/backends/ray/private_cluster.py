@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import subprocess
 import tempfile
 import threading
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,6 @@ import ray
 
 from distbp.backends.ray.internals import loopback_only, make_job_config, own_sessions
 from distbp.errors import ClusterError
-from distbp.machine.deadline import within
 
 START_TIMEOUT_S = 120.0
 GRACE_S = 3.0
@@ -33,6 +30,13 @@ _running: list[PrivateRay] = []  # this process's, one at most as Ray has it
 def find_dead() -> str | None:
     """Return which necessary process of a private Ray has ended; None while all live."""
     return next(filter(None, (alone.find_dead() for alone in _running)), None)
+
+
+def check_alive() -> None:
+    """Raise ClusterError if a private Ray has broken down, which Ray itself says nothing of for a minute."""
+    dead = find_dead()
+    if dead is not None:
+        raise ClusterError(f"{dead} has ended, so nothing can be run on it any more; the same command resumes")
 
 
 class PrivateRay:
@@ -67,10 +71,10 @@ class PrivateRay:
         """End it, in whatever state it is, and remove its files."""
         if self in _running:
             _running.remove(self)
-        if self._is_started.wait(GRACE_S) and self._error is None:
-            with suppress(TimeoutError):
-                within(SHUTDOWN_TIMEOUT_S if self.find_dead() is None else GRACE_S, ray.shutdown)
+        is_up = self._is_started.wait(GRACE_S) and self.find_dead() is None
         self._is_closed.set()
+        if self._keeper.is_alive():
+            self._keeper.join(SHUTDOWN_TIMEOUT_S if is_up else GRACE_S)
         shutil.rmtree(self._folder, ignore_errors=True)
         assert self._reaper.stdin is not None  # a pipe
         self._reaper.stdin.close()
@@ -87,9 +91,8 @@ class PrivateRay:
 
         A thread other than the main one, so that Ray leaves the handlers of signals alone, and signals are heard.
         """
-        os.environ[MARK] = self._folder
         try:
-            with loopback_only(), own_sessions(self._processes):
+            with loopback_only(), own_sessions(self._processes, {MARK: self._folder}):
                 ray.init(
                     address="local",
                     num_cpus=self._num_cpus,
@@ -102,9 +105,10 @@ class PrivateRay:
         except BaseException as error:
             self._error = error
         finally:
-            os.environ.pop(MARK, None)
             self._is_started.set()
         self._is_closed.wait()
+        if self._error is None:  # also where nobody has waited for the start to end
+            ray.shutdown()
 
 
 def _describe_failed_start(reason: object) -> str:
@@ -114,7 +118,8 @@ def _describe_failed_start(reason: object) -> str:
 def _start_reaper(folder: str) -> subprocess.Popen[bytes]:
     """Start a shell that waits until this process has ended, in any way, and then removes what is left of Ray.
 
-    When the driver is killed, Ray's agents would stay for a minute. Only processes that carry the mark are ended.
+    When the driver is killed, Ray's agents would stay for a minute. Only processes that carry the mark are ended, and
+    those with files open in the folder that call themselves ray:: - writing such a name may have wiped out the mark.
     """
     return subprocess.Popen(
         ["sh", "-c", _REAPER, "distbp-reaper", folder, f"{MARK}={folder}"],
@@ -129,6 +134,9 @@ _REAPER = """
 read _
 for attempt in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
   found=$(grep -lszxF "$2" /proc/[0-9]*/environ)
+  for named in $(grep -lsz "^ray::" /proc/[0-9]*/cmdline); do
+    case $(ls -l "${named%cmdline}fd" 2>/dev/null) in *"$1/"*) found="$found ${named%cmdline}environ" ;; esac
+  done
   [ -n "$found" ] || [ -e "$1" ] || exit
   for process in $found; do
     process=${process#/proc/}

@@ -9,6 +9,7 @@ from typing import Any, Self
 import ray
 
 from distbp.backends.ray.cluster import RayCluster, count_cpus, same_kernels
+from distbp.backends.ray.private_cluster import check_alive, find_dead
 from distbp.nn.blas import one_blas_thread
 from distbp.nn.build import find_user_folders, importable
 
@@ -31,12 +32,17 @@ class RayTasks:
         future.add_done_callback(lambda done: self._references.pop(done, None))
         return future
 
+    def check(self) -> None:
+        """Raise ClusterError if a private Ray has broken down: its tasks would be waited for without end."""
+        check_alive()
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for reference in list(self._references.values()):
-            ray.cancel(reference, force=True)
+        if find_dead() is None:
+            for reference in list(self._references.values()):
+                ray.cancel(reference, force=True)
         self._cluster.close()
 
 

@@ -92,6 +92,11 @@ class CheckpointStore:
         """Return the steps of all checkpoints, ascending; whether they are whole shows only when loading."""
         return [step for step in self._list_folders() if self._open(step).size_bytes(MANIFEST_FILE) is not None]
 
+    def glance_at_position(self, step: int) -> Mapping[str, Any] | None:
+        """Return where the run stood at a checkpoint, without reading its tensors; None if it is not whole."""
+        manifest = self._glance(step)
+        return None if manifest is None else manifest.position
+
     def _load_whole(self, steps: Iterator[int]) -> Iterator[Checkpoint]:
         for step in steps:
             try:

@@ -84,8 +84,18 @@ class Folder(ABC):
         """Yield the lines of a file, each with its newline, none if there is no file."""
 
     @abstractmethod
+    def read_range(self, name: str, start: int, stop: int) -> bytes | None:
+        """Return the bytes [start, stop) of a file, fewer where it ends before; None if there is none.
+
+        `start` must lie inside the file: object stores refuse what is behind its end.
+        """
+
     def read_end(self, name: str, num_bytes: int) -> bytes | None:
         """Return the last bytes of a file, at most `num_bytes`; None if there is none."""
+        size = self.size_bytes(name)
+        if not size:
+            return self.read(name)
+        return self.read_range(name, max(0, size - num_bytes), size)
 
     @abstractmethod
     def write(self, name: str, content: bytes, sync: bool = True) -> None:

@@ -90,14 +90,17 @@ class LocalFolder(Folder):
             with (self.path / name).open("rb") as file:
                 yield from file
 
-    def read_end(self, name: str, num_bytes: int) -> bytes | None:
-        """Return the last bytes of a file, at most `num_bytes`; None if there is none."""
-        size = self.size_bytes(name)
-        if size is None:
-            return None
-        with translate_storage_errors("read", join_url(self.url, name)), (self.path / name).open("rb") as file:
-            file.seek(max(0, size - num_bytes))
-            return file.read(num_bytes)
+    def read_range(self, name: str, start: int, stop: int) -> bytes | None:
+        """Return the bytes [start, stop) of a file, fewer where it ends before; None if there is none."""
+        with (
+            translate_storage_errors("read", join_url(self.url, name)),
+            suppress(FileNotFoundError, NotADirectoryError),
+        ):
+            self._refuse_pipe(name)
+            with (self.path / name).open("rb") as file:
+                file.seek(start)
+                return file.read(stop - start)
+        return None
 
     def write(self, name: str, content: bytes, sync: bool = True) -> None:
         """Replace a file at once, by a rename."""

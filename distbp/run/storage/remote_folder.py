@@ -92,13 +92,12 @@ class RemoteFolder(Folder):
         """Yield the lines of a file, which is fetched whole; none if there is no file."""
         yield from io.BytesIO(self.read(name) or b"")
 
-    def read_end(self, name: str, num_bytes: int) -> bytes | None:
-        """Return the last bytes of a file, at most `num_bytes`; None if there is none."""
-        size = self.size_bytes(name)
-        if size is None:
-            return None
-        with translate_storage_errors("read", join_url(self.url, name)):
-            return bytes(self._call("cat_file", self._locate(name), start=max(0, size - num_bytes), end=size))
+    def read_range(self, name: str, start: int, stop: int) -> bytes | None:
+        """Return the bytes [start, stop) of a file, fewer where it ends before; None if there is none."""
+        with translate_storage_errors("read", join_url(self.url, name)), suppress(FileNotFoundError):
+            options = {"start": start, "end": stop}
+            return bytes(self._call("cat_file", self._locate(name), num_bytes=stop - start, **options))
+        return None
 
     def write(self, name: str, content: bytes, sync: bool = True) -> None:  # noqa: ARG002 - an upload is synced
         """Replace a file; object stores show an upload only when it is complete."""
