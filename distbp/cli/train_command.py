@@ -35,7 +35,9 @@ TensorBoard = Annotated[
 
 Mlflow = Annotated[
     str | None,
-    Option("--mlflow", metavar="URI", show_default=False, help=r"Log the run to an MLflow server; needs distbp\[mlflow]"),
+    Option(
+        "--mlflow", metavar="URI", show_default=False, help=r"Log the run to an MLflow server; needs distbp\[mlflow]"
+    ),
 ]
 
 
