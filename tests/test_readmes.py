@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.text import Text
 from typer.main import get_command
 
 from distbp.cli.app import app
@@ -45,6 +46,13 @@ def split_command(line: str) -> tuple[str, set[str]]:
     words = re.sub(r"[][|\\]", " ", line).split()[1:]
     name = " ".join(words[:2]) if " ".join(words[:2]) in COMMANDS else words[0]
     return name, {word for word in words if re.fullmatch(r"--?[a-z][a-z-]*", word)}
+
+
+def list_help(command: Any) -> Iterator[str]:
+    """Yield the help of every command below `command`, and of its arguments and options."""
+    yield from (text for part in (command, *command.params) if (text := part.help) is not None)
+    for child in getattr(command, "commands", {}).values():
+        yield from list_help(child)
 
 
 def list_table_commands(page: Path) -> list[str]:
@@ -106,6 +114,12 @@ def test_commands_and_options_shown_exist(page):
     for line in list_shown_commands(page):
         name, options = split_command(line)
         assert options <= COMMANDS[name], line
+
+
+def test_help_shows_what_stands_in_brackets():
+    texts = list(list_help(get_command(app)))
+    assert any("distbp\\[tensorboard]" in text for text in texts)
+    assert [text for text in texts if Text.from_markup(text).plain != text.replace("\\[", "[")] == []
 
 
 @every_page

@@ -60,9 +60,9 @@ class Backend(Protocol):
         ...
 
     def start(self, worker: WorkerTask, server: ServerTask, state: TrainState, minimum: int = 1) -> Shortage | None:
-        """Build a group of all workers there are around `state`; those of the group before stay where they live.
+        """Build a group of all workers that are there, to go on from `state`; living ones of the last group are kept.
 
-        Returns what is lacking when fewer than `minimum` are there within about a second; then ask again.
+        Returns what is lacking if fewer than `minimum` are there after about a second; then call it again.
         Raises ClusterError or NumericsError if there can be no group.
         """
         ...

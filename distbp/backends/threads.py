@@ -1,4 +1,4 @@
-"""Threads that take a round of calls at a time: a handover costs a few microseconds, not a future's forty."""
+"""Threads that take one round of calls at a time: to hand one over costs a few microseconds, with a future forty."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def _main(
 
 
 def _flush_quietly() -> None:
-    """Let nothing be left that Python would complain about when it flushes stdout at exit."""
+    """Flush stdout now, so that Python has nothing to complain about at exit."""
     try:
         sys.stdout.flush()
     except (OSError, StorageError):

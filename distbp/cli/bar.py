@@ -11,7 +11,7 @@ ECHO_WIDTH = 3
 
 
 class Bar(Progress):
-    """A bar that leaves room for the ^C a terminal echoes, which else moves to a new line and leaves the bar behind."""
+    """A bar that leaves room for the ^C that a terminal shows: else the ^C starts a new line, and an old bar stays."""
 
     def get_renderable(self) -> RenderableType:
         """Return what is drawn, a little narrower than the terminal."""

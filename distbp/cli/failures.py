@@ -1,4 +1,4 @@
-"""From an exception to what the user is told: one sentence, a kind and an exit code. Pure, but for the traceback read.
+"""From an exception to what the user is told: one sentence, a kind and an exit code. Pure; reads tracebacks.
 
 The exit codes are those of distbp.errors; a mistake in the command line counts as configuration.
 """
@@ -71,7 +71,7 @@ def _explain_unexpected(error: BaseException) -> str:
 
 
 def _find_users_code(trace: TracebackType | None) -> str | None:
-    """Return the innermost place outside distbp, Python and what is installed: a model function of the user's."""
+    """Return the innermost place in the user's own code: outside distbp, Python and installed packages."""
     ours = (str(PACKAGE_DIR), sys.prefix, sys.base_prefix, "<")
     for frame in reversed(traceback.extract_tb(trace)):
         if not frame.filename.startswith(ours) and Path(frame.filename).stem != "distbp":
@@ -93,7 +93,7 @@ def _explain_usage(error: TyperException) -> str:
 
 
 def _suggest_option(option: str, command: Any, path: str) -> str | None:
-    """Return what may have been meant. command: Typer's, of which one with commands of its own has `commands`."""
+    """Return the option or command that may have been meant. command: Typer's object; a group has `commands`."""
     below = getattr(command, "commands", {})
     if any(option in _list_options(inner) for inner in below.values()):
         return f"it goes after the command, such as {path} {next(iter(below))} {option}"

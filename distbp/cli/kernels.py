@@ -1,4 +1,4 @@
-"""Beginning a command again with other kernels: NumPy chooses them while it is imported."""
+"""Starts a command again with other kernels, because NumPy chooses them while it is imported."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from distbp.config import Config, load_config
 def load_config_for_run(config_file: str | None, overrides: Sequence[str]) -> Config:
     """Return the configuration, in a process with the kernels that it asks for.
 
-    Raises ConfigError like load_config, and where the portable kernels are not to be had.
+    Raises ConfigError like load_config, and where this machine has no portable kernels.
     """
     config = load_config(config_file, overrides)
     if config.placement.portable:
@@ -33,6 +33,6 @@ def _use_portable_kernels() -> None:
 
 
 def _is_program() -> bool:
-    """Return whether this process is distbp's command line and nothing else, so that it may begin again."""
+    """Return whether this process runs only distbp's command line, so that it may be started again."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     return Path(sys.argv[0]).stem == "distbp" or (spec is not None and spec.name == "distbp.__main__")

@@ -141,7 +141,7 @@ def list_jobs(
 
 
 def result(job: JobName, address: Address = None, as_json: AsJson = False, debug: Debug = False) -> None:
-    """Show what a job's run came to: its digest, accuracy and figures."""
+    """Show the result of a job's run: its digest, accuracy and figures."""
     with open_terminal(as_json, debug) as terminal:
         from distbp.service.jobs import JobServer
 
@@ -162,7 +162,7 @@ def _load(config_file: str | None, overrides: list[str] | None, workers: str | N
 
 
 def _refuse_early(config: Config) -> None:
-    """Raise here what would otherwise be seen to be wrong on the cluster, as far as the data are at hand."""
+    """Raise now what would fail later on the cluster, as far as the data can be read here."""
     from distbp.data import prepare
     from distbp.service.package import check_storage, list_travelling_data
     from distbp.training.plan import make_plan

@@ -1,4 +1,4 @@
-"""The standard streams, made fit for whatever is at their other end: nobody, a full disk, a terminal of ASCII."""
+"""The standard streams, made safe for what may be at their other end: a closed pipe, a full disk, an ASCII terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from distbp.errors import StorageError
 
 
 def prepare_streams() -> None:
-    """Open what was closed, let characters that a stream does not have be replaced, and name it when it is full."""
+    """Open closed streams, replace characters that a stream cannot show, and name a stream that is full."""
     _fill_descriptors()
     sys.stdin = sys.stdin or open(os.devnull, encoding="utf-8")  # noqa: PTH123, SIM115 - for the whole process
     sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - the same
@@ -27,7 +27,7 @@ def prepare_streams() -> None:
 
 
 def abandon_stdout() -> None:
-    """Point stdout at nothing, so that Python's own flush at exit does not complain about what is there."""
+    """Point stdout at /dev/null, so that Python's own flush at exit does not fail."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

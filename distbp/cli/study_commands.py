@@ -142,7 +142,7 @@ def order(
 def _open(
     context: typer.Context, terminal: Terminal, out: str, identity: dict[str, Any], placement: Any
 ) -> Iterator[Lab]:
-    """Yield the lab in the folder `out`; a signal's sentence ends in the command that goes on."""
+    """Yield the lab in the folder `out`; after a signal the message ends with the command that continues."""
     from pathlib import Path
 
     from distbp.cli.next_steps import format_resume_command

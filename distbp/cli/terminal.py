@@ -40,7 +40,7 @@ class Terminal:
                 self._results.print(_to_shown(result), soft_wrap=True)
 
     def note(self, text: str, style: str = "") -> None:
-        """Print one line beside the results, if anybody reads such lines."""
+        """Print one line beside the results; a closed stderr is no error."""
         with suppress(OSError):
             self.notes.print(Text(_to_shown(text), style), soft_wrap=True)
 
@@ -68,7 +68,7 @@ class Terminal:
 
 @contextmanager
 def open_terminal(as_json: bool, debug: bool) -> Iterator[Terminal]:
-    """Yield the terminal of one command; whatever is raised inside becomes one sentence and typer.Exit with its code.
+    """Yield the terminal of one command; an exception inside becomes one sentence and typer.Exit with its exit code.
 
     debug: show the traceback too, and the warnings of libraries.
     """

@@ -30,12 +30,14 @@ Resume = Annotated[
 ]
 TensorBoard = Annotated[
     str | None,
-    Option(metavar="DIR", show_default=False, help="Write TensorBoard files to DIR/NAME; needs distbp[tensorboard]"),
+    Option(metavar="DIR", show_default=False, help=r"Write TensorBoard files to DIR/NAME; needs distbp\[tensorboard]"),
 ]
 
 Mlflow = Annotated[
     str | None,
-    Option("--mlflow", metavar="URI", show_default=False, help="Log the run to an MLflow server; needs distbp[mlflow]"),
+    Option(
+        "--mlflow", metavar="URI", show_default=False, help=r"Log the run to an MLflow server; needs distbp\[mlflow]"
+    ),
 ]
 
 

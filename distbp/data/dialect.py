@@ -28,12 +28,12 @@ class Dialect:
 
     @property
     def may_have_decimal_commas(self) -> bool:
-        """Whether a comma can be part of a number, as where cells are separated by semicolons."""
+        """Whether a comma can be part of a number, because cells are separated by something else."""
         return self.delimiter != ","
 
 
 def find_dialect(path: Path) -> Dialect:
-    """Return how the table in `path`, plain or gzipped, is written. Raises DataError for what is no text."""
+    """Return how the table in `path`, plain or gzipped, is written. Raises DataError if it is no text."""
     with reading(path, "a text table"), gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as stream:
         head = stream.read(HEAD_BYTES)
     return read_dialect(head, f"'{path}'")

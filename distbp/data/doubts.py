@@ -1,4 +1,4 @@
-"""What makes a run on these data worth less than it looks, although it can be done."""
+"""Doubts about data: a run on them is possible, but worth less than it looks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def find_doubts(data: PreparedData, dtype: DTypeLike) -> Iterator[str]:
 
 
 def advise_on_targets(examples: Examples, limit: float) -> str | None:
-    """Return what to do about targets of a regression beyond `limit`, which no learning rate makes up for."""
+    """Return what to do about regression targets beyond `limit`, for which no learning rate is right."""
     if examples.y.ndim == 1:
         return None
     largest = float(np.abs(examples.y[examples.rows]).max())

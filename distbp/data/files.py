@@ -1,4 +1,4 @@
-"""Which files a source is read from: what has to be at hand where it is read."""
+"""Which files a source is read from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which data a run is trained and judged on, wherever they lie: known again by every value."""
+"""Which data a run is trained and judged on: a hash of every value, wherever the files lie."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""NaN, infinity and numbers too large for float32 are found before training, with their place and their number."""
+"""Finds NaN, infinity and numbers too large for float32 before training: where the first is, and how many there are."""
 
 from __future__ import annotations
 

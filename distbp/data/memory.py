@@ -21,7 +21,7 @@ def take_features(schema: Schema, values: object) -> Examples:
 
     Of a table (pyarrow, pandas, polars) the run's columns are taken by name.
 
-    Raises DataError for NaN, infinity, masked values, what is no number, and another shape.
+    Raises DataError for NaN, infinity, masked values, text, and another shape.
     """
     if hasattr(values, "__arrow_c_stream__"):
         raw = read_frame(values, Wanted(None, False, True, schema.feature_names, schema.target_names))

@@ -1,4 +1,4 @@
-"""What a run remembers of its data, so that other data is read the same way."""
+"""What a run remembers of its data, so that other data are read in the same way."""
 
 from __future__ import annotations
 

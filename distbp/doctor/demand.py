@@ -1,4 +1,4 @@
-"""What the run that is meant will need, in numbers."""
+"""What a run will need, in numbers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Demand:
 
 
 def compare_memory(topic: str, need: int, available: int | None, what: str) -> Finding:
-    """Return whether `need` bytes are to be had. available: None where the system does not tell. what: they are for."""
+    """Return whether `need` bytes are available. available: None if it is not known. what: they are for."""
     if available is None:
         return ok(topic, f"about {describe_size(need)} for {what}; this system does not tell how much there is")
     fact = f"about {describe_size(need)} for {what}, of {describe_size(available)} available"

@@ -30,7 +30,7 @@ MATRIX_SIZE = 512
 
 @dataclass(frozen=True)
 class Blas:
-    """The library for matrix products. threads: that a call uses where nobody pins it."""
+    """The library for matrix products. threads: of one call, where nothing limits them."""
 
     name: str
     version: str | None
@@ -45,7 +45,7 @@ class NodeFacts:
     openblas_coretype: the environment variable. simd: optional CPU features that NumPy uses. probe: for the run's
     model. gflops: of one core's float32 matrix products.
     load: programs that wanted to compute at a time in the last minute.
-    storage_error: why storage cannot be read from here. sees_mark: whether what the driver wrote there is there.
+    storage_error: why storage cannot be read from here. sees_mark: whether the driver's file is seen there.
     """
 
     host: str
@@ -95,7 +95,7 @@ def examine_node(storage: str, mark: str, model: ModelSpec) -> NodeFacts:
 
 
 def find_memory_bytes(cgroup: Path = CGROUP, meminfo: Path = Path("/proc/meminfo")) -> int | None:
-    """Return how much memory is to be had, within a container's limit; None where the system does not tell."""
+    """Return how much memory is available, within a container's limit; None where the system does not tell."""
     found: list[int] = []
     with suppress(OSError, ValueError, StopIteration):
         line = next(line for line in meminfo.read_text().splitlines() if line.startswith("MemAvailable:"))

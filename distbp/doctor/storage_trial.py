@@ -1,4 +1,4 @@
-"""Does with storage what a run does with it, in a folder of its own that is removed at the end."""
+"""Uses storage as a run does, in a folder of its own that is removed at the end."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class PeerLostError(Exception):
 class Peer:
     """Another member: the line to it, and what this one keeps for it.
 
-    arena: its gradient buffers, where they can be read; None across nodes and for who needs none.
+    arena: its gradient buffers, if this member reads them in shared memory, else None.
     """
 
     def __init__(self, link: Link, is_near: bool):
@@ -98,7 +98,7 @@ class Lines:
         self.guard(rank, lambda: self.peers[rank].link.receive_into(array))
 
     def from_each(self, ranks: Iterable[int], receive: Callable[[int], T]) -> list[T]:
-        """Return receive(rank) for each, from other nodes all at once: a line whose bytes nobody reads stands still."""
+        """Return receive(rank) for each; from other nodes all at once, because a line that is not read stands still."""
         ranks = list(ranks)
         near = [rank for rank in ranks if self.is_near(rank)]
         far = [rank for rank in ranks if not self.is_near(rank)]
@@ -106,9 +106,9 @@ class Lines:
         return [*map(receive, near), *arriving]
 
     def guard(self, rank: int | None, action: Callable[[], T]) -> T:
-        """Do it; a broken or silent line becomes PeerLostError. rank: whose line it is, None if it may be any.
+        """Return action(); a broken or silent line becomes PeerLostError. rank: whose line it is, None: any.
 
-        What fails because the lines were cut raises the error that they were cut for.
+        If the lines were cut before, the error is the one that they were cut for.
         """
         try:
             return action()

@@ -67,7 +67,7 @@ class Roster:
         return [other for other in self._ranks_by_node[self.members[rank].node] if other != rank]
 
     def links(self, rank: int) -> list[int]:
-        """Return the ranks that this one ever talks to: of two that do, one is a server, or the leader of both."""
+        """Return the ranks that this one talks to: of two that talk, one is a server, or the leader of their node."""
         if rank < self.num_servers:
             return [other for other in range(len(self.members)) if other != rank]
         leader = self.leader(rank)
@@ -76,7 +76,7 @@ class Roster:
 
     @cached_property
     def _ranks_by_node(self) -> dict[str, list[int]]:
-        """The ranks on each node, both in ascending order: put together once, for a step must not look at everybody."""
+        """The ranks on each node, both in ascending order: made once, because a step must not look at every member."""
         found: dict[str, list[int]] = {}
         for rank, member in enumerate(self.members):
             found.setdefault(member.node, []).append(rank)

@@ -1,4 +1,4 @@
-"""Processes that carry out calls, and are gone when the study is, in whatever way it ends."""
+"""Processes that carry out calls. They end with the study, however that ends."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class LocalProcesses:
 
 
 def _prepare_process() -> None:
-    """Leave signals to the whole group to the parent, and end at once when it is gone, even by kill -9."""
+    """Ignore signals, which the parent handles, and end at once when the parent is gone, even by kill -9."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     pin_blas()

@@ -1,4 +1,4 @@
-"""One session of a study: its folder, its processes and its way to stop, all closed in whatever way it ends."""
+"""One session of a study: its folder, its processes and how to stop it. All are closed, however it ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lists of numbers as they are typed, and what is said about those that cannot be meant. Pure."""
+"""Lists of numbers as people type them, and the messages about wrong ones. Pure."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ class Store:
         return float(self._results[key]["seconds"])
 
     def seconds_spent(self, prefix: str) -> float:
-        """Return how long all measurements took, added up, whose keys begin with `prefix`."""
+        """Return the seconds of all measurements together whose keys begin with `prefix`."""
         return sum(self.seconds(key) for key in self._results if key.startswith(prefix))
 
     def add(self, key: str, result: Any, seconds: float) -> None:

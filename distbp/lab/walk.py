@@ -1,4 +1,4 @@
-"""The stumbling but quick walker: gradients read along one training run."""
+"""Gradients, measured at some steps along one training run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls into libraries that may not come back: bounded, and never deaf to signals."""
+"""Calls into libraries that may never return: with a time limit, and signals are heard meanwhile."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ class StopRequest:
             time.sleep(min(left, POLL_S))
 
     def watch(self) -> Callable[[], bool]:
-        """Return what tells whether a signal has come since now."""
+        """Return a function that says whether a signal has come after this call."""
         num_before = self._num_received
         return lambda: self._num_received > num_before
 

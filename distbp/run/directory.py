@@ -58,7 +58,7 @@ class RunDirectory:
     def create(cls, storage: str, name: str, config: Config, numerics: Mapping[str, object]) -> RunDirectory:
         """Return a new run with its configuration and numerics written.
 
-        What a driver left that was killed while it created this run is no run, and is used again.
+        What a killed driver left before the run was complete is no run; its folder is used again.
 
         Raises ConfigError for a bad name, RunTakenError if there is such a run, CheckpointError if something else is
         in its place, StorageError if it cannot be written.
@@ -252,7 +252,7 @@ def _check_place(folder: Folder) -> bool:
 
 
 def _fill(folder: Folder, contents: Mapping[str, bytes]) -> None:
-    """Write the files of a new run; of drivers that do so together on an object store, one gets through."""
+    """Write the files of a new run; of several drivers that do so at once on an object store, one succeeds."""
     folder.write_new(NUMERICS_FILE, contents[NUMERICS_FILE])
     if not folder.write_new(CONFIG_FILE, contents[CONFIG_FILE]):
         raise _make_taken_error(folder)

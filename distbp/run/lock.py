@@ -91,7 +91,7 @@ class RunLock:
             )
 
     def release(self) -> None:
-        """Give the lock back; never removes the lock of another. Storage that hangs keeps it: it goes stale there."""
+        """Give the lock back; never removes another driver's lock. If storage hangs, the lock stays and grows old."""
         if self._thread is None:
             return
         if not self._end_heartbeat():
@@ -134,7 +134,7 @@ class RunLock:
         remove_temporaries(self._folder)
 
     def _start_heartbeat(self) -> None:
-        """Before the lock is written: to this process a lock without its thread is a dead one."""
+        """Called before the lock is written: within this process a lock without this thread counts as dead."""
         self._stop = threading.Event()  # a new one: the thread of a lock that storage kept may still hang
         self._is_written = self._is_lost = False
         self._thread = threading.Thread(

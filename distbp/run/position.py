@@ -52,7 +52,7 @@ class Position:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Return what `to_json` gave, in this version or another: others' fields are ignored, what lacks is default.
+        """Return what `to_json` gave, in any version: unknown fields are ignored, missing ones get their defaults.
 
         Raises CheckpointError for anything else.
         """

@@ -1,1 +1,1 @@
-"""distbp as a service: training runs as jobs of a Ray cluster; imports ray, as only the Ray backend does beside it."""
+"""Training runs as jobs of a Ray cluster, their metrics and files. Only this room and the Ray backend import ray."""

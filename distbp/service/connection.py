@@ -60,7 +60,7 @@ def ask(address: str, call: Callable[[], T], timeout_s: float | None = None) -> 
 
 
 def knock(address: str) -> None:
-    """Raise OSError in ten seconds where nobody answers; Ray's client would wait for minutes."""
+    """Raise OSError if nothing answers within ten seconds; Ray's client would wait for minutes."""
     parts = urlsplit(address if "://" in address else f"http://{address}")
     port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
     if parts.hostname and port:

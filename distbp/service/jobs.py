@@ -177,7 +177,7 @@ class JobServer:
         return job
 
     async def _tail(self, job: Job, lines: LogLines) -> None:
-        """Pass on what the job prints; ends with it, with the connection, or after a while without a word.
+        """Pass on what the job prints, until it ends, the connection ends, or nothing has come for a while.
 
         A head that loses its power closes no connection.
         """

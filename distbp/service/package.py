@@ -27,7 +27,7 @@ _OVERHEAD_BYTES = 1000
 
 @dataclass(frozen=True)
 class Package:
-    """What was packed. names: data and modules of the user's. left_out: what was met there and must not travel."""
+    """What was packed. names: data and modules of the user's. left_out: what lies there and must not be sent."""
 
     names: tuple[str, ...]
     left_out: tuple[str, ...]
@@ -41,10 +41,10 @@ class Package:
 
 
 def pack(config: Config, folder: Path) -> Package:
-    """Write into the empty `folder` all that a job needs: the version of distbp that runs there is this one.
+    """Write all that a job needs into the empty `folder`, with this version of distbp.
 
-    A relative data path travels and keeps its text, so the recipe stays the same; an absolute one is read there.
-    So do the modules of a model of the user's own that lie in the current directory.
+    Data at a relative path are sent and keep that path, so the recipe stays the same. Data at an absolute path are read
+    on the cluster. Modules of a model of the user's own are sent if they lie in the current folder.
 
     Raises ConfigError where the run would be lost with the job's folder, DataError where data cannot travel.
     """
@@ -119,7 +119,7 @@ def _check_size(num_bytes: int) -> None:
     if num_bytes > most:
         raise DataError(
             f"{num_bytes:,} bytes are too many to travel with a job (at most {most:,}); put data where every node can "
-            "read them and name them by an absolute path or a URL"
+            "read them and name them by an absolute path"
         )
 
 

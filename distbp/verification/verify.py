@@ -1,4 +1,4 @@
-"""Are two runs the same bytes? If not, the first step where they part."""
+"""Are two runs the same bytes? If not, the first step after which they differ."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ CONTROL = "control"
 
 @dataclass(frozen=True)
 class MappedFile:
-    """A memory-mapped .npy file, sent by name: every node maps it for itself and nobody copies it."""
+    """A memory-mapped .npy file, sent by name: every node maps it itself, and nothing is copied."""
 
     path: str
     shape: tuple[int, ...]
@@ -61,7 +61,7 @@ class MemberActor:
         )
 
     def listen(self, secret: bytes) -> dict[str, Any]:
-        """Leave the group of before and listen for the members of a new one, on the address that Ray uses."""
+        """Leave the former group, and listen for the members of a new one on the address that Ray uses."""
         if self._member is not None:
             self._member.close()
         self._member = None
@@ -76,10 +76,10 @@ class MemberActor:
         self._member.connect(self._switchboard, state)
 
     def ping(self) -> None:
-        """Do nothing, which a process that hangs cannot do. Called beside whatever else runs."""
+        """Return at once, which a process that hangs cannot do. May be called while another call runs."""
 
     def cut(self) -> None:
-        """Leave the group, so that what waits for other members ends. Called beside whatever else runs."""
+        """Leave the group, so that no call waits for other members any more. May be called while another call runs."""
         if self._switchboard is not None:
             self._switchboard.cut()
         if self._member is not None:

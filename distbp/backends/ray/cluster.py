@@ -34,7 +34,7 @@ _SETTINGS_FRAME = 4
 
 
 class RayCluster:
-    """Use of a cluster. A process has one connection to Ray: what uses it at the same time shares it."""
+    """The use of a Ray cluster. A process has one connection to Ray; all that use it at the same time share it."""
 
     _lock = threading.Lock()
     _current: _Connection | None = None
@@ -150,7 +150,7 @@ class _ProcessState:
         )
 
     def restore(self, later: _ProcessState) -> None:
-        """Undo what has changed up to `later`, where nobody has changed it since."""
+        """Undo what has changed up to `later`, except what was changed again since then."""
         for key in self.environment.keys() | later.environment.keys():
             before, after = self.environment.get(key), later.environment.get(key)
             if before != after == os.environ.get(key):
@@ -202,9 +202,9 @@ def _unreachable(address: str, reason: str) -> ClusterError:
 
 
 def _check_kind(address: str) -> None:
-    """Raise ClusterError or OSError where nobody listens, or something other than Ray.
+    """Raise ClusterError or OSError unless Ray listens at the address.
 
-    Ray itself takes 20 s and many lines to say that nobody is there, and minutes where something else is.
+    Ray itself takes 20 s and many lines to say that nothing listens there, and minutes if another program does.
     """
     if address.startswith(("http://", "https://")):
         raise ClusterError(

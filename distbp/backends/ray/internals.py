@@ -48,16 +48,16 @@ logger = logging.getLogger("distbp")
 
 
 def keep_stdout_clean(keep: bool) -> None:
-    """Let Ray say nothing of dead workers on stdout, which is the command's; False lets it again."""
+    """Keep Ray's messages about dead workers off stdout, where results go; False allows them again."""
     if stdout_deduplicator is not None:
         stdout_deduplicator.skip_re = re.compile("") if keep else None
 
 
 @contextmanager
 def loopback_only() -> Iterator[None]:
-    """Let a Ray that is started inside listen on loopback alone.
+    """Let a Ray that is started inside the block listen on loopback only.
 
-    It does so only where it supports no clusters, and reads the variable for that when it is imported.
+    Ray does so only where it supports no clusters. It reads the variable for that while it is imported.
     """
     if not hasattr(ray_constants, "ENABLE_RAY_CLUSTER"):
         logger.warning("this version of Ray may listen beyond this machine; distbp is tested with Ray 2.52 to 2.60")

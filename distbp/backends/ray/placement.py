@@ -1,7 +1,7 @@
 """Room for a run's actors on a Ray cluster: for all of them or for none, and waiting in line for it.
 
 Runs that took their actors one by one could each hold half of a cluster and wait for the other half for ever. A
-placement group is granted whole or not at all, so whoever is granted one finishes and makes room for the next.
+placement group is granted whole or not at all, so the run that gets one can finish and make room for the next.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Reservation:
             remove_placement_group(group)
 
     def _wait_in_line(self, group: PlacementGroup) -> None:
-        """Wait for as long as others use the cluster, but for one that is too small only until it should have grown."""
+        """Wait as long as others use the cluster; for one that is too small, only as long as an autoscaler needs."""
         began = time.monotonic()
         fits_since, said_at = began, began - REPEAT_S + QUIET_S
         while not group.wait(timeout_seconds=POLL_S):

@@ -1,7 +1,7 @@
 """The actors of one run: those that have joined, those that are starting, and those that may not work.
 
 Ray keeps an actor waiting until the cluster has room for it. So the pool always asks for as many actors as the run
-may have, and whoever starts, at whatever time, can join.
+may have, and one that starts late can still join.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class ActorPool:
         return self.has_enough(minimum)
 
     def admit(self) -> str | None:
-        """Let those join that have started since; returns why the last one that failed did, None if none did.
+        """Let actors join that have started since; returns why the last failed one failed, None if none did.
 
         One whose arithmetic differs is refused, and kept, so that Ray does not put another one in its place.
         """

@@ -17,7 +17,7 @@ from distbp.errors import ClusterError
 
 START_TIMEOUT_S = 120.0
 GRACE_S = 3.0
-"""How long a start that nobody waits for any more may take to finish, so that it can be ended in order."""
+"""How long an abandoned start of Ray may take to finish, so that it can be ended in order."""
 SHUTDOWN_TIMEOUT_S = 10.0
 MARK = "DISTBP_PRIVATE_RAY"
 """The environment variable that all processes of a private Ray inherit: it holds the folder of their files."""
@@ -28,7 +28,7 @@ _running: list[PrivateRay] = []  # this process's, one at most as Ray has it
 
 
 def find_dead() -> str | None:
-    """Return which process of a private Ray has ended that nothing works without; None while all live."""
+    """Return which necessary process of a private Ray has ended; None while all live."""
     return next(filter(None, (alone.find_dead() for alone in _running)), None)
 
 
@@ -60,7 +60,7 @@ class PrivateRay:
         _running.append(self)
 
     def find_dead(self) -> str | None:
-        """Return which process of Ray has ended that nothing works without; None while all live."""
+        """Return which necessary process of Ray has ended; None while all live."""
         for process in self._processes:
             name = Path(process.args[0]).name  # type: ignore[arg-type, index]  # Ray starts all of them from lists
             if name in _ESSENTIAL and process.poll() is not None:
@@ -116,7 +116,7 @@ def _describe_failed_start(reason: object) -> str:
 
 
 def _start_reaper(folder: str) -> subprocess.Popen[bytes]:
-    """Start a shell that waits for this process to end, in whatever way, and then removes what is left of Ray.
+    """Start a shell that waits until this process has ended, in any way, and then removes what is left of Ray.
 
     When the driver is killed, Ray's agents would stay for a minute. Only processes that carry the mark are ended, and
     those with files open in the folder that call themselves ray:: - writing such a name may have wiped out the mark.

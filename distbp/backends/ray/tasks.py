@@ -15,7 +15,7 @@ from distbp.nn.build import find_user_folders, importable
 
 
 class RayTasks:
-    """Runs calls on a cluster, or on a private one that goes with this object."""
+    """Runs calls on a cluster, or on a private one that ends with this object."""
 
     def __init__(self, address: str | None, num_cpus: int):
         """Connect. num_cpus: of a private cluster, where there is no other."""

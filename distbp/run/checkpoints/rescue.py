@@ -51,7 +51,7 @@ def _save_below(base: str, run: RunDirectory, checkpoint: Checkpoint, best: bool
 
 
 def _append_lines(copy: RunDirectory, lines: Mapping[str, bytes]) -> str:
-    """Write log lines as far as they fit, and return what to add to the sentence: a checkpoint is worth more."""
+    """Write as many log lines as fit, and return what to add to the message: the checkpoint matters more."""
     try:
         for file_name, content in lines.items():
             copy.folder.append(file_name, content)

@@ -135,7 +135,7 @@ class LocalFolder(Folder):
     def publish(self, name: str, fill: Callable[[Folder], None]) -> None:
         """Create the folder `name` complete, by filling a hidden sibling and renaming it.
 
-        Siblings that others left who were killed while they created it, or that come too late, are removed.
+        Siblings of drivers that were killed meanwhile, or that come too late, are removed.
         """
         url = join_url(self.url, name)
         aside = self.path / make_temporary_name(name)
@@ -178,7 +178,7 @@ class LocalFolder(Folder):
             os.close(descriptor)
 
     def _refuse_pipe(self, name: str) -> None:
-        """Raise StorageError for what may hang whoever opens it."""
+        """Raise StorageError for a pipe or a device, which may block the process that opens it."""
         path = self.path / name
         if path.exists() and not path.is_file() and not path.is_dir():
             raise StorageError(

@@ -1,4 +1,4 @@
-"""Trying again what storage refused, where nothing else is left to do meanwhile."""
+"""Tries again what storage refused, where there is nothing else to do meanwhile."""
 
 from __future__ import annotations
 
