@@ -159,15 +159,15 @@ def test_nothing_of_ray_outlives_a_driver_that_is_killed(start_training):
 WAITS_FOR_ROOM = """
 import os, signal, threading
 from distbp.backends.ray.cluster import RayCluster
-from distbp.backends.ray.placement import Room
+from distbp.backends.ray.placement import Reservation
 from distbp.backends.ray.private_cluster import _running
 from distbp.errors import ClusterError
 cluster = RayCluster("local", num_cpus=1)
-Room(1).hold(1)
+Reservation(1).hold(1)
 raylet = next(process for process in _running[0]._processes if "raylet" in str(process.args[0]))
 threading.Timer(1.5, os.kill, (raylet.pid, signal.SIGKILL)).start()
 try:
-    Room(1).hold(1)
+    Reservation(1).hold(1)
 except ClusterError as error:
     print(error)
 cluster.close()
