@@ -84,6 +84,7 @@ def test_a_run_killed_while_it_gets_more_epochs_can_be_resumed_either_way(
     name, train_toy, make_recipe, monkeypatch, tmp_path
 ):
     """Storage ends at the first write of each file; then the shorter command, or the longer one, is given again."""
+    monkeypatch.chdir(tmp_path)  # where a state is rescued to
     for epochs in (2, 4):
         run = f"grown-{epochs}"
         train_toy(run)
