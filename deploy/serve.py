@@ -33,7 +33,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from distbp.run.json_text import encode_document
 from numpy.typing import NDArray
 from ray import serve
 from ray.serve import Application
@@ -44,6 +43,7 @@ from starlette.responses import Response
 from distbp import load_run
 from distbp.backends.ray.cluster import RayCluster
 from distbp.errors import ConfigError, DataError, DistbpError
+from distbp.text.json_text import encode_document
 
 MAX_BYTES = 64 << 20
 

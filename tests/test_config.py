@@ -11,8 +11,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distbp.config import Config, describe_config, dump_yaml, load_config, parse_yaml
+from distbp.advise.evidence import choose_microbatch
+from distbp.config import Config, Recipe, describe_config, dump_yaml, load_config, parse_config, parse_yaml
 from distbp.errors import ConfigError
+from distbp.lab.trial import with_batch
 
 TEXTS = st.one_of(
     st.text(st.characters(exclude_categories=["Cs"]), min_size=1),
@@ -197,3 +199,18 @@ def test_a_configuration_of_a_newer_version_is_told_in_one_sentence(folder):
     (folder / "c.yaml").write_text("written_by: {distbp: '9.8', format: 99}\nrecipe: {wings: 2}\n")
     with pytest.raises(ConfigError, match=r"was written by distbp 9\.8 \(format 99\); this is version"):
         load_config(folder / "c.yaml")
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 8, 9, 64, 100, 1000, 4097])
+def test_microbatches_are_chosen_by_one_rule_that_gives_every_recipe_the_size_it_always_had(batch_size):
+    in_8 = -(-batch_size // 8)
+    assert Recipe(global_batch_size=batch_size).microbatch_size == in_8
+    assert Recipe(global_batch_size=batch_size, microbatch_size="auto").microbatch_size == in_8
+    assert with_batch(Recipe(), batch_size, 0.1, 0.9).microbatch_size == min(batch_size, 256)
+    assert choose_microbatch(batch_size, 6) == min(batch_size, max(16, -(-batch_size // 6)))
+
+
+def test_a_batch_size_that_is_refused_is_told_of_alone():
+    with pytest.raises(ConfigError) as caught:
+        parse_config({"recipe": {"global_batch_size": 0}})
+    assert "microbatch_size" not in str(caught.value)

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from distbp.advise.advice import Advice, Option, Placing, describe_certainty, learning_curve, seconds_of
-from distbp.advise.probe import Probe, advise, choose_microbatch, probe
+from distbp.advise.evidence import Evidence, advise, choose_microbatch, gather_evidence
 from distbp.config import Config, describe_config
 from distbp.errors import StorageError
 from distbp.lab.lab import LabObserver
@@ -37,7 +37,7 @@ class Report:
     changes: str
     config: Config
     advice: Advice
-    probe: Probe
+    evidence: Evidence
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON document."""
@@ -54,21 +54,21 @@ class Report:
             "one_worker_seconds": advice.one_worker_s,
             "times_faster": advice.times_faster,
             "sure": advice.sure,
-            "goal": self.probe.learning.goal,
-            "noise_scale": self.probe.noise_scale,
-            "critical_batch_size": self.probe.critical.batch_size,
-            "tuned": [asdict(tuned) for tuned in self.probe.tuned],
-            "probe_seconds": self.probe.seconds,
+            "goal": self.evidence.pilot.goal,
+            "noise_scale": self.evidence.noise_scale,
+            "critical_batch_size": self.evidence.critical.batch_size,
+            "tuned": [asdict(tuned) for tuned in self.evidence.tuned],
+            "probe_seconds": self.evidence.seconds,
             "config": self.config.model_dump(mode="json"),
             "measured": [
-                {"backend": backend, **asdict(m.setting), **asdict(m.parts)} for backend, m in self.probe.measured
+                {"backend": backend, **asdict(m.setting), **asdict(m.parts)} for backend, m in self.evidence.measured
             ],
         }
 
 
 def make_report(config: Config, budget_s: float, use_ray: bool, observe: LabObserver) -> Report:
     """Probe and advise."""
-    found = probe(config.recipe, config.placement, budget_s, use_ray, observe)
+    found = gather_evidence(config.recipe, config.placement, budget_s, use_ray, observe)
     advice = advise(config.recipe, found)
     advised = _apply(config, advice, found)
     return Report(
@@ -78,7 +78,7 @@ def make_report(config: Config, budget_s: float, use_ray: bool, observe: LabObse
         changes=_describe_changes(advised),
         config=advised,
         advice=advice,
-        probe=found,
+        evidence=found,
     )
 
 
@@ -105,14 +105,14 @@ def _headline(advice: Advice) -> str:
     )
 
 
-def _explain(config: Config, advice: Advice, found: Probe) -> tuple[str, str, str]:
+def _explain(config: Config, advice: Advice, found: Evidence) -> tuple[str, str, str]:
     """Return why, in three sentences: the noise, the steps, the whole."""
     critical, batch = found.critical.batch_size, advice.option.batch_size
     examples = "saves steps and hardly wastes examples" if batch <= critical else "saves some steps and wastes examples"
     trials = sum(tuned.num_trials for tuned in found.tuned)
     seen = f" and {count(trials, 'trial')} at {len(found.tuned)} batch sizes" if trials else ""
     noise = (
-        f"The gradient's noise in {count(found.learning.steps_trained, 'step')} of training{seen} put the critical "
+        f"The gradient's noise in {count(found.pilot.steps_trained, 'step')} of training{seen} put the critical "
         f"batch size at about {number(critical)} examples, "
         f"so a batch of {batch:,} {examples} ({describe_certainty(advice.sure)}: this choice is within "
         f"1.5 times of the best with a probability of {advice.sure:.0%})."
@@ -135,31 +135,31 @@ def _explain(config: Config, advice: Advice, found: Probe) -> tuple[str, str, st
     return noise, steps, whole
 
 
-def _name_goal(config: Config, found: Probe) -> str:
-    learning = found.learning
-    if learning.goal is None:
+def _name_goal(config: Config, found: Evidence) -> str:
+    pilot = found.pilot
+    if pilot.goal is None:
         return f"the end of your recipe ({count(config.recipe.epochs, 'epoch')})"
     is_error = plan_for(config.recipe).worker.model.is_classification
-    goal = f"a validation error of {percent(learning.goal)}" if is_error else f"a loss of {number(learning.goal)}"
-    return f"{goal}, which your recipe reached after {count(learning.goal_steps, 'step')}"
+    goal = f"a validation error of {percent(pilot.goal)}" if is_error else f"a loss of {number(pilot.goal)}"
+    return f"{goal}, which your recipe reached after {count(pilot.goal_steps, 'step')}"
 
 
-def _options(found: Probe) -> list[Option]:
+def _options(found: Evidence) -> list[Option]:
     return [
         Option(Placing(backend, m.setting.workers, m.setting.servers), m.setting.batch_size, m.parts.step_s)
         for backend, m in found.measured
     ]
 
 
-def _best_of(config: Config, found: Probe, backend: str) -> Option | None:
+def _best_of(config: Config, found: Evidence, backend: str) -> Option | None:
     curve = learning_curve(found.critical, config.recipe.global_batch_size, 1)
     options = [option for option in _options(found) if option.placing.backend == backend]
     return min(options, key=lambda option: seconds_of(option, curve), default=None)
 
 
-def _rows(config: Config, advice: Advice, found: Probe) -> tuple[Row, ...]:
+def _rows(config: Config, advice: Advice, found: Evidence) -> tuple[Row, ...]:
     """Return the best measured batch of every placing; the advised one may lie between two measured."""
-    curve = learning_curve(found.critical, config.recipe.global_batch_size, found.learning.goal_steps)
+    curve = learning_curve(found.critical, config.recipe.global_batch_size, found.pilot.goal_steps)
     best: dict[Placing, Option] = {}
     for option in [advice.option, *_options(found)]:
         known = best.get(option.placing)
@@ -183,12 +183,12 @@ def _cells(option: Option, seconds: float, advice: Advice) -> tuple[str, ...]:
     )
 
 
-def _apply(config: Config, advice: Advice, found: Probe) -> Config:
+def _apply(config: Config, advice: Advice, found: Evidence) -> Config:
     """Return the configuration with the advice in it, and epochs that take it as far as the old ones did."""
     option, recipe = advice.option, config.recipe
     num_examples = len(plan_for(recipe).worker.train)
     steps_per_epoch = -(-num_examples // option.batch_size)
-    longer = advice.num_steps / found.learning.goal_steps
+    longer = advice.num_steps / found.pilot.goal_steps
     num_steps = longer * plan_for(recipe).num_steps
     optimizer = recipe.optimizer.model_copy(update={"learning_rate": advice.learning_rate})
     return config.model_copy(

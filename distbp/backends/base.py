@@ -51,13 +51,12 @@ class Backend(Protocol):
         ...
 
     @property
-    def can_grow(self) -> bool:
-        """Whether a new `start` would give a group with more workers."""
-        ...
-
-    @property
     def processes(self) -> tuple[Process, ...]:
         """The processes of the group by rank; none when all happens in this one."""
+        ...
+
+    def admit(self) -> bool:
+        """Let workers in that have started since; returns whether a new `start` would give a larger group."""
         ...
 
     def start(self, worker: WorkerTask, server: ServerTask, state: TrainState, minimum: int = 1) -> Shortage | None:
@@ -71,7 +70,7 @@ class Backend(Protocol):
     def run(self, orders: Iterator[StepOrder]) -> Iterator[StepReport]:
         """Carry out consecutive steps and yield their reports in order.
 
-        Orders may be drawn ahead of the reports; every order drawn is reported. Ends early when it can grow.
+        Orders may be drawn ahead of the reports; every order drawn is reported. Ends early when it could be larger.
         """
         ...
 

@@ -36,7 +36,6 @@ class LocalBackend:
     """
 
     processes: tuple[Process, ...] = ()
-    can_grow = False
 
     def __init__(self, num_workers: int, num_threads: int | None = None):
         """num_threads: how many the workers share; None chooses one for each worker, or one for all."""
@@ -59,6 +58,10 @@ class LocalBackend:
         )
         self._started = _Group(worker, server, state, num_threads)
         self._stack.callback(self._started.team.close)
+
+    def admit(self) -> bool:
+        """Return False: all threads there are belong to the group."""
+        return False
 
     def run(self, orders: Iterator[StepOrder]) -> Iterator[StepReport]:
         """Carry out the steps one after the other; nothing is drawn ahead."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationInfo, field_validator, model_validator
 
 from distbp.config.identity import identify, identify_as_0_1_0
+from distbp.config.microbatches import RECIPE_MICROBATCHES, choose_microbatch_size
 
 PositiveInt = Annotated[int, Field(gt=0)]
 
@@ -23,9 +22,6 @@ NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
-
-
-DEFAULT_MICROBATCHES = 8
 
 
 class Settings(BaseModel):
@@ -149,21 +145,21 @@ class Recipe(Settings):
     early_stopping: EarlyStopping = EarlyStopping()
     global_batch_size: PositiveInt = Field(64, description="examples per step, over all workers")
     microbatch_size: PositiveInt = Field(
-        8, description="examples per unit of gradient arithmetic; auto: an eighth of the batch"
+        "auto",
+        validate_default=True,
+        description="examples per unit of gradient arithmetic; auto: an eighth of the batch",
     )
     epochs: PositiveInt = Field(20, description="passes over the training data")
     seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(0, description="of every random choice")
     dtype: Literal["float32", "float64"] = Field("float32", description="of parameters, gradients and activations")
 
-    @model_validator(mode="before")
+    @field_validator("microbatch_size", mode="before")
     @classmethod
-    def _resolve_microbatch_size(cls, values: Any) -> Any:
-        if not isinstance(values, Mapping) or values.get("microbatch_size", "auto") != "auto":
-            return values
-        batch = values.get("global_batch_size", cls.model_fields["global_batch_size"].default)
-        if not isinstance(batch, int):
-            return values
-        return {**values, "microbatch_size": max(1, math.ceil(batch / DEFAULT_MICROBATCHES))}
+    def _resolve_auto(cls, value: object, info: ValidationInfo) -> object:
+        if value != "auto":
+            return value
+        batch_size = info.data.get("global_batch_size", 1)  # one that is refused is told of alone
+        return choose_microbatch_size(batch_size, RECIPE_MICROBATCHES)
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> Self:

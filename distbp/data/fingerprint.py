@@ -22,7 +22,7 @@ class DataFingerprint:
     validation: str | None
 
     def to_json(self) -> dict[str, Any]:
-        """Return what goes into a checkpoint's position or a study's identity."""
+        """Return what goes into a checkpoint or a study's identity."""
         return {_KEY: asdict(self)}
 
 
@@ -34,7 +34,7 @@ def fingerprint(data: PreparedData) -> DataFingerprint:
 
 
 def may_be_the_same(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
-    """Return whether two checkpoints' positions tell of the same data; of two versions' nothing can be said."""
+    """Return whether two checkpoints' fingerprints tell of the same data; of two versions' nothing can be said."""
     return all(a[key] == b[key] for key in (_KEY, _KEY_OF_0_1_0) if key in a and key in b)
 
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from distbp.doctor.demand import Demand, compare_memory, describe_size
 from distbp.doctor.findings import Finding, block, ok, warn
-from distbp.doctor.job import Job, compare_memory, describe_size
 from distbp.doctor.node import NodeFacts
 from distbp.doctor.storage_trial import StorageFacts
 from distbp.errors import ClusterError, NumericsError
@@ -16,7 +16,7 @@ MAX_SKEW_S = 5.0
 
 
 @dataclass(frozen=True)
-class Member:
+class ClusterNode:
     """A node of the cluster as the checks see it. facts: None if it did not answer, for the reason in `error`."""
 
     address: str
@@ -27,41 +27,41 @@ class Member:
     skew_s: float
 
 
-def check_cluster(members: Sequence[Member], job: Job) -> Iterator[Finding]:
+def check_cluster(nodes: Sequence[ClusterNode], demand: Demand) -> Iterator[Finding]:
     """Yield whether a cluster has nodes that answer, CPUs and memory for the run."""
-    for member in members:
-        if member.facts is None:
+    for node in nodes:
+        if node.facts is None:
             yield block(
-                f"node {member.address}",
-                f"it does not run distbp: {member.error}",
+                f"node {node.address}",
+                f"it does not run distbp: {node.error}",
                 "install the same distbp, Python and Ray on every node (distbp submit takes its own code along)",
                 ClusterError.exit_code,
             )
-    yield _check_cpus(members, job)
-    alive = [member for member in members if member.facts is not None]
-    per_node = math.ceil(job.max_workers / max(1, len(alive)))
-    for member in alive:
-        yield from _check_member_memory(member, job, per_node)
+    yield _check_cpus(nodes, demand)
+    alive = [node for node in nodes if node.facts is not None]
+    per_node = math.ceil(demand.max_workers / max(1, len(alive)))
+    for node in alive:
+        yield from _check_node_memory(node, demand, per_node)
 
 
-def _check_cpus(members: Sequence[Member], job: Job) -> Finding:
-    total = sum(member.num_cpus for member in members)
-    have = f"{len(members)} node{'s' if len(members) > 1 else ''} with {total:g} CPUs"
-    least, most = job.min_workers * job.threads, job.max_workers * job.threads
+def _check_cpus(nodes: Sequence[ClusterNode], demand: Demand) -> Finding:
+    total = sum(node.num_cpus for node in nodes)
+    have = f"{len(nodes)} node{'s' if len(nodes) > 1 else ''} with {total:g} CPUs"
+    least, most = demand.min_workers * demand.threads, demand.max_workers * demand.threads
     if total < least:
-        advice = f"use at most workers={int(total) // job.threads or 1}, or add nodes"
+        advice = f"use at most workers={int(total) // demand.threads or 1}, or add nodes"
         return block("cluster", f"{have}, and the run needs {least}", advice, ClusterError.exit_code)
     if total < most:
         return warn("cluster", f"{have}, and the run would use {most}", "it starts with what there is and grows")
     return ok("cluster", f"{have} for {most} that the run uses")
 
 
-def _check_member_memory(member: Member, job: Job, num_workers: int) -> Iterator[Finding]:
-    assert member.facts is not None
-    name = f"node {member.address}"
-    yield compare_memory(f"{name} memory", job.worker_bytes(num_workers), member.facts.memory_bytes, "its workers")
-    if job.array_bytes > member.object_store_bytes:
-        need, have = describe_size(job.array_bytes), describe_size(member.object_store_bytes)
+def _check_node_memory(node: ClusterNode, demand: Demand, num_workers: int) -> Iterator[Finding]:
+    assert node.facts is not None
+    name = f"node {node.address}"
+    yield compare_memory(f"{name} memory", demand.worker_bytes(num_workers), node.facts.memory_bytes, "its workers")
+    if demand.array_bytes > node.object_store_bytes:
+        need, have = describe_size(demand.array_bytes), describe_size(node.object_store_bytes)
         yield warn(
             f"{name} object store",
             f"the data take {need} and it has {have}: they would go to disk",
@@ -69,9 +69,9 @@ def _check_member_memory(member: Member, job: Job, num_workers: int) -> Iterator
         )
 
 
-def check_alike(here: NodeFacts, members: Sequence[Member]) -> Iterator[Finding]:
+def check_alike(here: NodeFacts, nodes: Sequence[ClusterNode]) -> Iterator[Finding]:
     """Yield whether all nodes have the software and the arithmetic of this process."""
-    alive = [(member, member.facts) for member in members if member.facts is not None]
+    alive = [(node, node.facts) for node in nodes if node.facts is not None]
     for name in ("python", "numpy", "ray", "distbp"):
         ours = getattr(here, name)
         others = {m.address: getattr(facts, name) for m, facts in alive if getattr(facts, name) != ours}
@@ -94,7 +94,7 @@ def check_alike(here: NodeFacts, members: Sequence[Member]) -> Iterator[Finding]
 
 
 def check_kernels(
-    here: NodeFacts, members: Sequence[Member], is_portable: bool, weigh: Callable[[], tuple[float, float] | None]
+    here: NodeFacts, nodes: Sequence[ClusterNode], is_portable: bool, weigh: Callable[[], tuple[float, float] | None]
 ) -> Iterator[Finding]:
     """Yield on which nodes other kernels compute than here, and what portable ones cost on this machine.
 
@@ -102,7 +102,7 @@ def check_kernels(
     """
     ours = _name_kernels(here)
     others = {
-        m.address: _name_kernels(m.facts) for m in members if m.facts is not None and _name_kernels(m.facts) != ours
+        m.address: _name_kernels(m.facts) for m in nodes if m.facts is not None and _name_kernels(m.facts) != ours
     }
     if not others and not is_portable:
         return
@@ -124,11 +124,11 @@ def _name_kernels(facts: NodeFacts) -> str:
     return f"{blas} and {facts.simd[-1] if facts.simd else 'no optional CPU features'}"
 
 
-def check_shared(storage: StorageFacts, members: Sequence[Member]) -> Iterator[Finding]:
+def check_shared(storage: StorageFacts, nodes: Sequence[ClusterNode]) -> Iterator[Finding]:
     """Yield whether every node sees what this process wrote."""
     if storage.error is not None:
         return
-    alive = [(member, member.facts) for member in members if member.facts is not None]
+    alive = [(node, node.facts) for node in nodes if node.facts is not None]
     blind = {m.address: facts.storage_error or "it does not see it" for m, facts in alive if not facts.sees_mark}
     if blind:
         yield warn(
@@ -140,13 +140,13 @@ def check_shared(storage: StorageFacts, members: Sequence[Member]) -> Iterator[F
         yield ok("shared storage", f"all {len(alive)} nodes see what is written to '{storage.url}'")
 
 
-def check_clocks(members: Sequence[Member]) -> Iterator[Finding]:
+def check_clocks(nodes: Sequence[ClusterNode]) -> Iterator[Finding]:
     """Yield which clocks are off."""
-    for member in members:
-        if member.skew_s > MAX_SKEW_S:
+    for node in nodes:
+        if node.skew_s > MAX_SKEW_S:
             yield warn(
-                f"node {member.address} clock",
-                f"it differs by {member.skew_s:.0f} s from this machine's",
+                f"node {node.address} clock",
+                f"it differs by {node.skew_s:.0f} s from this machine's",
                 "run an NTP service; locks of drivers that died are told from living ones by the clock",
             )
 

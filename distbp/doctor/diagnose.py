@@ -10,7 +10,7 @@ import numpy as np
 from distbp.config import Config
 from distbp.data import PreparedData, prepare
 from distbp.doctor.cluster_checks import (
-    Member,
+    ClusterNode,
     check_alike,
     check_authentication,
     check_clocks,
@@ -19,8 +19,8 @@ from distbp.doctor.cluster_checks import (
     check_shared,
     describe_versions,
 )
+from distbp.doctor.demand import Demand
 from distbp.doctor.findings import Finding, block, ok
-from distbp.doctor.job import Job
 from distbp.doctor.machine_checks import check_blas, check_cores, check_memory, check_storage
 from distbp.doctor.node import NodeFacts, examine_node, weigh_portable_kernels
 from distbp.doctor.storage_trial import StorageFacts, try_storage
@@ -52,7 +52,7 @@ def diagnose(config: Config) -> Diagnosis:
     if config.placement.portable:
         expect_portable()
     plan, data = _prepare(config)
-    job = _describe_job(config, plan, data)
+    demand = _describe_demand(config, plan, data)
     with try_storage(config.placement.storage) as storage:
         here = examine_node(storage.url, storage.mark, plan.worker.model)
         findings = [
@@ -60,11 +60,11 @@ def diagnose(config: Config) -> Diagnosis:
             ok("this process", describe_versions(here)),
             *check_blas(here, config.placement.portable),
         ]
-        findings += check_storage(storage, job)
+        findings += check_storage(storage, demand)
         if config.placement.backend == "local":
-            findings += [*check_cores(here, job), *check_memory(here, job)]
+            findings += [*check_cores(here, demand), *check_memory(here, demand)]
         else:
-            findings += _check_ray(config, plan, here, storage, job)
+            findings += _check_ray(config, plan, here, storage, demand)
     return Diagnosis(tuple(findings))
 
 
@@ -73,9 +73,9 @@ def _prepare(config: Config) -> tuple[Plan, PreparedData]:
     return make_plan(config, data), data
 
 
-def _describe_job(config: Config, plan: Plan, data: PreparedData) -> Job:
+def _describe_demand(config: Config, plan: Plan, data: PreparedData) -> Demand:
     placement, recipe = config.placement, config.recipe
-    return Job(
+    return Demand(
         max_workers=placement.max_workers,
         min_workers=placement.min_workers,
         threads=placement.threads_per_worker,
@@ -93,22 +93,24 @@ def _count_bytes(data: PreparedData) -> int:
     return sum(array.nbytes for array in arrays.values() if not isinstance(array, np.memmap))
 
 
-def _check_ray(config: Config, plan: Plan, here: NodeFacts, storage: StorageFacts, job: Job) -> Iterator[Finding]:
+def _check_ray(config: Config, plan: Plan, here: NodeFacts, storage: StorageFacts, demand: Demand) -> Iterator[Finding]:
     from distbp.backends.ray.survey import survey  # ray is imported only where it is used
 
     placement = config.placement
-    num_cpus = job.max_workers * job.threads
+    num_cpus = demand.max_workers * demand.threads
     try:
         found = survey(placement.address, num_cpus, examine_node, storage.url, storage.mark, plan.worker.model)
     except ClusterError as error:
         yield block("cluster", str(error), "or train with --backend local, which needs no cluster", error.exit_code)
         return
-    members = [Member(a.address, a.num_cpus, a.object_store_bytes, a.facts, a.error, a.skew_s) for a in found.answers]
+    nodes = [
+        ClusterNode(a.address, a.num_cpus, a.object_store_bytes, a.facts, a.error, a.skew_s) for a in found.answers
+    ]
     if found.is_private:
-        yield from check_cores(here, job)
-    yield from check_cluster(members, job)
-    yield from check_alike(here, members)
-    yield from check_kernels(here, members, config.placement.portable, weigh_portable_kernels)
-    yield from check_shared(storage, members)
-    yield from check_clocks(members)
+        yield from check_cores(here, demand)
+    yield from check_cluster(nodes, demand)
+    yield from check_alike(here, nodes)
+    yield from check_kernels(here, nodes, config.placement.portable, weigh_portable_kernels)
+    yield from check_shared(storage, nodes)
+    yield from check_clocks(nodes)
     yield check_authentication(found.asks_for_token, found.is_private)

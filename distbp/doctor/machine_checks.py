@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from distbp.doctor.demand import Demand, compare_memory, describe_size
 from distbp.doctor.findings import Finding, block, ok, warn
-from distbp.doctor.job import Job, compare_memory, describe_size
 from distbp.doctor.node import NodeFacts
 from distbp.doctor.storage_trial import StorageFacts
 from distbp.errors import StorageError
@@ -36,17 +36,18 @@ def check_blas(node: NodeFacts, is_portable: bool = False) -> Iterator[Finding]:
         )
 
 
-def check_cores(node: NodeFacts, job: Job) -> Iterator[Finding]:
+def check_cores(node: NodeFacts, demand: Demand) -> Iterator[Finding]:
     """Yield whether workers in this process, or on a Ray of this machine alone, have cores to compute on."""
-    wanted = job.max_workers * job.threads
-    each = f" of {job.threads} threads" if job.threads > 1 else ""
-    workers = f"{job.max_workers} worker{'s' if job.max_workers > 1 else ''}{each}"
+    wanted = demand.max_workers * demand.threads
+    each = f" of {demand.threads} threads" if demand.threads > 1 else ""
+    most = max(1, node.cores // demand.threads)
+    workers = f"{demand.max_workers} worker{'s' if demand.max_workers > 1 else ''}{each}"
     cores = f"{node.cores} core{'s' if node.cores > 1 else ''}"
     if wanted > node.cores:
         yield warn(
             "cores",
             f"{workers} on {cores}: they take turns",
-            f"use at most workers={max(1, node.cores // job.threads)}; more are no faster, but do give the same bytes",
+            f"use at most workers={most}; more are no faster, but do give the same bytes",
         )
     else:
         yield ok("cores", f"{workers} on {cores}")
@@ -58,13 +59,13 @@ def check_cores(node: NodeFacts, job: Job) -> Iterator[Finding]:
         )
 
 
-def check_memory(node: NodeFacts, job: Job) -> Iterator[Finding]:
+def check_memory(node: NodeFacts, demand: Demand) -> Iterator[Finding]:
     """Yield whether data and model fit into this machine's memory."""
-    need = job.array_bytes + job.worker_bytes(job.max_workers) + 2 * job.checkpoint_bytes
+    need = demand.array_bytes + demand.worker_bytes(demand.max_workers) + 2 * demand.checkpoint_bytes
     yield compare_memory("memory", need, node.memory_bytes, "data, workers and waiting checkpoints")
 
 
-def check_storage(storage: StorageFacts, job: Job) -> Iterator[Finding]:
+def check_storage(storage: StorageFacts, demand: Demand) -> Iterator[Finding]:
     """Yield whether storage does what a run needs."""
     if storage.error is not None:
         yield block(
@@ -88,15 +89,15 @@ def check_storage(storage: StorageFacts, job: Job) -> Iterator[Finding]:
             f"'{storage.url}' lets two create the same file, so two drivers that start at once may both get a run",
             "start one at a time; nothing is lost if both write, because both write the same bytes",
         )
-    yield from _check_space(storage, job)
+    yield from _check_space(storage, demand)
 
 
-def _check_space(storage: StorageFacts, job: Job) -> Iterator[Finding]:
-    need = (job.keep_checkpoints + 2) * job.checkpoint_bytes
+def _check_space(storage: StorageFacts, demand: Demand) -> Iterator[Finding]:
+    need = (demand.keep_checkpoints + 2) * demand.checkpoint_bytes
     if storage.free_bytes is not None and storage.free_bytes < need:
         free, wanted = describe_size(storage.free_bytes), describe_size(need)
         yield warn(
             "disk space",
-            f"{free} are free and {job.keep_checkpoints + 2} checkpoints take {wanted}",
+            f"{free} are free and {demand.keep_checkpoints + 2} checkpoints take {wanted}",
             "free some, lower keep_checkpoints, or choose another storage",
         )

@@ -39,14 +39,13 @@ class DrillBackend:
         return self._inner.num_workers
 
     @property
-    def can_grow(self) -> bool:
-        """Whether a new `start` would give a group with more workers."""
-        return self._inner.can_grow
-
-    @property
     def processes(self) -> tuple[Process, ...]:
         """The processes of the group."""
         return self._inner.processes
+
+    def admit(self) -> bool:
+        """Let new workers in; returns whether a new `start` would give a larger group."""
+        return self._inner.admit()
 
     def start(self, worker: WorkerTask, server: ServerTask, state: TrainState, minimum: int = 1) -> Shortage | None:
         """Build the group."""
@@ -60,7 +59,7 @@ class DrillBackend:
             for report in self._inner.run(chain([order], islice(orders, self._num_until_next(order.step)))):
                 self._tell_who_is_back()
                 yield report
-            if self._inner.can_grow:
+            if self._inner.admit():
                 return
 
     def evaluate(self) -> Evaluation:
@@ -100,7 +99,7 @@ class DrillBackend:
         number, fault = due[0], self._faults[due[0]]
         pid = self._await_target(fault)
         if pid is None:
-            return not self._inner.can_grow
+            return not self._inner.admit()
         del self._faults[number]
         self._fired_at[number] = time.monotonic()
         self._tell("fired", number, 0.0)
@@ -112,7 +111,7 @@ class DrillBackend:
         while (pid := self._find(fault)) is None:
             now = time.monotonic()
             self._waits_since = self._waits_since or now
-            if self._inner.can_grow or now - self._waits_since > PRESENCE_S:
+            if self._inner.admit() or now - self._waits_since > PRESENCE_S:
                 return None
             time.sleep(POLL_S)
         self._waits_since = None

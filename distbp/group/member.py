@@ -135,7 +135,7 @@ class Member:
         result = self._worker.compute(self._parameters, order, shard)
         so_far = self._effort
         self._effort = Effort(so_far.num_microbatches + len(shard), so_far.compute_s + result.compute_s)
-        header = _Header.of(result, self._arena)
+        header = _PartialsHeader.of(result, self._arena)
         for rank, (start, stop) in enumerate(self._roster.slices):
             if rank != self._rank:
                 near = self._lines.is_near(rank)
@@ -146,7 +146,7 @@ class Member:
     def _collect(self, rank: int) -> ShardResult:
         """Wait for the partials of one worker and return this server's slice of them."""
         peer, (start, stop) = self._lines.peers[rank], self._slice
-        header: _Header = self._lines.receive(rank)
+        header: _PartialsHeader = self._lines.receive(rank)
         if peer.arena is not None:
             arrays = [peer.arena.buffer(place)[start:stop] for place in header.places]
         else:
@@ -218,7 +218,7 @@ def _plan_work(count: int, paces: tuple[float, ...]) -> dict[int, Shard]:
 
 
 @dataclass(frozen=True)
-class _Header:
+class _PartialsHeader:
     """A ShardResult without its arrays. places: where they lie in the sender's arena."""
 
     nodes: tuple[tuple[int, int, float, int], ...]
@@ -226,7 +226,7 @@ class _Header:
     compute_s: float
 
     @classmethod
-    def of(cls, result: ShardResult, arena: Arena) -> _Header:
+    def of(cls, result: ShardResult, arena: Arena) -> _PartialsHeader:
         nodes = tuple((p.start, p.stop, p.loss, p.num_examples) for p in result.partials)
         return cls(nodes, tuple(arena.place(p.gradient) for p in result.partials), result.compute_s)
 

@@ -13,7 +13,7 @@ EVALUATION_SPACING = 0.04
 
 
 @dataclass(frozen=True)
-class Point:
+class CurvePoint:
     """Where training stood after `step` steps. error: wrong validation predictions, 0 to 1; for regression the loss."""
 
     step: int
@@ -26,7 +26,7 @@ def next_evaluation(step: int) -> int:
     return max(step + 1, math.ceil(step * (1 + EVALUATION_SPACING)))
 
 
-def first_below(curve: Sequence[Point], goal: float) -> int | None:
+def first_below(curve: Sequence[CurvePoint], goal: float) -> int | None:
     """Return the first step whose validation error is strictly below `goal`; None if there is none.
 
     Shallue et al. 2019, section 3: steps to result.

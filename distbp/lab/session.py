@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from distbp.config import Placement
+from distbp.lab.executor import Executor, LocalProcesses
 from distbp.lab.lab import Lab, LabObserver
-from distbp.lab.pool import Pool, ProcessPool
 from distbp.lab.store import Store
 from distbp.machine.cores import count_cores
 from distbp.machine.interrupt import stop_on_signals
@@ -25,16 +25,16 @@ def open_lab(folder: Path, identity: Mapping[str, Any], placement: Placement, ob
     """
     with Store(folder, identity) as store, stop_on_signals() as stop:
         with stop.at_once("stopped before its processes were ready; the same command goes on"):
-            made = make_pool(placement)
-        with made as pool:
+            made = make_executor(placement)
+        with made as executor:
             stop.listen()
-            yield Lab(store, pool, stop, observe)
+            yield Lab(store, executor, stop, observe)
 
 
-def make_pool(placement: Placement) -> Pool:
+def make_executor(placement: Placement) -> Executor:
     """Return where trials run: one process for each core of this machine, or tasks on Ray."""
     if placement.backend == "ray":
         from distbp.backends.ray.tasks import RayTasks
 
         return RayTasks(placement.address, count_cores())
-    return ProcessPool(count_cores())
+    return LocalProcesses(count_cores())

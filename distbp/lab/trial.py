@@ -10,14 +10,12 @@ from typing import Literal
 
 from distbp.backends.local import LocalBackend
 from distbp.config import Config, Data, Recipe
+from distbp.config.microbatches import TRIAL_EXAMPLES, choose_microbatch_size
 from distbp.data import PreparedData, prepare
-from distbp.lab.curves import Point, next_evaluation
+from distbp.lab.curves import CurvePoint, next_evaluation
 from distbp.protocol.messages import Evaluation, TrainState
 from distbp.protocol.planning import step_order
 from distbp.training.plan import Plan, make_plan
-
-MICROBATCH_SIZE = 256
-"""Examples per unit of gradient arithmetic: as many as are efficient, so that large batches are not handicapped."""
 
 STUCK_ERROR = 0.9
 
@@ -45,7 +43,7 @@ class TrialResult:
     "diverged" (the loss is not finite).
     """
 
-    curve: tuple[Point, ...]
+    curve: tuple[CurvePoint, ...]
     ended: Literal["goal", "cut", "stuck", "diverged"]
     steps: int
 
@@ -70,7 +68,7 @@ def with_batch(recipe: Recipe, batch_size: int, learning_rate: float, momentum: 
             "optimizer": optimizer,
             "schedule": type(recipe.schedule)(),
             "global_batch_size": batch_size,
-            "microbatch_size": min(batch_size, MICROBATCH_SIZE),
+            "microbatch_size": choose_microbatch_size(batch_size, smallest=TRIAL_EXAMPLES),
         }
     )
 
@@ -127,11 +125,11 @@ def run_trial(trial: Trial) -> TrialResult:
     return TrialResult(tuple(curve), "cut", trial.max_steps)
 
 
-def is_stuck(curve: Sequence[Point]) -> bool:
+def is_stuck(curve: Sequence[CurvePoint]) -> bool:
     """Return whether no error on the curve was below 90 percent of that at the start."""
     return min(point.error for point in curve) > STUCK_ERROR * curve[0].error
 
 
-def point_at(step: int, evaluation: Evaluation) -> Point:
+def point_at(step: int, evaluation: Evaluation) -> CurvePoint:
     """Return the point of the curve that an evaluation makes."""
-    return Point(step, evaluation.loss, error_of(evaluation))
+    return CurvePoint(step, evaluation.loss, error_of(evaluation))

@@ -15,7 +15,6 @@ class Purpose(IntEnum):
     INIT = 0
     ORDER = 1
     DROPOUT = 2
-    SPLIT = 3
 
 
 def stream(seed: int, purpose: Purpose, first: int = 0, second: int = 0) -> np.random.Generator:

@@ -70,7 +70,7 @@ class TrainedRun:
         self.config: Config = run.read_config()
         self.step = checkpoint.step
         self.digest = checkpoint.digest
-        self._position = checkpoint.position
+        self._data = checkpoint.data
         self.schema = Schema.from_json(dict(checkpoint.schema), read_scaling(checkpoint.tensors))
         self._model: Model = model_spec(self.config.recipe, self.schema).build()
         self._flat = read_flat("parameters", self._model.layout, checkpoint.tensors, self.config.recipe.dtype)
@@ -122,7 +122,7 @@ class TrainedRun:
         Raises DataError where they are not, value by value, those it was trained and judged on.
         """
         data = prepare(self.config.recipe.data, self.config.recipe.seed)
-        part = find_changed_part(self._position, data, fingerprint(data))
+        part = find_changed_part(self._data, data, fingerprint(data))
         if part is not None:
             raise DataError(_describe_change(self.run.url, self.config.recipe, part))
         return data
@@ -204,7 +204,7 @@ def _load(directory: RunDirectory, store: CheckpointStore, step: int | Literal["
     if step == "best":
         return store.load_best()
     if step == 0:
-        return _draw_initial(directory, store.newest_position())
+        return _draw_initial(directory, store.newest_data())
     if isinstance(step, int):
         return store.load(step)
     result = directory.read_result()
@@ -216,10 +216,10 @@ def _load(directory: RunDirectory, store: CheckpointStore, step: int | Literal["
     return store.load(final_step)
 
 
-def _draw_initial(directory: RunDirectory, position: Mapping[str, object] | None) -> Checkpoint:
-    """Return the untrained network. position: of a checkpoint of the run, which knows its data, if there is one."""
+def _draw_initial(directory: RunDirectory, stored: Mapping[str, object] | None) -> Checkpoint:
+    """Return the untrained network. stored: the data's fingerprint in a checkpoint of the run, if there is one."""
     config = directory.read_config()
     plan = make_plan(config, prepare(config.recipe.data, config.recipe.seed))
-    if position is not None:
-        check_data(plan, position)
+    if stored is not None:
+        check_data(plan, stored)
     return make_checkpoint(plan, plan.initial_state(), Position())

@@ -27,8 +27,8 @@ class GroupLostError(Exception):
 
 
 @dataclass(frozen=True)
-class Failure:
-    """A lost group, of which `num_left` members still work."""
+class LostGroup:
+    """A group that failed, of which `num_left` members still work."""
 
     num_left: int
 
@@ -58,7 +58,7 @@ class Decision:
     why: str = ""
 
 
-def decide(failure: Failure, history: History, limits: Limits) -> Decision:
+def decide(lost: LostGroup, history: History, limits: Limits) -> Decision:
     """Return what to do after a failure.
 
     shrink: go on at once with the members that are left; others join when they have started. rebuild: wait for
@@ -71,7 +71,7 @@ def decide(failure: Failure, history: History, limits: Limits) -> Decision:
             return Decision("give_up", why=f"that is more than max_failures={limits.max_failures}")
         if history.num_without_step >= MAX_WITHOUT_STEP:
             return Decision("give_up", why=f"{history.num_without_step} failures in a row without a step in between")
-    action: Action = "shrink" if failure.num_left >= limits.min_workers else "rebuild"
+    action: Action = "shrink" if lost.num_left >= limits.min_workers else "rebuild"
     return Decision(action, _backoff_s(history.num_without_step))
 
 

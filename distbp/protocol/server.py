@@ -51,18 +51,15 @@ class ParameterServer:
 
     @fixed_arithmetic()
     def commit(self, order: StepOrder, results: Sequence[ShardResult], exchange: Exchange | None = None) -> StepReport:
-        """Apply the step once. Committing it again changes nothing and returns the report of the first time.
-
-        What is not finite any more shows in the next loss.
+        """Apply the step. What is not finite any more shows in the next loss.
 
         exchange: a function that takes this slice's sums of squares (none without clipping) and returns those of all
         servers, once each of them has all of its partials; None when this is the only server.
 
-        Raises ValueError if the order is not the next step, or the partials do not make up its batch.
+        Raises ValueError if the order is not the next step, so none is applied twice, or if the partials do not make
+        up its batch.
         """
-        if order.step < self._step:
-            return self._report_of(order.step + 1)
-        if order.step > self._step:
+        if order.step != self._step:
             raise ValueError(f"step {order.step} was committed while step {self._step} is next")
         began = time.perf_counter()
         sums = _Sums.of([partial for result in results for partial in result.partials], order.num_microbatches)
@@ -134,12 +131,6 @@ class ParameterServer:
             self._step += 1
             self._reports.append(report)
         return report
-
-    def _report_of(self, step: int) -> StepReport:
-        for report in self._reports:
-            if report.step == step:
-                return report
-        raise ValueError(f"step {step} was committed long ago, its report is gone")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 
 from distbp.config import Config
 from distbp.run import RunDirectory, StepRecord
-from distbp.run.happenings import describe_event
+from distbp.run.event_words import describe_event
 from distbp.run.records import find_gaps
 from distbp.text.masking import mask_secrets
 
@@ -35,7 +35,7 @@ class Evaluated:
 
 
 @dataclass(frozen=True)
-class Happening:
+class TimelineEntry:
     """Something worth telling: since the run began, in seconds of the clock."""
 
     after_s: float
@@ -75,7 +75,7 @@ class RunStory:
     losses: tuple[Sequence[float], Sequence[float]]
     evaluations: Sequence[Evaluated]
     times: StepTimes | None
-    happenings: Sequence[Happening]
+    timeline: Sequence[TimelineEntry]
     data: Mapping[str, Any] | None = None
 
     @property
@@ -117,7 +117,7 @@ def read_story(url: str) -> RunStory:
         losses=_thin_out(records),
         evaluations=_read_evaluations(events),
         times=_average(records),
-        happenings=[*_read_gaps(records), *_read_happenings(events)],
+        timeline=[*_read_gaps(records), *_read_timeline(events)],
         data=next((event.get("data") for event in reversed(events) if event["kind"] == "started"), None),
     )
 
@@ -158,15 +158,15 @@ def _average(records: Sequence[StepRecord]) -> StepTimes | None:
     return StepTimes(*map(float, np.median(parts, axis=0)))
 
 
-def _read_gaps(records: Sequence[StepRecord]) -> list[Happening]:
+def _read_gaps(records: Sequence[StepRecord]) -> list[TimelineEntry]:
     """Return a line for each part of the step log that is lost, which curves and times leave out."""
     return [
-        Happening(0.0, first, f"steps {first} to {last} are missing in the step log: a part of it was lost", True)
+        TimelineEntry(0.0, first, f"steps {first} to {last} are missing in the step log: a part of it was lost", True)
         for first, last in find_gaps(records)
     ]
 
 
-def _read_happenings(events: Sequence[Mapping[str, Any]]) -> list[Happening]:
+def _read_timeline(events: Sequence[Mapping[str, Any]]) -> list[TimelineEntry]:
     """Return starts, losses, recoveries and ends; what happens all the time is left out."""
     began = _time(events[0]) if events else 0.0
     found = []
@@ -174,7 +174,7 @@ def _read_happenings(events: Sequence[Mapping[str, Any]]) -> list[Happening]:
         text = describe_event(event)
         if text is not None:
             is_trouble = event["kind"] in ("lost", "ended", "refused")
-            found.append(Happening(_time(event) - began, event.get("step"), text, is_trouble))
+            found.append(TimelineEntry(_time(event) - began, event.get("step"), text, is_trouble))
     return found
 
 

@@ -9,7 +9,7 @@ It, result.json and each checkpoint's manifest say which distbp wrote them, in w
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from distbp.config import WRITTEN_BY, Config, Recipe
@@ -44,7 +44,7 @@ RESULT_SEAL = "result_sha256"
 class RunDirectory:
     """One run's folder; `create` or `open` it.
 
-    url: <storage>/<name> as the user wrote it. name: the last part. folder, outbox: for the other classes of `run`.
+    url: <storage>/<name> as the user wrote it. name: the last part. folder: for the other classes of `run`.
     """
 
     def __init__(self, folder: Folder) -> None:
@@ -52,7 +52,6 @@ class RunDirectory:
         self.url = folder.url
         self.name = folder.name
         self._lock: RunLock | None = None
-        self.outbox = Outbox(folder, self.check_lock)
         self._unchanging: dict[str, bytes] = {}  # kept so that they are at hand when storage is not
 
     @classmethod
@@ -209,6 +208,11 @@ class RunDirectory:
     def holds_lock(self) -> bool:
         """Whether the lock was taken with this object and is held."""
         return self._lock is not None and self._lock.is_held
+
+    @cached_property
+    def outbox(self) -> Outbox:
+        """What the run's logs and checkpoints are written with; made for the first of them, never for reading."""
+        return Outbox(self.folder, self.check_lock)
 
     def check_lock(self) -> None:
         """Raise CheckpointError if a lock taken with this object was lost to another driver."""

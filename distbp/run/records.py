@@ -21,7 +21,7 @@ class StepRecord:
     """One committed step.
 
     step counts from 1; loss: mean over the batch's examples; seconds as the driver saw them pass;
-    checksum: a cheap witness of the step's numbers; digest: SHA-256 of the parameters, where one was taken.
+    checksum: a cheap witness of the step's numbers.
     mean_compute_s: over the workers, where compute_s is of the slowest; None in older logs.
     """
 
@@ -33,7 +33,6 @@ class StepRecord:
     wait_s: float
     commit_s: float
     checksum: str
-    digest: str | None = None
     mean_compute_s: float | None = None
 
     @classmethod
@@ -52,7 +51,6 @@ class StepRecord:
                 wait_s=float(values.get("wait_s", 0.0)),
                 commit_s=float(values.get("commit_s", 0.0)),
                 checksum=str(values["checksum"]),
-                digest=values.get("digest"),
                 mean_compute_s=None if values.get("mean_compute_s") is None else float(values["mean_compute_s"]),
             )
         except (KeyError, TypeError, OverflowError) as error:

@@ -1,6 +1,7 @@
 """train() and what it consists of: the plan, the session that carries it out, and what goes into checkpoints."""
 
-from distbp.training.session import Finisher, Observer, Progress
-from distbp.training.train import Result, Resume, train
+from distbp.training.progress import Finisher, Observer, Progress
+from distbp.training.run_choice import Resume
+from distbp.training.train import Result, train
 
 __all__ = ["Finisher", "Observer", "Progress", "Result", "Resume", "train"]

@@ -32,7 +32,8 @@ def make_checkpoint(plan: Plan, state: TrainState, position: Position) -> Checkp
         tensors=tensors,
         digest=digest(state.parameters),
         recipe_digest=plan.recipe.digest,
-        position={**position.to_json(), **plan.fingerprint.to_json()},
+        position=position.to_json(),
+        data=plan.fingerprint.to_json(),
         schema=plan.schema.to_json(),
     )
 
@@ -48,7 +49,7 @@ def newest_saved(plan: Plan, store: CheckpointStore) -> tuple[TrainState, Positi
 
 def unpack(plan: Plan, checkpoint: Checkpoint) -> tuple[TrainState, Position]:
     """Return the state and position in a checkpoint; raises CheckpointError if they do not fit the plan."""
-    check_data(plan, checkpoint.position)
+    check_data(plan, checkpoint.data)
     state = TrainState(
         checkpoint.step,
         read_flat("parameters", plan.layout, checkpoint.tensors, plan.recipe.dtype),
@@ -59,9 +60,9 @@ def unpack(plan: Plan, checkpoint: Checkpoint) -> tuple[TrainState, Position]:
     return state, _read_position(checkpoint.step, checkpoint.position)
 
 
-def check_data(plan: Plan, position: Mapping[str, object]) -> None:
-    """Raise CheckpointError unless the plan's data are, value by value, those of a checkpoint with this position."""
-    part = find_changed_part(position, plan.data, plan.fingerprint)
+def check_data(plan: Plan, stored: Mapping[str, object]) -> None:
+    """Raise CheckpointError unless the plan's data are, value by value, those of a `stored` fingerprint."""
+    part = find_changed_part(stored, plan.data, plan.fingerprint)
     if part is not None:
         data = plan.recipe.data
         source = data.validation if part == "validation" and isinstance(data.validation, str) else data.source

@@ -2,69 +2,28 @@
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from distbp.backends import Backend
 from distbp.config import Placement
 from distbp.data import advise_on_targets
-from distbp.errors import ClusterError, DivergedError, InterruptedRunError, StorageError, WorkersLostError
+from distbp.errors import ClusterError, DivergedError, InterruptedRunError, WorkersLostError
 from distbp.machine.interrupt import StopRequest
 from distbp.protocol.messages import Snapshot, StepOrder, StepReport, TrainState
 from distbp.protocol.planning import step_order
-from distbp.protocol.recovery import Failure, GroupLostError, History, Limits, decide
-from distbp.run import CheckpointStore, CheckpointWriter, EventLog, StepLog, StepRecord
+from distbp.protocol.recovery import GroupLostError
 from distbp.run.position import Position
 from distbp.training.checkpoint_contents import make_checkpoint, newest_saved, unpack
 from distbp.training.checkpoint_schedule import CheckpointSchedule
+from distbp.training.journal import Journal
 from distbp.training.ledger import Ledger
+from distbp.training.lost_groups import LostGroups
 from distbp.training.plan import Plan
+from distbp.training.progress import Finisher, Observer, Progress
 from distbp.training.worker_wait import WorkerWait
-
-logger = logging.getLogger("distbp")
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What an observer of a run sees after each step.
-
-    run: its name. num_workers: in the group now. num_lost: workers lost in this session.
-    """
-
-    position: Position
-    report: StepReport
-    num_steps: int
-    num_epochs: int
-    run: str
-    num_workers: int
-    num_lost: int
-
-
-Observer = Callable[[Progress], None]
-
-
-@runtime_checkable
-class Finisher(Protocol):
-    """An observer that also wants to see how a run ended."""
-
-    def finish(self, progress: Progress) -> None:
-        """Take in the end of the run: like its last step, with the last evaluation."""
-        ...
-
-
-@dataclass(frozen=True)
-class Journal:
-    """The parts of the run directory that a session writes."""
-
-    steps: StepLog
-    events: EventLog
-    store: CheckpointStore
-    writer: CheckpointWriter
 
 
 class Session:
@@ -78,34 +37,30 @@ class Session:
         journal: Journal,
         stop: StopRequest,
         observe: Observer | None,
+        state: TrainState,
+        position: Position,
     ):
+        """state, position: where the run stands."""
         self._plan = plan
         self._placement = placement
         self._backend = backend
         self._journal = journal
         self._stop = stop
         self._observe = observe
-        self._num_lost = 0
+        self._pending: TrainState | None = state
+        self._position = position
+        self._ledger = Ledger(position)
+        self._lost_groups = LostGroups(placement, journal.events)
+        self._schedule = CheckpointSchedule(placement.checkpoint_every_steps, journal.writer, journal.prompt_s)
+        self._furthest = state.step + journal.steps.num_removed
+        self._saved_step = state.step
         self._last_report: StepReport | None = None
-        self._saved_step = -1
-        self._rhythm = CheckpointSchedule(
-            placement.checkpoint_every_steps, journal.writer, journal.store.run.folder.prompt_s
-        )
-        self._lost_at: float | None = None
-        self._last_step_at = time.perf_counter()
-        self._num_failures = 0
-        self._num_without_step = 0
 
-    def run(self, state: TrainState, position: Position) -> Position:
-        """Train from `state` to the end and return the final position; every state worth keeping is checkpointed.
+    def run(self) -> Position:
+        """Train to the end and return the final position; every state worth keeping is checkpointed.
 
         Raises InterruptedRunError after a signal, DivergedError, WorkersLostError, StorageError, ClusterError.
         """
-        self._saved_step = state.step if state.step > 0 else -1
-        self._position = position
-        self._ledger = Ledger(position)
-        self._furthest = state.step + self._journal.steps.num_removed
-        self._pending: TrainState | None = state
         while True:
             try:
                 if self._pending is not None:
@@ -115,7 +70,7 @@ class Session:
                 return self._ledger.stamp(self._position)
             except GroupLostError as lost:
                 self._ledger.charge("waiting_s")
-                self._note_loss(lost)
+                self._note_lost(lost)
                 if self._pending is None:  # else the group was lost while starting from it
                     self._pending = self._newest_state(self._backend.rescue())
 
@@ -134,12 +89,12 @@ class Session:
         self._pending = None
 
     def _await_group(self, state: TrainState) -> None:
-        has_failed = self._num_failures > 0
+        has_failed = self._lost_groups.has_any
         minimum = self._placement.min_workers_left if has_failed else self._placement.min_workers
-        vigil = WorkerWait(WorkersLostError if has_failed else ClusterError)
+        wait = WorkerWait(WorkersLostError if has_failed else ClusterError)
         while (shortage := self._backend.start(self._plan.worker, self._plan.server, state, minimum)) is not None:
             self._take_notes()
-            vigil.keep(shortage)
+            wait.keep(shortage)
 
     def _train(self) -> None:
         """Go from boundary to boundary: epoch ends, checkpoints, new workers, the end."""
@@ -153,7 +108,7 @@ class Session:
                 return
             if self._stop:
                 raise self._stop.error(self._interruption("checkpointed"))
-            if self._backend.can_grow:
+            if self._backend.admit():
                 self._start(self._backend.snapshot().state)
             for report in self._backend.run(self._orders(self._next_boundary())):
                 self._advance(report)
@@ -168,7 +123,7 @@ class Session:
     def _next_boundary(self) -> int:
         step = self._position.step
         epoch_end = (step // self._plan.steps_per_epoch + 1) * self._plan.steps_per_epoch
-        return min(epoch_end, self._rhythm.next_stop(step))
+        return min(epoch_end, self._schedule.next_stop(step))
 
     def _is_done(self) -> bool:
         return self._position.step >= self._plan.num_steps or self._position.ran_out_of_patience(
@@ -179,7 +134,7 @@ class Session:
         """Take the report of a step that the group has just done."""
         self._ledger.charge("recomputing_s" if report.step <= self._furthest else "work_s")
         self._record(report)
-        self._note_recovery()
+        self._note_work()
         self._show(report)
 
     def _show(self, report: StepReport) -> None:
@@ -199,9 +154,9 @@ class Session:
             report=report,
             num_steps=self._plan.num_steps,
             num_epochs=self._plan.recipe.epochs,
-            run=self._journal.store.run.name,
+            run=self._journal.run,
             num_workers=self._backend.num_workers,
-            num_lost=self._num_lost,
+            num_lost=self._lost_groups.num_workers_lost,
         )
 
     def _record(self, report: StepReport) -> None:
@@ -209,19 +164,7 @@ class Session:
             raise DivergedError(self._divergence(f"the loss of step {report.step} is {report.loss}"))
         self._position = self._position.after_step(report)
         self._furthest = max(self._furthest, report.step)
-        self._journal.steps.append(
-            StepRecord(
-                step=report.step,
-                epoch=report.epoch,
-                loss=report.loss,
-                num_examples=report.num_examples,
-                compute_s=report.compute_s,
-                wait_s=report.wait_s,
-                commit_s=report.commit_s,
-                checksum=report.checksum,
-                mean_compute_s=report.mean_compute_s,
-            )
-        )
+        self._journal.note_step(report)
 
     def _close_epoch(self) -> None:
         evaluation = self._backend.evaluate() if self._plan.worker.validation is not None else None
@@ -231,10 +174,10 @@ class Session:
                 "evaluated", step=self._position.step, loss=evaluation.loss, accuracy=evaluation.accuracy
             )
         self._ledger.charge("work_s")
-        self._note_recovery()
+        self._note_work()
 
     def _checkpoint_is_due(self) -> bool:
-        return self._rhythm.is_due(self._position.step) or self._position.is_best
+        return self._schedule.is_due(self._position.step) or self._position.is_best
 
     def _checkpoint(self) -> None:
         """Hand a copy of the state to the writer, unless this step is saved already."""
@@ -242,10 +185,10 @@ class Session:
             return
         self._save(self._backend.snapshot().state)
         self._ledger.charge("checkpointing_s")
-        self._note_recovery()
+        self._note_work()
 
     def _save(self, state: TrainState) -> None:
-        if state.step in (0, self._saved_step):
+        if state.step == self._saved_step:
             return
         if not np.isfinite(state.parameters).all():
             raise DivergedError(self._divergence(f"parameters are not finite after step {state.step}"))
@@ -253,47 +196,19 @@ class Session:
         self._journal.writer.submit(checkpoint, best=self._position.is_best)
         self._saved_step = state.step
 
-    def _note_loss(self, lost: GroupLostError) -> None:
-        """Count the failure and wait as long as `decide` says; raises WorkersLostError where it gives up."""
+    def _note_lost(self, lost: GroupLostError) -> None:
+        """Count the lost group and wait as long as it says; raises WorkersLostError where it is one too many."""
         self._take_notes()
-        step = self._position.step
-        if self._lost_at is None:
-            self._lost_at = self._last_step_at
-        self._num_failures += 1
-        self._num_lost += max(0, self._backend.num_workers - lost.num_left)
-        self._num_without_step += 1
         self._position = replace(self._position, recoveries=self._position.recoveries + 1)
-        limit = self._placement.max_failures
-        decision = decide(
-            Failure(lost.num_left),
-            History(self._num_failures, self._num_without_step),
-            Limits(None if limit == -1 else limit, self._placement.min_workers_left),
-        )
-        self._journal.events.append("lost", step=step, reason=lost.reason, left=lost.num_left, action=decision.action)
-        if decision.action == "give_up":
-            raise WorkersLostError(f"{lost.reason}; {decision.why}; the same command resumes the run")
-        workers = f"{lost.num_left} worker{'' if lost.num_left == 1 else 's'}"
-        how = f"going on with {workers}" if decision.action == "shrink" else "waiting for new workers"
-        logger.warning("%s; %s at step %d", lost.reason, how, step)
-        self._stop.pause(decision.backoff_s)
+        self._stop.pause(self._lost_groups.note_lost(lost, self._position, self._backend.num_workers))
 
-    def _note_recovery(self) -> None:
-        """The group works: if it was lost, say since when."""
-        self._last_step_at = self._ledger.last_charge
-        if self._lost_at is None:
-            return
-        seconds, self._lost_at, self._num_without_step = self._last_step_at - self._lost_at, None, 0
-        longest = max(seconds, self._position.longest_recovery_s)
-        self._position = replace(self._position, longest_recovery_s=longest)
-        step, workers = self._position.step, self._backend.num_workers
-        self._journal.events.append("recovered", step=step, seconds=round(seconds, 3), workers=workers)
-        logger.info("recovered in %.2f s at step %d with %d worker%s", seconds, step, workers, "s" * (workers > 1))
+    def _note_work(self) -> None:
+        """The group works: if it was lost, it has recovered."""
+        now, num_workers = self._ledger.last_charge, self._backend.num_workers
+        self._position = self._lost_groups.note_work(now, self._position, num_workers)
 
     def _take_notes(self) -> None:
-        for note in self._backend.take_notes():
-            self._journal.events.append(note.kind, step=self._position.step, text=note.text)
-            if note.kind != "joined":
-                logger.log(logging.INFO if note.kind == "shards" else logging.WARNING, "%s", note.text)
+        self._journal.note_group(self._backend.take_notes(), self._position.step)
 
     def _newest_state(self, rescued: Snapshot | None) -> TrainState:
         """Return the state to go on from, and move the position there."""
@@ -308,7 +223,7 @@ class Session:
         self._journal.events.append(
             "recovering", step=state.step, state="checkpoint", redone=self._furthest - state.step
         )
-        self._saved_step = state.step if state.step > 0 else -1
+        self._saved_step = state.step
         now = self._position
         self._position = replace(position, recoveries=now.recoveries, longest_recovery_s=now.longest_recovery_s)
         return state
@@ -326,13 +241,4 @@ class Session:
         rate = self._plan.recipe.optimizer.learning_rate
         advice = advise_on_targets(self._plan.worker.train, limit=10.0)
         advice = advice or f"try a learning rate below {rate:g}, warmup_steps or clip_norm"
-        return f"training diverged: {what}; {self._describe_kept()}; {advice}"
-
-    def _describe_kept(self) -> str:
-        """Return which checkpoint there is; storage that fails now must not hide why training ended."""
-        try:
-            self._journal.writer.wait(self._stop.watch())
-            steps = self._journal.store.list_steps()
-        except StorageError as error:
-            return str(error)
-        return f"the checkpoint of step {steps[-1]} is kept" if steps else "there is no checkpoint yet"
+        return f"training diverged: {what}; {self._journal.describe_kept(self._stop.watch())}; {advice}"

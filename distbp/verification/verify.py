@@ -46,7 +46,7 @@ def verify(run_a: str, run_b: str) -> Verdict:
         first_difference=first_difference,
         steps=len(shared),
         same_recipe=a.read_config().recipe.digest == b.read_config().recipe.digest
-        and may_be_the_same(final_a.position, final_b.position),
+        and may_be_the_same(final_a.data, final_b.data),
     )
 
 

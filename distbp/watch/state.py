@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
-from distbp.run.happenings import TROUBLE, describe_event
+from distbp.run.event_words import TROUBLE, describe_event
 from distbp.run.records import StepRecord
 from distbp.text.json_text import decode_object
 from distbp.watch.curve import Curve
@@ -30,7 +30,7 @@ _DIVISION = re.compile(r"microbatches of workers 0 to \d+ are now ([\d, ]+)$")
 
 
 @dataclass(frozen=True)
-class Pace:
+class StepPace:
     """Sums over the newest steps; what is longer ago than MEMORY_S seconds of training counts less and less."""
 
     steps: float = 0.0
@@ -40,11 +40,11 @@ class Pace:
     wait_s: float = 0.0
     commit_s: float = 0.0
 
-    def after(self, record: StepRecord) -> Pace:
+    def after(self, record: StepRecord) -> StepPace:
         """Return the pace with one more step."""
         kept = math.exp(-max(0.0, record.compute_s + record.wait_s + record.commit_s) / MEMORY_S)
         mean = record.compute_s if record.mean_compute_s is None else record.mean_compute_s
-        return Pace(
+        return StepPace(
             self.steps * kept + 1,
             self.examples * kept + record.num_examples,
             self.compute_s * kept + record.compute_s,
@@ -83,7 +83,7 @@ class Steps:
 
     last: StepRecord | None = None
     losses: Curve = field(default_factory=Curve)
-    pace: Pace = Pace()
+    pace: StepPace = StepPace()
     steps_per_epoch: int | None = None
     num_damaged: int = 0
 
@@ -103,7 +103,7 @@ class Steps:
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class NewestEvaluation:
     """The validation examples after an epoch. accuracy: None for regression."""
 
     step: int
@@ -112,7 +112,7 @@ class Evaluated:
 
 
 @dataclass(frozen=True)
-class Happening:
+class ToldEvent:
     """One event in words. time: Unix seconds, None if it cannot be read."""
 
     time: float | None
@@ -145,13 +145,13 @@ class Happened:
     is_formed: bool = False
     is_finished: bool = False
     ending: Ending | None = None
-    evaluated: Evaluated | None = None
+    evaluated: NewestEvaluation | None = None
     best_accuracy: float | None = None
     accuracies: Curve = field(default_factory=Curve)
     validation_losses: Curve = field(default_factory=Curve)
     checkpoint_step: int | None = None
     checkpoint_time: float | None = None
-    happenings: tuple[Happening, ...] = ()
+    happenings: tuple[ToldEvent, ...] = ()
     num_damaged: int = 0
 
     def after(self, lines: Iterable[bytes]) -> Happened:
@@ -181,7 +181,9 @@ class Happened:
         if kind == "shards":
             return replace(known, division=_read_division(event))
         if kind == "evaluated" and step is not None:
-            return known._after_evaluation(Evaluated(step, float(event["loss"]), _read_number(event.get("accuracy"))))
+            return known._after_evaluation(
+                NewestEvaluation(step, float(event["loss"]), _read_number(event.get("accuracy")))
+            )
         if kind == "checkpoint":
             return replace(known, checkpoint_step=step, checkpoint_time=_read_time(event))
         if kind == "ended":
@@ -189,7 +191,7 @@ class Happened:
             return replace(known, is_formed=False, ending=ending)
         return replace(known, is_finished=True) if kind == "finished" else known
 
-    def _after_evaluation(self, new: Evaluated) -> Happened:
+    def _after_evaluation(self, new: NewestEvaluation) -> Happened:
         accuracies, best = self.accuracies, self.best_accuracy
         if new.accuracy is not None:
             accuracies = accuracies.extended([(new.step, new.accuracy)])
@@ -201,7 +203,7 @@ class Happened:
         text = describe_event(event)
         if text is None:
             return self
-        new = Happening(_read_time(event), step, text[:MAX_TEXT], kind in TROUBLE)
+        new = ToldEvent(_read_time(event), step, text[:MAX_TEXT], kind in TROUBLE)
         return replace(self, happenings=(*self.happenings, new)[-MAX_HAPPENINGS:])
 
 

@@ -27,12 +27,12 @@ def two_cpus() -> Iterator[None]:
 @pytest.fixture
 def make_room(request) -> Iterator:
     request.getfixturevalue("two_cpus")
-    from distbp.backends.ray.placement import Room
+    from distbp.backends.ray.placement import Reservation
 
     made = []
 
-    def make(**options) -> Room:
-        made.append(Room(1, **options))
+    def make(**options) -> Reservation:
+        made.append(Reservation(1, **options))
         return made[-1]
 
     yield make

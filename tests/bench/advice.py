@@ -30,7 +30,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "hosts"))
 
 from distbp.advise.advice import Option, Placing  # noqa: E402
-from distbp.advise.probe import choose_batch_sizes, choose_placings, with_choice  # noqa: E402
+from distbp.advise.evidence import choose_batch_sizes, choose_placings, with_choice  # noqa: E402
 from distbp.advise.telling import make_report  # noqa: E402
 from distbp.backends.ray.cluster import RayCluster, count_cpus  # noqa: E402
 from distbp.config import Config, Placement, Recipe  # noqa: E402
@@ -91,7 +91,7 @@ def measure_grid(case: Case, folder: Path, options: argparse.Namespace) -> dict:
 def ask(case: Case, folder: Path, options: argparse.Namespace) -> dict:
     """Return one piece of advice, and from what it followed."""
     report = make_report(_configure(case, folder), options.probe, True, ignore)
-    found, advice = report.probe, report.advice
+    found, advice = report.evidence, report.advice
     return {
         "advised": _describe(advice.option.placing, advice.option.batch_size),
         "headline": report.headline,

@@ -8,7 +8,7 @@ import pytest
 
 from distbp.doctor import Diagnosis
 from distbp.doctor.cluster_checks import (
-    Member,
+    ClusterNode,
     check_alike,
     check_authentication,
     check_clocks,
@@ -16,8 +16,8 @@ from distbp.doctor.cluster_checks import (
     check_kernels,
     check_shared,
 )
+from distbp.doctor.demand import Demand
 from distbp.doctor.findings import block, ok, warn
-from distbp.doctor.job import Job
 from distbp.doctor.machine_checks import check_blas, check_cores, check_memory, check_storage
 from distbp.doctor.node import Blas, NodeFacts, find_memory_bytes, measure_gflops, weigh_portable_kernels
 from distbp.doctor.storage_trial import StorageFacts
@@ -40,7 +40,7 @@ NODE = NodeFacts(
     storage_error=None,
     sees_mark=True,
 )
-JOB = Job(
+DEMAND = Demand(
     max_workers=4,
     min_workers=2,
     threads=1,
@@ -50,8 +50,8 @@ JOB = Job(
     keep_checkpoints=3,
 )
 STORAGE = StorageFacts("s", True, "m/mark", None, 0.002, 1e8, True, 10**12)
-MEMBER = Member("10.0.0.1", 4, 10**9, NODE, None, 0.0)
-OTHER = replace(MEMBER, address="10.0.0.2")
+FIRST = ClusterNode("10.0.0.1", 4, 10**9, NODE, None, 0.0)
+OTHER = replace(FIRST, address="10.0.0.2")
 
 
 def judge(findings) -> list[tuple[str, str]]:
@@ -61,17 +61,17 @@ def judge(findings) -> list[tuple[str, str]]:
 
 def test_a_good_machine_gives_no_warning():
     assert judge(check_blas(NODE)) == []
-    assert judge(check_cores(NODE, JOB)) == []
-    assert judge(check_memory(NODE, JOB)) == []
-    assert judge(check_storage(STORAGE, JOB)) == []
+    assert judge(check_cores(NODE, DEMAND)) == []
+    assert judge(check_memory(NODE, DEMAND)) == []
+    assert judge(check_storage(STORAGE, DEMAND)) == []
 
 
 def test_a_good_cluster_gives_no_warning():
-    members = [MEMBER, OTHER]
-    assert judge(check_cluster(members, JOB)) == []
-    assert judge(check_alike(NODE, members)) == []
-    assert judge(check_shared(STORAGE, members)) == []
-    assert judge(check_clocks(members)) == []
+    nodes = [FIRST, OTHER]
+    assert judge(check_cluster(nodes, DEMAND)) == []
+    assert judge(check_alike(NODE, nodes)) == []
+    assert judge(check_shared(STORAGE, nodes)) == []
+    assert judge(check_clocks(nodes)) == []
     assert check_authentication(asks_for_token=True, is_private=False).level == "ok"
     assert check_authentication(asks_for_token=False, is_private=True).level == "ok"
 
@@ -88,7 +88,7 @@ def test_a_good_cluster_gives_no_warning():
 )
 def test_each_flaw_of_a_machine_is_a_warning(changes, topic):
     node = replace(NODE, **changes)
-    findings = [*check_blas(node), *check_cores(node, JOB), *check_memory(node, JOB)]
+    findings = [*check_blas(node), *check_cores(node, DEMAND), *check_memory(node, DEMAND)]
     assert judge(findings) == [(topic, "warning")]
 
 
@@ -102,11 +102,11 @@ def test_each_flaw_of_a_machine_is_a_warning(changes, topic):
     ],
 )
 def test_each_flaw_of_storage_is_told(changes, topic, level):
-    assert judge(check_storage(replace(STORAGE, **changes), JOB)) == [(topic, level)]
+    assert judge(check_storage(replace(STORAGE, **changes), DEMAND)) == [(topic, level)]
 
 
 def test_too_many_workers_are_told_how_many_fit():
-    (finding,) = [f for f in check_cores(NODE, replace(JOB, max_workers=3, threads=2)) if f.topic == "cores"]
+    (finding,) = [f for f in check_cores(NODE, replace(DEMAND, max_workers=3, threads=2)) if f.topic == "cores"]
     assert finding.fact == "3 workers of 2 threads on 4 cores: they take turns"
     assert "at most workers=2" in finding.advice
 
@@ -124,12 +124,12 @@ def test_too_many_workers_are_told_how_many_fit():
     ],
 )
 def test_each_flaw_of_one_node_is_told_with_its_address(changes, topic, level, exit_code):
-    members = [MEMBER, replace(OTHER, **changes)]
+    nodes = [FIRST, replace(OTHER, **changes)]
     findings = (
-        *check_cluster(members, JOB),
-        *check_alike(NODE, members),
-        *check_shared(STORAGE, members),
-        *check_clocks(members),
+        *check_cluster(nodes, DEMAND),
+        *check_alike(NODE, nodes),
+        *check_shared(STORAGE, nodes),
+        *check_clocks(nodes),
     )
     assert judge(findings) == [(topic, level)]
     assert Diagnosis(findings).exit_code == exit_code
@@ -139,9 +139,9 @@ def test_each_flaw_of_one_node_is_told_with_its_address(changes, topic, level, e
 
 
 def test_a_cluster_that_is_too_small_is_a_problem_only_below_the_minimum():
-    small = replace(MEMBER, num_cpus=1)
-    assert judge(check_cluster([small], JOB)) == [("cluster", "problem")]
-    assert judge(check_cluster([small, small, small], JOB)) == [("cluster", "warning")]
+    small = replace(FIRST, num_cpus=1)
+    assert judge(check_cluster([small], DEMAND)) == [("cluster", "problem")]
+    assert judge(check_cluster([small, small, small], DEMAND)) == [("cluster", "warning")]
 
 
 def test_a_cluster_that_asks_for_no_token_is_a_warning():
@@ -170,8 +170,8 @@ def test_the_speed_of_matrix_products_is_measured():
     assert 0.5 < measure_gflops() < 2000
 
 
-def other_kernels(**fields) -> list[Member]:
-    return [MEMBER, replace(OTHER, facts=replace(NODE, **fields))]
+def other_kernels(**fields) -> list[ClusterNode]:
+    return [FIRST, replace(OTHER, facts=replace(NODE, **fields))]
 
 
 @pytest.mark.parametrize(
@@ -189,11 +189,11 @@ def test_equal_kernels_are_not_weighed():
     def weigh():
         raise AssertionError
 
-    assert list(check_kernels(NODE, [MEMBER, OTHER], False, weigh)) == []
+    assert list(check_kernels(NODE, [FIRST, OTHER], False, weigh)) == []
 
 
 def test_a_portable_run_is_told_its_price():
-    (finding,) = check_kernels(NODE, [MEMBER, OTHER], True, lambda: (100.0, 60.0))
+    (finding,) = check_kernels(NODE, [FIRST, OTHER], True, lambda: (100.0, 60.0))
     assert (finding.level, "60 GFLOP/s" in finding.fact) == ("ok", True)
 
 

@@ -56,7 +56,9 @@ class NoProcesses:
     """A backend whose group has no processes."""
 
     processes = ()
-    can_grow = False
+
+    def admit(self):
+        return False
 
     def run(self, orders):
         yield from (order.step for order in orders)

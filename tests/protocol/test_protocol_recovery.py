@@ -6,11 +6,11 @@ import pickle
 
 import pytest
 
-from distbp.protocol.recovery import MAX_WITHOUT_STEP, Failure, GroupLostError, History, Limits, decide
+from distbp.protocol.recovery import MAX_WITHOUT_STEP, GroupLostError, History, Limits, LostGroup, decide
 
 
 def action(num_failures: int = 1, without_step: int = 1, left: int = 1, max_failures: int | None = 100) -> str:
-    return decide(Failure(left), History(num_failures, without_step), Limits(max_failures, 2)).action
+    return decide(LostGroup(left), History(num_failures, without_step), Limits(max_failures, 2)).action
 
 
 @pytest.mark.parametrize(("left", "expected"), [(0, "rebuild"), (1, "rebuild"), (2, "shrink"), (3, "shrink")])
@@ -31,16 +31,16 @@ def test_without_a_budget_no_failure_is_too_many():
 
 
 def test_a_group_that_never_makes_a_step_ends_the_run_within_the_budget_too():
-    found = decide(Failure(3), History(MAX_WITHOUT_STEP, MAX_WITHOUT_STEP), Limits(100, 1))
+    found = decide(LostGroup(3), History(MAX_WITHOUT_STEP, MAX_WITHOUT_STEP), Limits(100, 1))
     assert (found.action, found.why) == ("give_up", "10 failures in a row without a step in between")
 
 
 def test_the_first_failure_after_a_step_does_not_wait():
-    assert decide(Failure(0), History(50, 1), Limits(100, 1)).backoff_s == 0
+    assert decide(LostGroup(0), History(50, 1), Limits(100, 1)).backoff_s == 0
 
 
 def test_failures_without_a_step_in_between_wait_longer_but_not_for_ever():
-    waits = [decide(Failure(1), History(n, n), Limits(None, 1)).backoff_s for n in (1, 2, 3, 4, 1000)]
+    waits = [decide(LostGroup(1), History(n, n), Limits(None, 1)).backoff_s for n in (1, 2, 3, 4, 1000)]
     assert waits == [0, 0.5, 1, 2, 30]
 
 

@@ -99,7 +99,7 @@ def test_only_fields_that_differ_are_listed(runs):
 def test_stopped_run_has_a_story_without_a_result(runs):
     [story] = read(runs, "stopped")
     assert (story.state, story.num_steps, story.digest, story.accounts) == ("stopped", 100, None, {})
-    assert any(happening.is_trouble for happening in story.happenings)
+    assert any(entry.is_trouble for entry in story.timeline)
 
 
 @pytest.mark.parametrize("names", [["a"], ["a", "b", "slow", "stopped"]])
@@ -167,5 +167,5 @@ def test_a_log_whose_end_was_lost_says_so_when_the_run_goes_on_and_in_the_report
     log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:4]))
     train(recipe, placement, name="cut")
     assert re.search(r"steps.jsonl' ends with step 4 although the run has done 7: its end was lost", caplog.text)
-    told = [happening.text for happening in read_story(str(tmp_path / "cut")).happenings]
+    told = [entry.text for entry in read_story(str(tmp_path / "cut")).timeline]
     assert "steps 5 to 7 are missing in the step log: a part of it was lost" in told

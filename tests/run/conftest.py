@@ -44,6 +44,7 @@ def make_checkpoint():
             digest=digest or f"digest-{step}",
             recipe_digest=recipe_digest,
             position={"epoch": step // 10, "best_loss": 0.1},
+            data={"data": {"training": f"seal-{step}", "validation": None}},
             schema={"labels": ["a", "b"]},
         )
 
@@ -58,6 +59,7 @@ def assert_equal_checkpoints():
         assert actual.digest == expected.digest
         assert actual.recipe_digest == expected.recipe_digest
         assert actual.position == expected.position
+        assert actual.data == expected.data
         assert actual.schema == expected.schema
         assert actual.tensors.keys() == expected.tensors.keys()
         for name, tensor in expected.tensors.items():

@@ -149,7 +149,7 @@ with run.lock():
     print("ready", flush=True)
     for step in itertools.count(first):
         tensors = {"w": np.full(20_000, float(step))}
-        store.save(Checkpoint(step, tensors, str(step), "r", {"step": step}, {}), best=step % 5 == 0)
+        store.save(Checkpoint(step, tensors, str(step), "r", {"step": step}, {}, {}), best=step % 5 == 0)
         print(step, flush=True)
 """
 

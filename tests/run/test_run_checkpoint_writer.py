@@ -39,7 +39,6 @@ def test_written_checkpoints_are_there_after_wait(run, make_checkpoint):
         assert store.list_steps() == [1]
         writer.submit(make_checkpoint(2))
     assert store.list_steps() == [1, 2]
-    assert writer.seconds > 0
 
 
 def test_slow_storage_gets_the_newest_and_does_not_hold_up_training(slow, make_checkpoint):

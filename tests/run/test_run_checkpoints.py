@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import math
 
 import numpy as np
@@ -12,7 +13,7 @@ from distbp.run import Checkpoint, CheckpointStore
 
 
 def make_with(tensors: dict, **changes: object) -> Checkpoint:
-    values = {"step": 1, "digest": "d", "recipe_digest": "r", "position": {}, "schema": {}} | changes
+    values = {"step": 1, "digest": "d", "recipe_digest": "r", "position": {}, "data": {}, "schema": {}} | changes
     return Checkpoint(tensors=tensors, **values)
 
 
@@ -93,12 +94,19 @@ def test_pruning_does_not_count_damaged_checkpoints(run, make_checkpoint):
     assert store.list_steps() == [1, 3]
 
 
-def test_a_position_is_had_without_its_tensors(run, make_checkpoint):
+def test_the_fingerprint_lies_in_the_file_where_readers_of_its_format_look(run, make_checkpoint):
+    CheckpointStore(run, keep=1).save(make_checkpoint(10))
+    manifest = json.loads(run.folder.child("checkpoints").child("step-00000010").read("manifest.json"))
+    assert manifest["position"] == {**make_checkpoint(10).position, **make_checkpoint(10).data}
+    assert "data" not in manifest
+
+
+def test_a_fingerprint_is_had_without_the_tensors(run, make_checkpoint):
     store = CheckpointStore(run, keep=1)
-    assert store.newest_position() is None
+    assert store.newest_data() is None
     store.save(make_checkpoint(10))
     store.save(make_checkpoint(20))
-    assert store.newest_position() == make_checkpoint(20).position
+    assert store.newest_data() == make_checkpoint(20).data
 
 
 def test_saving_a_step_again_replaces_it(run, make_checkpoint, assert_equal_checkpoints):

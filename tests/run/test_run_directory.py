@@ -9,7 +9,7 @@ import pytest
 import distbp.run
 from distbp.config import Config, load_config, parse_config
 from distbp.errors import CheckpointError, ConfigError, StorageError
-from distbp.run import RunDirectory, next_name
+from distbp.run import CheckpointStore, RunDirectory, next_name
 
 
 def test_public_names_are_pinned():
@@ -149,3 +149,11 @@ def test_failed_creation_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         RunDirectory.create(str(tmp_path), "a", Config(), {})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_is_only_read_gets_nothing_to_write_with(run, make_checkpoint, monkeypatch):
+    CheckpointStore(run, keep=1).save(make_checkpoint(1))
+    monkeypatch.setattr("distbp.run.directory.Outbox", None)
+    read = RunDirectory.open(run.url)
+    assert (read.read_config(), read.read_steps(), read.read_events()) == (run.read_config(), [], [])
+    assert CheckpointStore(read, keep=1).load_latest().step == 1

@@ -37,7 +37,7 @@ def test_every_file_and_folder_has_the_mode_that_umask_gives(tmp_path, monkeypat
     recipe = Recipe.model_validate({"epochs": 1, "model": {"hidden": [3]}, "global_batch_size": 700})
     train(recipe, Placement(storage="runs"), name="a")
     run = RunDirectory.open("runs/a")
-    save_aside(run, CheckpointStore(run, keep=1).load_latest(), {"steps.jsonl": b"{}\n"}, True)
+    save_aside(run, CheckpointStore(run, keep=1).load_latest(), True, {"steps.jsonl": b"{}\n"})
     commands = (
         "report runs/a --out report.html",
         "explain runs/a --out explain.html",

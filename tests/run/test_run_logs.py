@@ -34,7 +34,7 @@ def record(step: int, **changes: object) -> StepRecord:
 
 
 def test_records_come_back_exactly(run):
-    records = [record(1, digest="abc"), record(2, loss=1 / 3), record(3, loss=math.inf)]
+    records = [record(1), record(2, loss=1 / 3), record(3, loss=math.inf)]
     with StepLog(run) as log:
         for each in records:
             log.append(each)

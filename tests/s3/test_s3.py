@@ -124,7 +124,7 @@ def save_again_and_again(store: CheckpointStore, checkpoint: Checkpoint) -> None
 
 
 def make_checkpoint(step: int) -> Checkpoint:
-    return Checkpoint(step, {"w": np.arange(35_000.0) + step}, str(step), "recipe", {}, {})
+    return Checkpoint(step, {"w": np.arange(35_000.0) + step}, str(step), "recipe", {}, {}, {})
 
 
 def test_training_goes_on_while_the_server_is_frozen(s3_storage, server, whole):

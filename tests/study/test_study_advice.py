@@ -29,15 +29,15 @@ from distbp.advise.advice import (
     seconds_of,
 )
 from distbp.advise.batch_comparison import CAP_FACTOR, compare_sizes
-from distbp.advise.probe import (
-    Learning,
+from distbp.advise.evidence import (
+    PilotRun,
     choose_batch_sizes,
     choose_microbatch,
     choose_placings,
     choose_timed_sizes,
     compare,
-    learn,
     medians_of,
+    run_pilot,
     sampled_noise,
 )
 from distbp.config import Recipe, load_config
@@ -142,9 +142,9 @@ def test_a_comparison_tells_what_its_trials_found():
 
 
 def test_no_trials_where_they_would_take_too_long():
-    learning = Learning(0.1, 100, 50.0, ((0, 10.0),), 100)
-    assert compare(Recipe(), learning, 10.0) == ()
-    assert compare(Recipe(), replace(learning, goal=None, goal_s=0.001), 10.0) == ()
+    pilot = PilotRun(0.1, 100, 50.0, ((0, 10.0),), 100)
+    assert compare(Recipe(), pilot, 10.0) == ()
+    assert compare(Recipe(), replace(pilot, goal=None, goal_s=0.001), 10.0) == ()
 
 
 def test_learning_rate_follows_the_batch_until_the_critical_size():
@@ -212,7 +212,7 @@ def test_noise_of_a_sample_is_about_that_of_all():
 
 
 def test_noise_is_read_along_the_whole_recipe_where_there_is_time():
-    found = learn(Recipe(epochs=2), 30.0)
+    found = run_pilot(Recipe(epochs=2), 30.0)
     assert found.steps_trained == 46
     steps = [step for step, _ in found.noise_scales]
     assert steps[:3] == [0, 2, 6]
@@ -221,12 +221,12 @@ def test_noise_is_read_along_the_whole_recipe_where_there_is_time():
 
 
 def test_learning_stops_when_the_time_is_over():
-    assert learn(Recipe(epochs=10_000), 0.2).steps_trained < 100_000
+    assert run_pilot(Recipe(epochs=10_000), 0.2).steps_trained < 100_000
 
 
 def test_only_noise_on_the_way_to_the_goal_counts():
     scales = ((0, 1.0), (2, 4.0), (10, 16.0), (100, 1e9))
-    assert Learning(0.1, 10, 1.0, scales, 100).noise_scale == pytest.approx(8.0)
+    assert PilotRun(0.1, 10, 1.0, scales, 100).noise_scale == pytest.approx(8.0)
 
 
 def test_command_advises_and_its_configuration_trains(tmp_path, capfd, monkeypatch):

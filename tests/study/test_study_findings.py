@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from distbp.lab.curves import Point
+from distbp.lab.curves import CurvePoint
 from distbp.lab.hyperbola import Hyperbola
 from distbp.lab.search import Candidate
 from distbp.lab.trial import TrialResult
@@ -18,7 +18,7 @@ SLOW, FAST = Candidate(0.01, 0.0), Candidate(0.1, 0.9)
 
 
 def trial(candidate: Candidate, steps: int, reaches: bool = True) -> TriedCandidate:
-    curve = (Point(0, 2.0, 0.9), Point(steps, 0.3, 0.05 if reaches else 0.2))
+    curve = (CurvePoint(0, 2.0, 0.9), CurvePoint(steps, 0.3, 0.05 if reaches else 0.2))
     return TriedCandidate(candidate, TrialResult(curve, "goal" if reaches else "cut", steps))
 
 
@@ -58,7 +58,7 @@ def test_a_full_batch_that_was_cut_off_gives_a_lower_bound():
 
 
 def test_a_diverged_trial_proves_nothing_about_how_long_it_takes():
-    diverged = TriedCandidate(FAST, TrialResult((Point(0, 2.0, 0.9),), "diverged", 10**6))
+    diverged = TriedCandidate(FAST, TrialResult((CurvePoint(0, 2.0, 0.9),), "diverged", 10**6))
     assert Search(8, 1.0, (diverged, trial(SLOW, 30, reaches=False))).most_steps() == 30
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.optimize import curve_fit
 
 from distbp.lab.curves import (
-    Point,
+    CurvePoint,
     choose_batch_sizes,
     choose_goals,
     first_below,
@@ -68,7 +68,7 @@ def test_slopes():
 
 
 def test_a_goal_is_reached_at_the_first_error_strictly_below_it():
-    curve = [Point(0, 2.0, 0.9), Point(1, 1.0, 0.1), Point(2, 0.9, 0.09), Point(3, 0.9, 0.2)]
+    curve = [CurvePoint(0, 2.0, 0.9), CurvePoint(1, 1.0, 0.1), CurvePoint(2, 0.9, 0.09), CurvePoint(3, 0.9, 0.2)]
     assert first_below(curve, 0.1) == 2
     assert first_below(curve, 0.95) == 0
     assert first_below(curve, 0.05) is None

@@ -20,8 +20,8 @@ import pytest
 
 from distbp.config import Recipe
 from distbp.errors import ClusterError, ConfigError, DistbpError, InterruptedRunError, StorageError, TerminatedRunError
-from distbp.lab.lab import Chain, Job, Lab, LabProgress, single
-from distbp.lab.pool import ProcessPool
+from distbp.lab.executor import LocalProcesses
+from distbp.lab.lab import Chain, Lab, LabProgress, Measurement, single
 from distbp.lab.store import RESULTS_FILE, Store
 from distbp.machine.interrupt import StopRequest
 
@@ -47,10 +47,10 @@ def refuse(value: int) -> Doubled:
 
 
 def doubling(name: str, value: int, count: int) -> Chain[list[int]]:
-    """A chain in which each job depends on the one before."""
+    """A chain in which each measurement depends on the one before."""
     found = []
     for number in range(count):
-        result = yield Job(f"{name}/{number}", double, value, Doubled)
+        result = yield Measurement(f"{name}/{number}", double, value, Doubled)
         value = result.value
         found.append(value)
     return found
@@ -58,7 +58,7 @@ def doubling(name: str, value: int, count: int) -> Chain[list[int]]:
 
 @pytest.fixture(scope="module")
 def pool():
-    with ProcessPool(2) as pool:
+    with LocalProcesses(2) as pool:
         yield pool
 
 
@@ -101,9 +101,9 @@ def test_what_is_stored_is_not_run_again(make_lab, tmp_path):
 
 
 def test_measurements_happen_here_and_once(make_lab):
-    job = Job("here", double, 4, Doubled)
-    first = make_lab().measure("measuring", [job])
-    assert first == make_lab().measure("measuring", [job]) == [Doubled(8, os.getpid())]
+    measurement = Measurement("here", double, 4, Doubled)
+    first = make_lab().measure("measuring", [measurement])
+    assert first == make_lab().measure("measuring", [measurement]) == [Doubled(8, os.getpid())]
 
 
 def test_a_torn_line_is_measured_again(make_lab, tmp_path):
@@ -167,30 +167,30 @@ def stop_after_two(stop: StopRequest) -> InstantPool:
 
 def test_trials_that_have_ended_when_a_signal_comes_are_kept_and_used(tmp_path):
     stop = StopRequest()
-    jobs = [Job(f"trial/{i}", double, i, Doubled) for i in range(5)]
+    measurements = [Measurement(f"trial/{i}", double, i, Doubled) for i in range(5)]
     with Store(tmp_path, {}) as store, pytest.raises(TerminatedRunError, match="stopped with 2 results kept in"):
-        Lab(store, stop_after_two(stop), stop, [].append).run("doubling", [single(job) for job in jobs], [1] * 5)
+        Lab(store, stop_after_two(stop), stop, [].append).run("doubling", list(map(single, measurements)), [1] * 5)
     assert [line["key"] for line in lines(tmp_path)] == ["trial/0", "trial/1"]
     pool = InstantPool(lambda _: None)
     with Store(tmp_path, {}) as store:
-        Lab(store, pool, StopRequest(), [].append).run("doubling", [single(job) for job in jobs], [1] * 5)
+        Lab(store, pool, StopRequest(), [].append).run("doubling", list(map(single, measurements)), [1] * 5)
     assert pool.num_calls == 3
 
 
 def test_a_trial_that_fails_loses_none_that_has_ended(tmp_path):
-    jobs = [Job("refused", refuse, 5, Doubled), Job("kept", double, 5, Doubled)]
+    measurements = [Measurement("refused", refuse, 5, Doubled), Measurement("kept", double, 5, Doubled)]
     with Store(tmp_path, {}) as store, pytest.raises(ConfigError, match="5 is refused"):
         Lab(store, InstantPool(lambda _: None), StopRequest(), [].append).run(
-            "doubling", [single(job) for job in jobs], [1, 1]
+            "doubling", list(map(single, measurements)), [1, 1]
         )
     assert [line["key"] for line in lines(tmp_path)] == ["kept"]
 
 
 def test_a_process_that_a_signal_ended_is_no_failure_of_its_trial(tmp_path):
     stop = StopRequest()
-    jobs = [Job("refused", refuse, 5, Doubled), Job("kept", double, 5, Doubled)]
+    measurements = [Measurement("refused", refuse, 5, Doubled), Measurement("kept", double, 5, Doubled)]
     with Store(tmp_path, {}) as store, pytest.raises(TerminatedRunError, match="stopped with 1 results"):
-        Lab(store, stop_after_two(stop), stop, [].append).run("doubling", [single(job) for job in jobs], [1, 1])
+        Lab(store, stop_after_two(stop), stop, [].append).run("doubling", list(map(single, measurements)), [1, 1])
 
 
 class BrokenPool(InstantPool):
@@ -204,9 +204,9 @@ class BrokenPool(InstantPool):
 
 
 def test_trials_that_can_never_end_are_not_waited_for(tmp_path):
-    pool, job = BrokenPool(lambda _: None), Job("lost", double, 5, Doubled)
+    pool, lost = BrokenPool(lambda _: None), Measurement("lost", double, 5, Doubled)
     with Store(tmp_path, {}) as store, pytest.raises(ClusterError, match="the raylet has ended"):
-        Lab(store, pool, StopRequest(), [].append).run("doubling", [single(job)], [1])
+        Lab(store, pool, StopRequest(), [].append).run("doubling", [single(lost)], [1])
 
 
 def test_a_measurement_under_way_ends_at_once_and_those_before_are_kept(tmp_path):
@@ -216,9 +216,9 @@ def test_a_measurement_under_way_ends_at_once_and_those_before_are_kept(tmp_path
         while True:
             stop.receive(signal.SIGTERM, None)
 
-    jobs = [Job("kept", double, 5, Doubled), Job("long", wait_for_ever, 5, Doubled)]
+    measurements = [Measurement("kept", double, 5, Doubled), Measurement("long", wait_for_ever, 5, Doubled)]
     with Store(tmp_path, {}) as store, pytest.raises(TerminatedRunError, match="stopped with 1 results"):
-        Lab(store, InstantPool(lambda _: None), stop, [].append).measure("measuring", jobs)
+        Lab(store, InstantPool(lambda _: None), stop, [].append).measure("measuring", measurements)
     assert [line["key"] for line in lines(tmp_path)] == ["kept"]
 
 
@@ -261,19 +261,19 @@ def test_two_processes_do_not_share_a_folder(tmp_path):
 
 def test_a_users_mistake_in_a_trial_arrives_as_itself(make_lab):
     with pytest.raises(ConfigError, match="5 is refused"):
-        make_lab().run("refusing", [single(Job("refused", refuse, 5, Doubled))], [1])
+        make_lab().run("refusing", [single(Measurement("refused", refuse, 5, Doubled))], [1])
 
 
 def test_a_process_that_dies_is_named_by_its_trial(tmp_path):
-    with Store(tmp_path, {}) as store, ProcessPool(1) as pool:
+    with Store(tmp_path, {}) as store, LocalProcesses(1) as pool:
         lab = Lab(store, pool, StopRequest(), [].append)
         with pytest.raises(DistbpError, match=r"a process of the study died in 'dies'.*the same command goes on"):
-            lab.run("dying", [single(Job("dies", die, 0, Doubled))], [1])
+            lab.run("dying", [single(Measurement("dies", die, 0, Doubled))], [1])
 
 
 def test_closing_a_pool_ends_its_processes():
     before = set(multiprocessing.active_children())
-    with ProcessPool(2) as pool:
+    with LocalProcesses(2) as pool:
         futures = [pool.submit(time.sleep, 1000), pool.submit(time.sleep, 1000)]
         while not all(future.running() for future in futures):
             time.sleep(0.01)

@@ -6,7 +6,7 @@ import pytest
 
 from distbp import Placement, train
 from distbp.config import Recipe
-from distbp.lab.curves import Point
+from distbp.lab.curves import CurvePoint
 from distbp.lab.timing import (
     count_epoch,
     median_seconds,
@@ -24,7 +24,7 @@ def test_a_trial_ends_with_the_numbers_of_a_training_run(tmp_path):
     result = train(RECIPE, Placement(workers=3, storage=str(tmp_path)))
     trial = run_trial(Trial(RECIPE, result.steps))
     assert (trial.ended, trial.steps) == ("cut", result.steps)
-    assert trial.curve[-1] == Point(result.steps, result.validation_loss, 1 - result.validation_accuracy)
+    assert trial.curve[-1] == CurvePoint(result.steps, result.validation_loss, 1 - result.validation_accuracy)
 
 
 def test_a_trial_ends_at_the_first_error_below_its_lowest_goal():
@@ -50,8 +50,8 @@ def test_a_trial_that_learns_nothing_is_given_up():
 
 
 def test_what_is_stuck():
-    assert is_stuck([Point(0, 2, 0.9), Point(9, 2, 0.85)])
-    assert not is_stuck([Point(0, 2, 0.9), Point(5, 2, 0.5), Point(9, 2, 0.9)])
+    assert is_stuck([CurvePoint(0, 2, 0.9), CurvePoint(9, 2, 0.85)])
+    assert not is_stuck([CurvePoint(0, 2, 0.9), CurvePoint(5, 2, 0.5), CurvePoint(9, 2, 0.9)])
 
 
 def test_seeds_change_initial_weights_and_order_but_not_the_data():

@@ -36,6 +36,7 @@ class ScriptedBackend(LocalBackend):
         super().__init__(num_workers)
         self._script = script
         self._lost: Snapshot | None = None
+        self._has_new_worker = False
 
     def start(self, worker, server, state, minimum=1):
         self._script.minimums.append(minimum)
@@ -43,9 +44,12 @@ class ScriptedBackend(LocalBackend):
         if self._script.shortages:
             self._script.shortages -= 1
             return Shortage(minimum - 1, minimum, "the cluster is small")
-        self.num_workers += self.can_grow
-        self.can_grow = False
+        self.num_workers += self._has_new_worker
+        self._has_new_worker = False
         return super().start(worker, server, state)
+
+    def admit(self) -> bool:
+        return self._has_new_worker
 
     def run(self, orders: Iterator[StepOrder]) -> Iterator[StepReport]:
         yield from super().run(self._until_news(orders))
@@ -58,7 +62,7 @@ class ScriptedBackend(LocalBackend):
             yield order
             self._script.num_commits += 1
             if self._script.num_commits in self._script.grow_at:
-                self.can_grow = True
+                self._has_new_worker = True
                 return
 
     def evaluate(self):

@@ -12,9 +12,17 @@ from pathlib import Path
 
 import pytest
 
+from distbp.config import Config
+from distbp.data import prepare
 from distbp.errors import CheckpointError, RunTakenError
 from distbp.run import RunDirectory, names
-from distbp.training.train import _choose_name, _take_run
+from distbp.training.plan import Plan, make_plan
+from distbp.training.run_choice import choose_name, take_run
+
+
+def plan_of(config: Config) -> Plan:
+    return make_plan(config, prepare(config.recipe.data, config.recipe.seed))
+
 
 HOLDER = """
 import sys, time
@@ -32,7 +40,6 @@ with run.lock():
 @pytest.fixture(params=["local", "faulty"])
 def config(request, make_recipe, tmp_path, faults):  # noqa: ARG001 - makes the storage
     from distbp import Placement
-    from distbp.config import Config
 
     storage = str(tmp_path / "runs") if request.param == "local" else "faulty://bucket/runs"
     return Config(recipe=make_recipe(), placement=Placement(storage=storage))
@@ -53,16 +60,18 @@ def test_runs_without_a_name_that_look_at_the_same_moment_all_get_one(config, st
         free = names.next_name(storage, stem, taken)
         return stem if not taken else free
 
-    monkeypatch.setattr(sys.modules["distbp.training.train"], "next_name", look_too_early)
-    runs = [_take_run(config, None, resume, stack) for resume in ("auto", "never", "auto", "never")]
+    monkeypatch.setattr(sys.modules["distbp.training.run_choice"], "next_name", look_too_early)
+    plan = plan_of(config)
+    runs = [take_run(config, plan, None, resume, stack) for resume in ("auto", "never", "auto", "never")]
     stem = runs[0].name
     assert [run.name for run in runs] == [stem, f"{stem}-2", f"{stem}-3", f"{stem}-4"]
     assert all(run.holds_lock for run in runs)
 
 
 def test_many_that_start_together_hold_a_run_each(config, stack):
+    plan = plan_of(config)
     with ThreadPoolExecutor(8) as threads:
-        runs = list(threads.map(lambda _: _take_run(config, None, "auto", stack), range(8)))
+        runs = list(threads.map(lambda _: take_run(config, plan, None, "auto", stack), range(8)))
     assert len({run.name for run in runs}) == 8
     assert sorted(RunDirectory.list_names(config.placement.storage)) == sorted(run.name for run in runs)
     assert all(run.holds_lock and run.read_numerics() for run in runs)
@@ -77,15 +86,14 @@ def test_a_run_that_another_took_before_it_was_locked_is_left_to_it(config, stac
             stack.enter_context(RunDirectory.open(run.url).lock())
         return run
 
-    stem = _choose_name(config, "auto", set())
+    stem = choose_name(config.placement.storage, plan_of(config), "auto", set())
     monkeypatch.setattr(RunDirectory, "create", create_and_lose)
-    assert _take_run(config, None, "auto", stack).name == f"{stem}-2"
+    assert take_run(config, plan_of(config), None, "auto", stack).name == f"{stem}-2"
 
 
 @pytest.mark.parametrize("resume", ["auto", "must"])
 def test_the_loser_of_a_name_hears_which_process_has_the_run(make_recipe, tmp_path, stack, monkeypatch, resume):
     from distbp import Placement
-    from distbp.config import Config
 
     config = Config(recipe=make_recipe(), placement=Placement(storage=str(tmp_path / "runs")))
     command = [sys.executable, "-c", HOLDER, "mine", config.model_dump_json()]
@@ -99,7 +107,7 @@ def test_the_loser_of_a_name_hears_which_process_has_the_run(make_recipe, tmp_pa
             )
         who = rf"in use by process {holder.pid} on host '{socket.gethostname()}'.*stop it \(kill {holder.pid}\)"
         with pytest.raises(RunTakenError, match=who):
-            _take_run(config, "mine", resume, stack)
+            take_run(config, plan_of(config), "mine", resume, stack)
         holder.stdin.close()
 
 

@@ -53,7 +53,7 @@ def pids(monkeypatch) -> Callable[[], list[int]]:
         return start(backend, *group)
 
     monkeypatch.setattr(RayBackend, "start", watch)
-    return lambda: [member.pid for member in backends[-1]._roster.members]
+    return lambda: [process.pid for process in backends[-1].processes]
 
 
 def events(result, kind: str) -> list[dict]:

@@ -207,7 +207,7 @@ def test_a_signal_ends_a_back_off_and_the_same_command_goes_on(servers_live, tra
 
     timers: list[threading.Timer] = []
     with monkeypatch.context() as patch:
-        patch.setattr("distbp.training.session.decide", decide_to_wait)
+        patch.setattr("distbp.training.lost_groups.decide", decide_to_wait)
         with pytest.raises(TerminatedRunError, match="the same command resumes"):
             train_scripted(Script(lose_at=[4], servers_live=servers_live), checkpoint_every_steps=2)
     assert len(timers) == 1

@@ -13,7 +13,7 @@ from browser import IS_THERE, emulate, open_chromium
 
 from distbp.watch import RunFeed, RunState, Watch
 from distbp.watch.server import serve
-from distbp.watch.state import Happening
+from distbp.watch.state import ToldEvent
 
 pytest.importorskip("selenium.webdriver", reason="needs selenium, from the extra distbp[test]")
 from selenium.webdriver.common.action_chains import ActionChains
@@ -118,7 +118,7 @@ def test_another_run_is_chosen_by_click_and_by_keys(browser):
 
 @in_chromium
 def test_texts_of_a_user_are_shown_as_text(browser, feeds):
-    happened = replace(feeds[0].state.happened, happenings=(Happening(None, None, EVIL, True),), members=(EVIL,))
+    happened = replace(feeds[0].state.happened, happenings=(ToldEvent(None, None, EVIL, True),), members=(EVIL,))
     feeds[0].state = replace(
         feeds[0].state, name=EVIL, url=EVIL, detail=EVIL, note=EVIL, digest=EVIL, happened=happened
     )

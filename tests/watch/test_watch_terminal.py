@@ -19,7 +19,7 @@ import pytest
 from distbp.watch import RunFeed
 from distbp.watch.keyboard import parse_keys
 from distbp.watch.live import choose_run
-from distbp.watch.state import Happening
+from distbp.watch.state import ToldEvent
 from distbp.watch.terminal_view import view_run, view_runs
 
 DEADLINE_S = 60
@@ -142,7 +142,7 @@ def test_the_screen_has_the_size_of_the_terminal(finished, width, height):
 def test_texts_of_a_user_cannot_steer_the_terminal(finished):
     evil = "\x1b]0;title\x07\x1b[2J[bold red]\u202e\x9b31m\nnext"
     state = RunFeed(finished.run).look()
-    happened = replace(state.happened, happenings=(Happening(1e300, 3, evil, True),), members=(evil,))
+    happened = replace(state.happened, happenings=(ToldEvent(1e300, 3, evil, True),), members=(evil,))
     state = replace(state, name=evil, url=evil, detail=evil, note=evil, digest=evil, happened=happened)
     for line in [*view_runs([state, state], 0, 90, 50), *view_run(state, 90, 50)]:
         assert line.plain.isprintable()

@@ -27,7 +27,7 @@ POLL_S = 1.0
 logger = logging.getLogger("distbp")
 
 
-class Room:
+class Reservation:
     """CPUs for a group of actors, each on one node; held until `release` or the end of the driver."""
 
     def __init__(self, cpus_per_actor: int, grow_timeout_s: float = GROW_TIMEOUT_S):
@@ -56,7 +56,7 @@ class Room:
         self._wait_in_line(self._group)
 
     def options(self, index: int) -> dict[str, Any]:
-        """Return what places actor number `index` in this room, or where there is a place if the room ends before."""
+        """Return what places actor number `index` in what is held, or where there is a place beyond it."""
         if index >= self._num_actors:
             return {"num_cpus": self._cpus}
         strategy = PlacementGroupSchedulingStrategy(self._group, placement_group_bundle_index=index)

@@ -49,7 +49,7 @@ class _Starting:
     introduction: Any
 
 
-class Pool:
+class ActorPool:
     """Up to `size` actors; `make` makes the one for a slot."""
 
     def __init__(self, make: Callable[[int], Actor], size: int, probe: str):

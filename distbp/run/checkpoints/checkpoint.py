@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 DTYPES = ("float32", "float64", "int64")
+DATA_KEYS = {"data", "data_fingerprint"}
+"""What the data's fingerprint is called in this version, and in 0.1.0."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,6 +22,7 @@ class Checkpoint:
     leave them unchanged until the checkpoint is written. Loaded ones may be read-only.
     digest: hex SHA-256 of the parameters, given by the caller. recipe_digest: Recipe.digest.
     position: JSON values: epoch, best loss (NaN and infinities come back as they are), ...
+    data: JSON values: the fingerprint of the data, under one of `DATA_KEYS`.
     schema: JSON values: the data's schema with class labels.
 
     Raises ValueError for what a checkpoint cannot hold, so that it surfaces where it was made.
@@ -30,6 +33,7 @@ class Checkpoint:
     digest: str
     recipe_digest: str
     position: Mapping[str, object]
+    data: Mapping[str, object]
     schema: Mapping[str, object]
 
     def __post_init__(self) -> None:
@@ -38,6 +42,9 @@ class Checkpoint:
         for name, tensor in self.tensors.items():
             _check_tensor(name, tensor)
         _check_json("position", self.position)
+        _check_json("data", self.data)
+        if not self.data.keys() <= DATA_KEYS:
+            raise ValueError(f"data has the keys {sorted(self.data)}; expected at most {sorted(DATA_KEYS)}")
         _check_json("schema", self.schema)
 
 

@@ -2,6 +2,7 @@
 
 Every format up to this version's is read: keys that are not known are ignored. Format 1, of distbp 0.1.0, has another
 recipe_digest (`Recipe.digest_of_0_1_0`) and a fingerprint of a sample of the training data instead of all data.
+In the file, the data's fingerprint is one of the values of `position`, as it was in format 1.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 from distbp.errors import CheckpointError
 from distbp.installation import FORMAT, VERSION, describe_newer
-from distbp.run.checkpoints.checkpoint import Checkpoint
+from distbp.run.checkpoints.checkpoint import DATA_KEYS, Checkpoint
 from distbp.text.json_text import check_seal, decode_object, seal, unwrap_non_finite, wrap_non_finite
 
 SEAL = "manifest_sha256"
@@ -41,6 +42,7 @@ class Manifest:
     digest: str
     recipe_digest: str
     position: Mapping[str, Any]
+    data: Mapping[str, Any]
     schema: Mapping[str, Any]
     best: bool
     state: StateFile
@@ -62,6 +64,7 @@ def make_manifest(checkpoint: Checkpoint, state: StateFile, best: bool) -> Manif
         digest=checkpoint.digest,
         recipe_digest=checkpoint.recipe_digest,
         position=dict(checkpoint.position),
+        data=dict(checkpoint.data),
         schema=dict(checkpoint.schema),
         best=best,
         state=state,
@@ -72,7 +75,9 @@ def make_manifest(checkpoint: Checkpoint, state: StateFile, best: bool) -> Manif
 
 def encode_manifest(manifest: Manifest) -> bytes:
     """Return the content of manifest.json, a line a key, sealed with a SHA-256 over all else in it."""
-    values = json.loads(_to_json({**vars(manifest), "state": vars(manifest.state)}))  # as a reader will see them
+    stored = {**vars(manifest), "position": {**manifest.position, **manifest.data}, "state": vars(manifest.state)}
+    del stored["data"]
+    values = json.loads(_to_json(stored))  # as a reader will see them
     lines = (f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in {**values, SEAL: seal(values)}.items())
     return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
 
@@ -108,9 +113,17 @@ def _known(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name in names}
 
 
+def _part_position(stored: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a stored position without the data's fingerprint, and that alone."""
+    position = {name: value for name, value in stored.items() if name not in DATA_KEYS}
+    return position, {name: value for name, value in stored.items() if name in DATA_KEYS}
+
+
 def _read_values(values: Mapping[str, Any]) -> Manifest:
     """Return the manifest of sealed values; raises TypeError for such as no distbp writes."""
-    manifest = Manifest(**{**_known(Manifest, values), "state": StateFile(**_known(StateFile, values["state"]))})
+    position, data = _part_position(values["position"])
+    state = StateFile(**_known(StateFile, values["state"]))
+    manifest = Manifest(**{**_known(Manifest, values), "position": position, "data": data, "state": state})
     for part in (manifest, manifest.state):
         for name, kind in _KINDS[type(part)].items():
             if not isinstance(getattr(part, name), kind):

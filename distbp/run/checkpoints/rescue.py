@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 
 from distbp.errors import DistbpError, StorageError
 from distbp.run.checkpoints.checkpoint import Checkpoint
@@ -18,7 +17,7 @@ from distbp.run.storage.folder import join_url, open_folder
 MAX_STEM_LENGTH = 80
 
 
-def save_aside(run: RunDirectory, checkpoint: Checkpoint, lines: Mapping[str, bytes], is_best: bool) -> Rescue:
+def save_aside(run: RunDirectory, checkpoint: Checkpoint, best: bool, lines: Mapping[str, bytes]) -> Rescue:
     """Write a checkpoint and waiting log lines as a run of the same name into a new folder on this machine.
 
     It goes below the current folder or, where that cannot be written either, below the one for temporary files.
@@ -27,34 +26,27 @@ def save_aside(run: RunDirectory, checkpoint: Checkpoint, lines: Mapping[str, by
     reasons = []
     for base in (".", tempfile.gettempdir()):
         try:
-            return _save_below(base, run, checkpoint, lines, is_best)
+            return _save_below(base, run, checkpoint, best, lines)
         except DistbpError as error:
             reasons.append(str(error))
     return Rescue(f"the state after step {checkpoint.step} could not be saved elsewhere either: {'; '.join(reasons)}")
 
 
-def _save_below(
-    base: str, run: RunDirectory, checkpoint: Checkpoint, lines: Mapping[str, bytes], is_best: bool
-) -> Rescue:
-    folder = open_folder(base)
+def _save_below(base: str, run: RunDirectory, checkpoint: Checkpoint, best: bool, lines: Mapping[str, bytes]) -> Rescue:
     name = next_name(base, f"distbp-rescue-{run.name[:MAX_STEM_LENGTH]}")
-
-    def discard() -> None:
-        with suppress(StorageError):
-            folder.remove(name)
-
     storage = name if base == "." else join_url(base, name)
+    folder = open_folder(storage)
     try:
         copy = run.copy_to(storage)
-        CheckpointStore(copy, keep=1).save(checkpoint, is_best)
+        CheckpointStore(copy, keep=1).save(checkpoint, best)
     except BaseException:
-        discard()
+        Rescue("it could not be saved", folder).discard()
         raise
     without = _append_lines(copy, lines)
     return Rescue(
         f"the state after step {checkpoint.step} was saved in '{copy.url}'{without}: the same command resumes from "
         f"what storage has, and with --storage {shlex.quote(storage)} --name {run.name} from there",
-        discard,
+        folder,
     )
 
 

@@ -18,6 +18,7 @@ from distbp.run.checkpoints.manifest import (
 )
 from distbp.run.checkpoints.tensors import load_tensors, save_tensors
 from distbp.run.directory import RunDirectory
+from distbp.run.storage.backlog import Rescue
 from distbp.run.storage.folder import Folder, remove_temporaries
 
 CHECKPOINTS_DIR = "checkpoints"
@@ -61,14 +62,20 @@ class CheckpointStore:
             self._folder.publish(name, lambda new: _fill(new, checkpoint, best, STATE_FILE))
         self.prune(checkpoint.step)
 
+    def rescue(self, checkpoint: Checkpoint, best: bool, lines: Mapping[str, bytes]) -> Rescue:
+        """Save a checkpoint and waiting log lines (by file name) beside the process: storage cannot be written."""
+        from distbp.run.checkpoints.rescue import save_aside  # it builds on this class
+
+        return save_aside(self.run, checkpoint, best, lines)
+
     def load_latest(self) -> Checkpoint | None:
         """Return the newest whole checkpoint, None if there is none; damaged ones are told in `skipped`."""
         self.skipped = []
         return next(self._load_whole(reversed(self._list_folders())), None)
 
-    def newest_position(self) -> Mapping[str, Any] | None:
-        """Return the position of the newest checkpoint that looks whole, without reading its tensors."""
-        found = [manifest.position for _, manifest in self._glance_at_all()]
+    def newest_data(self) -> Mapping[str, Any] | None:
+        """Return the data's fingerprint in the newest checkpoint that looks whole, without reading its tensors."""
+        found = [manifest.data for _, manifest in self._glance_at_all()]
         return found[-1] if found else None
 
     def load_best(self) -> Checkpoint | None:
@@ -115,6 +122,7 @@ class CheckpointStore:
             digest=manifest.digest,
             recipe_digest=manifest.recipe_digest,
             position=manifest.position,
+            data=manifest.data,
             schema=manifest.schema,
         )
 

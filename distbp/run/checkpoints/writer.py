@@ -2,62 +2,46 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Self
 
 from distbp.run.checkpoints.checkpoint import Checkpoint
-from distbp.run.checkpoints.rescue import save_aside
 from distbp.run.checkpoints.store import CheckpointStore
-from distbp.run.storage.backlog import Rescue, WaitingCheckpoint
+from distbp.run.storage.backlog import WaitingCheckpoint
 
 
 class CheckpointWriter:
-    """Hands checkpoints to a store from the thread of the run's outbox.
+    """Hands checkpoints to a store by way of the run's outbox, whose thread writes them and notes each as an event.
 
     A newer one replaces those that wait, so that slow or absent storage gets fewer checkpoints and does not slow
     training; only a waiting best one is kept until a better one comes. What storage refuses is tried again until
     close(), which gives up in the end. The tensors of a submitted checkpoint must stay unchanged until it is
     written. Nothing else may save to the store, and loading wants a wait() first.
-    saved_step: the newest step that is on storage, 0 if there is none. seconds: spent writing, beside the training.
     """
 
-    def __init__(
-        self, store: CheckpointStore, on_saved: Callable[[Checkpoint], None] | None = None, saved_step: int = 0
-    ) -> None:
-        """on_saved: is called, in the outbox's thread, with each checkpoint that is complete on storage."""
+    def __init__(self, store: CheckpointStore, saved_step: int = 0) -> None:
+        """saved_step: the newest step that is on storage already, 0 if there is none."""
         self._store = store
-        self._on_saved = on_saved
         self._outbox = store.run.outbox
+        self._first_step = saved_step
         self._is_closed = False
-        self.saved_step = saved_step
-        self.seconds = 0.0
+
+    @property
+    def saved_step(self) -> int:
+        """The newest step that is on storage, 0 if there is none."""
+        return max(self._first_step, self._outbox.saved_step)
 
     def submit(self, checkpoint: Checkpoint, best: bool = False) -> None:
         """Have a checkpoint written soon; returns at once. Raises a StorageError that no retry can mend."""
         if self._is_closed:
             raise ValueError("submit() after close(); submit before closing, or make a new CheckpointWriter")
-
-        def save() -> None:
-            began = time.monotonic()
-            try:
-                self._store.save(checkpoint, best)
-            finally:
-                self.seconds += time.monotonic() - began
-            self.saved_step = max(self.saved_step, checkpoint.step)
-            if self._on_saved is not None:
-                self._on_saved(checkpoint)
-
-        def rescue(lines: Mapping[str, bytes]) -> Rescue:
-            return save_aside(self._store.run, checkpoint, lines, best)
-
-        self._outbox.submit(WaitingCheckpoint(checkpoint, best, save, rescue))
+        self._outbox.submit(WaitingCheckpoint(checkpoint, best, self._store))
 
     @property
     def newest_waiting(self) -> Checkpoint | None:
         """The newest submitted checkpoint that is not on storage yet, None if all are."""
-        parcel = self._outbox.newest_waiting
-        return None if parcel is None else parcel.checkpoint
+        waiting = self._outbox.newest_waiting
+        return None if waiting is None else waiting.checkpoint
 
     @property
     def is_refused(self) -> bool:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Protocol
 
+from distbp.errors import StorageError
 from distbp.run.checkpoints.checkpoint import Checkpoint
+from distbp.run.storage.folder import Folder
 
 MAX_LINES_BYTES = 128 << 20
 """Bytes of log lines that may wait: some 600,000 steps."""
@@ -15,43 +19,57 @@ MAX_LINES_BYTES = 128 << 20
 class Rescue:
     """An attempt to save elsewhere what storage refuses.
 
-    sentence: says where it is and how to go on from it. discard: removes it when storage has everything after all.
+    sentence: says where it is and how to go on from it. folder: what was made for it; None if nothing was.
     """
 
     sentence: str
-    discard: Callable[[], None] = lambda: None
+    folder: Folder | None = None
+
+    def discard(self) -> None:
+        """Remove it: storage has everything after all."""
+        if self.folder is not None:
+            with suppress(StorageError):
+                self.folder.parent.remove(self.folder.name)
+
+
+class Destination(Protocol):
+    """Where checkpoints belong."""
+
+    def save(self, checkpoint: Checkpoint, best: bool) -> None:
+        """Write a checkpoint there; raises StorageError."""
+        ...
+
+    def rescue(self, checkpoint: Checkpoint, best: bool, lines: Mapping[str, bytes]) -> Rescue:
+        """Write a checkpoint and waiting log lines, by file name, somewhere else."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
 class WaitingCheckpoint:
-    """A checkpoint to write.
-
-    save: writes it where it belongs. rescue: writes it and waiting log lines (by file name) somewhere else.
-    """
+    """A checkpoint to write, and where."""
 
     checkpoint: Checkpoint
     is_best: bool
-    save: Callable[[], None]
-    rescue: Callable[[Mapping[str, bytes]], Rescue]
+    destination: Destination
 
 
 class Backlog:
-    """Lines and parcels that wait. num_dropped: lines that were more than may wait.
+    """Lines and checkpoints that wait. num_dropped: lines that were more than may wait.
 
-    is_behind: whether the newest parcel took the place of one that storage had no time for.
+    is_behind: whether the newest checkpoint took the place of one that storage had no time for.
     """
 
     def __init__(self) -> None:
         self._waiting: dict[str, list[bytes]] = {}
         self._in_flight: dict[str, bytes] = {}
-        self._parcels: list[WaitingCheckpoint] = []
+        self._checkpoints: list[WaitingCheckpoint] = []
         self._num_bytes = 0
         self._has_urgent_lines = False
         self.num_dropped = 0
         self.is_behind = False
 
     def __bool__(self) -> bool:
-        return bool(self._waiting or self._in_flight or self._parcels)
+        return bool(self._waiting or self._in_flight or self._checkpoints)
 
     @property
     def has_urgent_lines(self) -> bool:
@@ -59,14 +77,14 @@ class Backlog:
         return self._has_urgent_lines
 
     @property
-    def oldest_parcel(self) -> WaitingCheckpoint | None:
+    def oldest_checkpoint(self) -> WaitingCheckpoint | None:
         """The checkpoint to write next."""
-        return self._parcels[0] if self._parcels else None
+        return self._checkpoints[0] if self._checkpoints else None
 
     @property
-    def newest_parcel(self) -> WaitingCheckpoint | None:
+    def newest_checkpoint(self) -> WaitingCheckpoint | None:
         """The checkpoint that was added last."""
-        return self._parcels[-1] if self._parcels else None
+        return self._checkpoints[-1] if self._checkpoints else None
 
     @property
     def lines(self) -> dict[str, bytes]:
@@ -83,11 +101,11 @@ class Backlog:
         self._num_bytes += len(line)
         self._has_urgent_lines |= urgent
 
-    def add_parcel(self, parcel: WaitingCheckpoint) -> None:
+    def add_checkpoint(self, waiting: WaitingCheckpoint) -> None:
         """Add a checkpoint in place of all that wait, but for a best one that this one does not outdo."""
-        kept = [p for p in self._parcels if p.is_best and not parcel.is_best]
-        self.is_behind = len(kept) < len(self._parcels)
-        self._parcels = [*kept, parcel]
+        kept = [other for other in self._checkpoints if other.is_best and not waiting.is_best]
+        self.is_behind = len(kept) < len(self._checkpoints)
+        self._checkpoints = [*kept, waiting]
 
     @property
     def lines_in_flight(self) -> dict[str, bytes]:
@@ -105,9 +123,9 @@ class Backlog:
         """Forget the lines in flight to the file `name`: they are written."""
         self._num_bytes -= len(self._in_flight.pop(name))
 
-    def confirm_parcel(self, parcel: WaitingCheckpoint) -> None:
+    def confirm_checkpoint(self, written: WaitingCheckpoint) -> None:
         """Forget a checkpoint: it is written."""
-        self._parcels = [other for other in self._parcels if other is not parcel]
+        self._checkpoints = [other for other in self._checkpoints if other is not written]
 
     def count_dropped(self) -> int:
         """Return how many lines were dropped since the last call."""

@@ -1,7 +1,7 @@
 """The one thread that writes to a run's folder while it is trained: log lines first, then checkpoints.
 
 Training never waits for storage. While storage is full, read-only or unreachable, lines gather in memory, newer
-checkpoints replace older ones that wait, and the thread tries again, later and later, with one warning a fault.
+checkpoints replace older ones that wait, and the thread tries again, later and later, with one warning an outage.
 Only wait() and close() wait, and give up in the end (`Folder.patience_s`).
 """
 
@@ -30,7 +30,7 @@ MAX_SILENCE_S = 600.0  # without progress and without an error, storage counts a
 
 
 @dataclass(frozen=True)
-class Fault:
+class Outage:
     """A time during which storage refuses everything; seconds are those of time.monotonic()."""
 
     error: StorageError
@@ -52,6 +52,7 @@ class Outbox:
     """Writes to one run's folder from a background thread, which starts when it is needed and ends with close().
 
     check_lock: raises CheckpointError once the run belongs to another driver; then nothing is written any more.
+    saved_step: the newest step of which this outbox has written a checkpoint, 0 if there is none.
     Every method but `wait_for` raises, from then on, the StorageError of what no retry can mend: a lost lock, a
     defect, or storage that was given up.
     """
@@ -61,7 +62,7 @@ class Outbox:
         self._check_lock = check_lock
         self._changed = threading.Condition()
         self._backlog = Backlog()
-        self._fault: Fault | None = None
+        self._outage: Outage | None = None
         self._end: StorageError | None = None
         self._is_awaited = False
         self._is_closing = False
@@ -69,6 +70,7 @@ class Outbox:
         self._next_flush = 0.0
         self._next_checkpoint = 0.0
         self._progress_at = 0.0
+        self.saved_step = 0
 
     def append(self, name: str, line: bytes, at_once: bool) -> None:
         """Have a line appended to the file `name`: soon, or within the folder's flush interval."""
@@ -79,23 +81,23 @@ class Outbox:
             if was_empty or at_once:  # else the thread knows already when to look
                 self._wake_thread()
 
-    def submit(self, parcel: WaitingCheckpoint) -> None:
+    def submit(self, checkpoint: WaitingCheckpoint) -> None:
         """Have a checkpoint written soon, after the lines so far; it replaces older ones that wait."""
         with self._changed:
             self._raise_end()
-            self._backlog.add_parcel(parcel)
+            self._backlog.add_checkpoint(checkpoint)
             self._wake_thread()
 
     @property
     def newest_waiting(self) -> WaitingCheckpoint | None:
         """The newest checkpoint that is not on storage yet."""
         with self._changed:
-            return self._backlog.newest_parcel
+            return self._backlog.newest_checkpoint
 
     @property
     def is_refused(self) -> bool:
         """Whether storage refuses everything at present."""
-        return self._fault is not None
+        return self._outage is not None
 
     def wait_for(self, condition: Callable[[], bool], timeout_s: float) -> bool:
         """Return whether `condition`, which may change when something is written, holds within `timeout_s` seconds.
@@ -103,7 +105,7 @@ class Outbox:
         Does not wait while storage refuses.
         """
         with self._changed:
-            self._changed.wait_for(lambda: condition() or self._fault is not None or self._end is not None, timeout_s)
+            self._changed.wait_for(lambda: condition() or self._outage is not None or self._end is not None, timeout_s)
             return condition()
 
     def wait(self, must_end: Callable[[], bool] = lambda: False) -> None:
@@ -172,35 +174,35 @@ class Outbox:
             return self._changed.wait_for(lambda: not self._backlog or self._end is not None, timeout_s)
 
     def _is_in_trouble(self, began: float) -> bool:
-        return self._fault is not None or time.monotonic() - max(began, self._progress_at) > RESCUE_AFTER_S
+        return self._outage is not None or time.monotonic() - max(began, self._progress_at) > RESCUE_AFTER_S
 
     def _is_out_of_patience(self, began: float) -> bool:
-        fault, now = self._fault, time.monotonic()
-        if fault is not None:
-            return now - max(began, fault.since) > self._folder.patience_s
+        outage, now = self._outage, time.monotonic()
+        if outage is not None:
+            return now - max(began, outage.since) > self._folder.patience_s
         return now - max(began, self._progress_at) > MAX_SILENCE_S
 
     def _rescue(self) -> Rescue:
         with self._changed:
-            parcel, lines = self._backlog.newest_parcel, self._backlog.lines
-        if parcel is None:
+            waiting, lines = self._backlog.newest_checkpoint, self._backlog.lines
+        if waiting is None:
             return Rescue("every checkpoint is there, only the last lines of the logs are missing")
-        return parcel.rescue(lines)
+        return waiting.destination.rescue(waiting.checkpoint, waiting.is_best, lines)
 
     def _give_up(self, rescue: Rescue, is_hurried: bool) -> None:
         with self._changed:
-            fault = self._fault
+            outage = self._outage
             why = "a signal ended the wait" if is_hurried else f"no answer for {MAX_SILENCE_S:.0f} s; check the storage"
             silence = f"cannot write to '{self._folder.url}': {why}"
-            error = StorageError(f"{silence if fault is None else fault.describe()}; {rescue.sentence}")
-            error.__cause__ = None if fault is None else fault.error
+            error = StorageError(f"{silence if outage is None else outage.describe()}; {rescue.sentence}")
+            error.__cause__ = None if outage is None else outage.error
             self._finish(error)
 
     def _finish(self, error: StorageError) -> None:
         """Drop what waits: nothing may be written after the run's lock is released."""
         self._end = error
         self._backlog = Backlog()
-        self._fault = None
+        self._outage = None
         self._changed.notify_all()
 
     def _run(self) -> None:
@@ -211,7 +213,7 @@ class Outbox:
             except CheckpointError as error:  # the lock was lost: this driver must not write any more
                 self._stop(error)
             except StorageError as error:
-                self._note_fault(error)
+                self._note_outage(error)
             except Exception as error:  # a thread has no caller: whatever it was must reach close()
                 self._stop(StorageError(f"cannot write to '{self._folder.url}': {error!r}; see its cause"), error)
             else:
@@ -232,14 +234,16 @@ class Outbox:
     def _find_due_time(self) -> float | None:
         if not self._backlog:
             return None
-        if self._fault is not None:
-            soon = self._fault.tried_at + MAX_RETRY_AT_END_S
-            return min(self._fault.retry_at, soon) if self._is_awaited else self._fault.retry_at
+        if self._outage is not None:
+            soon = self._outage.tried_at + MAX_RETRY_AT_END_S
+            return min(self._outage.retry_at, soon) if self._is_awaited else self._outage.retry_at
         if self._is_awaited or self._backlog.has_urgent_lines:
             return 0.0
-        return self._next_flush if self._backlog.oldest_parcel is None else min(self._next_flush, self._parcel_due())
+        if self._backlog.oldest_checkpoint is None:
+            return self._next_flush
+        return min(self._next_flush, self._checkpoint_due())
 
-    def _parcel_due(self) -> float:
+    def _checkpoint_due(self) -> float:
         return self._next_checkpoint if self._backlog.is_behind and not self._is_awaited else 0.0
 
     def _deliver(self) -> None:
@@ -249,17 +253,25 @@ class Outbox:
         self._append_lines(backlog)
         with self._changed:
             backlog.take_lines()
-            parcel = backlog.oldest_parcel  # taken together: no checkpoint may be ahead of its lines
-            is_due = began >= self._parcel_due()
+            waiting = backlog.oldest_checkpoint  # taken together: no checkpoint may be ahead of its lines
+            is_due = began >= self._checkpoint_due()
         self._append_lines(backlog)
         now = time.monotonic()
         self._next_flush = now + max(self._folder.flush_interval_s, (now - began) / MAX_SHARE_OF_TIME)
-        if parcel is not None and is_due:
-            parcel.save()
+        if waiting is not None and is_due:
+            waiting.destination.save(waiting.checkpoint, waiting.is_best)
             done = time.monotonic()
             self._next_checkpoint = done + (done - now) * (1 / MAX_SHARE_WHEN_BEHIND - 1)
-            with self._changed:
-                backlog.confirm_parcel(parcel)
+            self._confirm(backlog, waiting)
+
+    def _confirm(self, backlog: Backlog, written: WaitingCheckpoint) -> None:
+        """Note that a checkpoint is complete on storage, in the log of events too."""
+        checkpoint = written.checkpoint
+        event = encode_event("checkpoint", step=checkpoint.step, digest=checkpoint.digest)
+        with self._changed:
+            self.saved_step = max(self.saved_step, checkpoint.step)
+            backlog.confirm_checkpoint(written)
+            backlog.add_line(EVENTS_FILE, event, urgent=True)
 
     def _append_lines(self, backlog: Backlog) -> None:
         for name, content in backlog.lines_in_flight.items():
@@ -270,26 +282,26 @@ class Outbox:
 
     def _note_success(self) -> None:
         with self._changed:
-            fault, self._fault = self._fault, None
+            outage, self._outage = self._outage, None
             self._progress_at = time.monotonic()
             self._changed.notify_all()
-            if fault is None or self._end is not None:
+            if outage is None or self._end is not None:
                 return
             num_lost = self._backlog.count_dropped()
-            self._backlog.add_line(EVENTS_FILE, _encode_recovery(fault, num_lost), urgent=True)
+            self._backlog.add_line(EVENTS_FILE, _encode_recovery(outage, num_lost), urgent=True)
         lost = f"; {num_lost:,} log lines were more than could wait and are lost" if num_lost else ""
-        logger.info("'%s' can be written again after %.1f s%s", self._folder.url, time.monotonic() - fault.since, lost)
+        logger.info("'%s' can be written again after %.1f s%s", self._folder.url, time.monotonic() - outage.since, lost)
 
-    def _note_fault(self, error: StorageError) -> None:
+    def _note_outage(self, error: StorageError) -> None:
         now = time.monotonic()
         with self._changed:
             if self._end is not None:  # it was given up meanwhile
                 return
-            before = self._fault
+            before = self._outage
             if before is None:
-                self._fault = Fault(error, now, 1, now)
+                self._outage = Outage(error, now, 1, now)
             else:
-                self._fault = replace(before, error=error, num_attempts=before.num_attempts + 1, tried_at=now)
+                self._outage = replace(before, error=error, num_attempts=before.num_attempts + 1, tried_at=now)
             self._changed.notify_all()
         if before is None:
             logger.warning("%s; training goes on, and writing is tried again until it works", error)
@@ -300,11 +312,11 @@ class Outbox:
             self._finish(error)
 
 
-def _encode_recovery(fault: Fault, num_lost: int) -> bytes:
+def _encode_recovery(outage: Outage, num_lost: int) -> bytes:
     return encode_event(
         "storage_recovered",
-        seconds=round(time.monotonic() - fault.since, 3),
-        attempts=fault.num_attempts + 1,
-        reason=str(fault.error),
+        seconds=round(time.monotonic() - outage.since, 3),
+        attempts=outage.num_attempts + 1,
+        reason=str(outage.error),
         lost_lines=num_lost,
     )

@@ -6,7 +6,7 @@ import statistics
 from dataclasses import dataclass
 
 from distbp.config import Recipe, Schedule
-from distbp.lab.lab import Job, Lab, single
+from distbp.lab.lab import Lab, Measurement, single
 from distbp.lab.trial import Trial, TrialResult, plan_for, run_trial, with_batch
 from distbp.nn.schedules import batch_scale
 from distbp.protocol.planning import steps_per_epoch
@@ -48,12 +48,14 @@ def study_scaling_rules(recipe: Recipe, lab: Lab) -> list[RuleFinding]:
     num_examples = len(plan_for(recipe).worker.train)
     base = choose_base(num_examples)
     trials = [Trial(with_batch(recipe, base, rate, MOMENTUM), _num_steps(recipe, base, num_examples)) for rate in RATES]
-    jobs = [Job(f"rate/{rate}", run_trial, trial, TrialResult) for rate, trial in zip(RATES, trials, strict=True)]
-    tuning = lab.run("tuning the small batch", [single(job) for job in jobs], [1] * len(jobs))
+    measurements = [
+        Measurement(f"rate/{rate}", run_trial, trial, TrialResult) for rate, trial in zip(RATES, trials, strict=True)
+    ]
+    tuning = lab.run("tuning the small batch", list(map(single, measurements)), [1] * len(measurements))
     tuned = min(zip(RATES, tuning, strict=True), key=lambda pair: _final_error(pair[1]))[0]
     recipes = _recipes(recipe, base, tuned, num_examples)
     rules = [
-        Job(
+        Measurement(
             f"rule/{name}/{rule.optimizer.learning_rate}/{seed}",
             run_trial,
             Trial(rule, _num_steps(recipe, rule.global_batch_size, num_examples), seed=seed),
@@ -62,7 +64,7 @@ def study_scaling_rules(recipe: Recipe, lab: Lab) -> list[RuleFinding]:
         for name, rule in recipes.items()
         for seed in SEEDS
     ]
-    found = lab.run("comparing scaling rules", [single(job) for job in rules], [1] * len(rules))
+    found = lab.run("comparing scaling rules", list(map(single, rules)), [1] * len(rules))
     errors = [_final_error(result) for result in found]
     groups = [tuple(errors[i : i + len(SEEDS)]) for i in range(0, len(errors), len(SEEDS))]
     return [

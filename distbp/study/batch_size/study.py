@@ -12,7 +12,7 @@ from typing import Any
 from distbp.config import Recipe
 from distbp.errors import ConfigError
 from distbp.lab.curves import choose_batch_sizes, choose_goals
-from distbp.lab.lab import Chain, Job, Lab, single
+from distbp.lab.lab import Chain, Lab, Measurement, single
 from distbp.lab.search import Candidate, propose
 from distbp.lab.timing import EpochCount, LoopTime, StepTime, count_epoch, time_loop, time_step
 from distbp.lab.trial import Trial, TrialResult, plan_for, run_trial, with_batch
@@ -115,14 +115,14 @@ def search_sizes(recipe: Recipe, batch_sizes: Sequence[int], num_trials: int, mi
     goals = _derive_goals(recipe, lab)
     goal = goals[len(goals) // 2]
     settings = BatchSizeSettings(minutes, num_trials)
-    times = lab.measure("timing steps", [_time_job(with_batch(recipe, size, 1e-3, 0.9)) for size in sizes])
+    times = lab.measure("timing steps", [_time_measurement(with_batch(recipe, size, 1e-3, 0.9)) for size in sizes])
     return find_for_goal(goal, _search_all(recipe, times, (goal,), settings, lab))
 
 
 def _derive_goals(recipe: Recipe, lab: Lab) -> tuple[float, ...]:
     """Return goals between the error at the start and the best that the recipe as it is reaches."""
     plan = plan_for(recipe)
-    pilot = Job("pilot", run_trial, Trial(recipe, plan.num_steps), TrialResult)
+    pilot = Measurement("pilot", run_trial, Trial(recipe, plan.num_steps), TrialResult)
     curve = lab.run("pilot run", [single(pilot)], [1])[0].curve
     return choose_goals(curve[0].error, min(point.error for point in curve))
 
@@ -133,22 +133,22 @@ def _measure(
     """Time everything that is timed, one after the other in this process."""
     hundredth = with_batch(recipe, -(-num_examples // 100), 0.1, 0.0)
     loops = [
-        Job(f"loop/{size}", time_loop, with_batch(recipe, size, 0.1, 0.0), LoopTime)
+        Measurement(f"loop/{size}", time_loop, with_batch(recipe, size, 0.1, 0.0), LoopTime)
         for size in (10, 100)
         if size <= num_examples
     ]
-    steps = [_time_job(with_batch(recipe, size, 1e-3, 0.9)) for size in sizes]
-    epoch = Job("epoch", count_epoch, hundredth, EpochCount)
+    steps = [_time_measurement(with_batch(recipe, size, 1e-3, 0.9)) for size in sizes]
+    epoch = Measurement("epoch", count_epoch, hundredth, EpochCount)
     return (
         lab.measure("timing a matrix against a loop", loops),
         lab.measure("counting an epoch", [epoch])[0],
-        lab.measure("timing steps", [_time_job(with_batch(recipe, hundredth.global_batch_size, 1e-3, 0.9))])[0],
+        lab.measure("timing steps", [_time_measurement(with_batch(recipe, hundredth.global_batch_size, 1e-3, 0.9))])[0],
         lab.measure("timing steps", steps),
     )
 
 
-def _time_job(recipe: Recipe) -> Job[StepTime]:
-    return Job(f"step/{recipe.global_batch_size}", time_step, recipe, StepTime)
+def _time_measurement(recipe: Recipe) -> Measurement[StepTime]:
+    return Measurement(f"step/{recipe.global_batch_size}", time_step, recipe, StepTime)
 
 
 def _search_all(
@@ -158,8 +158,8 @@ def _search_all(
     budget_s = 60 * settings.minutes * lab.num_processes
     cap_s = CAP_FACTOR * budget_s / (len(times) * settings.num_trials)
 
-    def may_begin(job: Job[TrialResult]) -> bool:
-        return lab.knows(job) or lab.seconds_spent(f"{SEARCH}/") < budget_s
+    def may_begin(measurement: Measurement[TrialResult]) -> bool:
+        return lab.knows(measurement) or lab.seconds_spent(f"{SEARCH}/") < budget_s
 
     chains = [_search(recipe, time, goals, settings.num_trials, cap_s, may_begin) for time in times]
     return lab.run("searching learning rates", chains, [settings.num_trials] * len(times))
@@ -171,16 +171,16 @@ def _search(
     goals: Sequence[float],
     num_trials: int,
     cap_s: float,
-    may_begin: Callable[[Job[TrialResult]], bool],
+    may_begin: Callable[[Measurement[TrialResult]], bool],
 ) -> Chain[Search]:
     """Try rates and momenta at one batch size; a trial ends when it can no longer be the best that reached the goal."""
     search = Search(time.batch_size, time.step_s, ())
     for index in range(num_trials):
         candidate, trial = propose_trial(recipe, search, goals, max(1, int(cap_s / time.step_s)))
-        job = Job(f"{SEARCH}/{time.batch_size}/{index}", run_trial, trial, TrialResult)
-        if index >= MIN_TRIALS and not may_begin(job):
+        measurement = Measurement(f"{SEARCH}/{time.batch_size}/{index}", run_trial, trial, TrialResult)
+        if index >= MIN_TRIALS and not may_begin(measurement):
             break
-        search = search.with_trial(candidate, (yield job))
+        search = search.with_trial(candidate, (yield measurement))
     return search
 
 
@@ -207,7 +207,7 @@ def _take_walk(
     sizes = tuple(4**power for power in range(num_examples.bit_length()) if 4**power < num_examples / 2)
     walk = Walk(with_batch(recipe, size, candidate.learning_rate, candidate.momentum), steps, sizes, NUM_DRAWS)
     key = f"walk/{size}/{candidate.learning_rate}/{candidate.momentum}/{steps[-1]}"
-    return lab.run("walking along the gradient", [single(Job(key, take_walk, walk, WalkResult))], [1])[0]
+    return lab.run("walking along the gradient", [single(Measurement(key, take_walk, walk, WalkResult))], [1])[0]
 
 
 def _walk_size(goal: GoalFinding, searches: Sequence[Search]) -> int:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from distbp.config import Recipe
+from distbp.config.microbatches import TRIAL_EXAMPLES, choose_microbatch_size
 from distbp.errors import ConfigError, DivergedError
-from distbp.lab.lab import Job, Lab, single
-from distbp.lab.trial import MICROBATCH_SIZE, plan_for
+from distbp.lab.lab import Lab, Measurement, single
+from distbp.lab.trial import plan_for
 from distbp.lab.walk import choose_steps
 from distbp.study.batch_size.study import describe_arithmetic
 from distbp.study.order.findings import KINDS, OrderFindings, compare
@@ -50,9 +51,8 @@ def study_order(recipe: Recipe, settings: OrderSettings, lab: Lab) -> OrderFindi
     num_examples = len(plan.worker.train)
     steps = choose_steps(plan.num_steps, NUM_KEPT)
     full_steps = choose_steps(min(NUM_FULL_STEPS, plan.num_steps), NUM_KEPT)
-    full_recipe = recipe.model_copy(
-        update={"global_batch_size": num_examples, "microbatch_size": min(MICROBATCH_SIZE, num_examples)}
-    )
+    microbatch_size = choose_microbatch_size(num_examples, smallest=TRIAL_EXAMPLES)
+    full_recipe = recipe.model_copy(update={"global_batch_size": num_examples, "microbatch_size": microbatch_size})
     mini_trials = _trials(recipe, steps, settings.runs)
     full_trials = _trials(full_recipe, full_steps, NUM_FULL_RUNS)
     results = _run({**_named("mini", mini_trials), **_named("full", full_trials)}, lab)
@@ -99,12 +99,12 @@ def _named(batch: str, trials: dict[str, list[OrderTrial]]) -> dict[str, OrderTr
 
 
 def _run(trials: dict[str, OrderTrial], lab: Lab) -> dict[str, OrderResult]:
-    jobs = [Job(key, run_order_trial, trial, OrderResult) for key, trial in trials.items()]
-    found = lab.run("training", [single(job) for job in jobs], [1] * len(jobs))
-    for job, result in zip(jobs, found, strict=True):
-        if len(result.parameters) < len(job.argument.steps):
-            rate = job.argument.recipe.optimizer.learning_rate
-            raise DivergedError(f"the run '{job.key}' diverged; try a learning rate below {rate:g}")
+    measurements = [Measurement(key, run_order_trial, trial, OrderResult) for key, trial in trials.items()]
+    found = lab.run("training", list(map(single, measurements)), [1] * len(measurements))
+    for measurement, result in zip(measurements, found, strict=True):
+        if len(result.parameters) < len(measurement.argument.steps):
+            rate = measurement.argument.recipe.optimizer.learning_rate
+            raise DivergedError(f"the run '{measurement.key}' diverged; try a learning rate below {rate:g}")
     return dict(zip(trials, found, strict=True))
 
 

@@ -28,7 +28,7 @@ class Checked:
 
 
 @dataclass(frozen=True)
-class Learning:
+class StepsToGoal:
     """Steps against batch size to `goal`. origin: where that comes from."""
 
     goal: float
@@ -57,7 +57,7 @@ class WorkersFindings:
     fitted: tuple[Measured, ...]
     model: CostModel
     checked: tuple[Checked, ...]
-    learning: Learning | None
+    learning: StepsToGoal | None
     targets: tuple[Prediction, ...]
     large: tuple[StepPrediction, ...]
     straggling: tuple[Straggling, ...]
@@ -109,7 +109,7 @@ def fit_and_check(
 
 
 def predict(
-    model: CostModel, learning: Learning | None, num_parameters: int, microbatch_size: int, num_examples: int
+    model: CostModel, learning: StepsToGoal | None, num_parameters: int, microbatch_size: int, num_examples: int
 ) -> tuple[tuple[Prediction, ...], tuple[StepPrediction, ...], tuple[Straggling, ...]]:
     """Return what the model says about clusters; times to a goal only where learning is known."""
     targets = (

@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from distbp.config import Placement, Recipe
+from distbp.config.microbatches import TIMING_EXAMPLES, choose_microbatch_size
 from distbp.errors import ConfigError, DataError
 from distbp.lab.cost_model import Measured, Setting
 from distbp.lab.hyperbola import Hyperbola, HyperbolaFit
-from distbp.lab.lab import Job, Lab
+from distbp.lab.lab import Lab, Measurement
 from distbp.lab.step_times import Group, GroupTimes, time_group
 from distbp.lab.trial import load, plan_for, with_batch
 from distbp.machine.cores import count_cores
 from distbp.study.batch_size.study import describe_arithmetic, search_sizes
-from distbp.study.workers.findings import Learning, WorkersFindings, fit_and_check, predict
+from distbp.study.workers.findings import StepsToGoal, WorkersFindings, fit_and_check, predict
 from distbp.text.json_text import decode_object
 
-MICROBATCH_SIZE = 32
 SECONDS = 0.4
 LARGEST_MODEL = 2_500_000
 LEARNING_SIZES = (8, 32, 128, 512)
@@ -94,20 +94,20 @@ def _time_groups(
 ) -> tuple[tuple[Measured, ...], tuple[Measured, ...]]:
     """Return the step times in one process, of the first model, and on Ray, of all of them."""
 
-    def job(kind: Literal["local", "ray"], number: int, workers: int, servers: int) -> Job[GroupTimes]:
+    def measurement(kind: Literal["local", "ray"], number: int, workers: int, servers: int) -> Measurement[GroupTimes]:
         sizes = tuple(sorted({*strong, weak * workers}))
         group = Group(models[number], kind, workers, servers, sizes, SECONDS, placement.address, cores)
-        return Job(f"steps/{kind}/{number}/{workers}/{servers}", time_group, group, GroupTimes)
+        return Measurement(f"steps/{kind}/{number}/{workers}/{servers}", time_group, group, GroupTimes)
 
-    local = lab.measure("timing one process", [job("local", 0, workers, 1) for workers in settings.workers])
-    jobs = [
-        job("ray", number, workers, servers)
+    local = lab.measure("timing one process", [measurement("local", 0, workers, 1) for workers in settings.workers])
+    measurements = [
+        measurement("ray", number, workers, servers)
         for number in range(len(models))
         for workers in settings.workers
         for servers in dict.fromkeys((1, workers))
     ]
-    with _ray(jobs, lab, placement, max(settings.workers)):
-        on_ray = lab.measure("timing groups on Ray", jobs)
+    with _ray(measurements, lab, placement, max(settings.workers)):
+        on_ray = lab.measure("timing groups on Ray", measurements)
     return _measured(local), _measured(on_ray)
 
 
@@ -131,9 +131,8 @@ def scale_model(recipe: Recipe) -> list[Recipe]:
     Their layers are 4 and 16 times as wide, or as narrow where that would be too large.
     """
     batch_size = min(1024, len(load(recipe.data, recipe.seed).train))
-    own = with_batch(recipe, batch_size, 1e-9, 0.9).model_copy(
-        update={"microbatch_size": min(batch_size, max(MICROBATCH_SIZE, recipe.microbatch_size))}
-    )
+    microbatch_size = choose_microbatch_size(batch_size, smallest=max(TIMING_EXAMPLES, recipe.microbatch_size))
+    own = with_batch(recipe, batch_size, 1e-9, 0.9).model_copy(update={"microbatch_size": microbatch_size})
     if recipe.model.function is not None or not recipe.model.hidden:
         return [own]
     wide = [_widen(own, 4.0**power) for power in (1, 2)]
@@ -158,9 +157,9 @@ def _choose_batch_sizes(num_examples: int, most_workers: int) -> tuple[tuple[int
 
 
 @contextmanager
-def _ray(jobs: Sequence[Job[Any]], lab: Lab, placement: Placement, num_cpus: int) -> Iterator[None]:
+def _ray(measurements: Sequence[Measurement[Any]], lab: Lab, placement: Placement, num_cpus: int) -> Iterator[None]:
     """Hold one cluster for all groups, unless everything is measured already."""
-    if all(lab.knows(job) for job in jobs):
+    if all(lab.knows(measurement) for measurement in measurements):
         yield
         return
     from distbp.backends.ray.cluster import RayCluster
@@ -172,20 +171,20 @@ def _ray(jobs: Sequence[Job[Any]], lab: Lab, placement: Placement, num_cpus: int
         cluster.close()
 
 
-def _learn(recipe: Recipe, lab: Lab) -> Learning | None:
+def _learn(recipe: Recipe, lab: Lab) -> StepsToGoal | None:
     """Return steps against batch size from a short search."""
     found = search_sizes(recipe, LEARNING_SIZES, LEARNING_TRIALS, LEARNING_MINUTES, lab)
     fit = found.fit
-    return None if fit is None else Learning(found.goal, fit, "a short search in this study")
+    return None if fit is None else StepsToGoal(found.goal, fit, "a short search in this study")
 
 
-def _read_learning(folder: Path) -> Learning:
+def _read_learning(folder: Path) -> StepsToGoal:
     """Return the fit of a batch-size study. Raises DataError where the folder holds none."""
     path = folder / "summary.json"
     try:
         goal = decode_object(path.read_bytes())["goals"][-1]
         curve = Hyperbola(goal["fit"]["curve"]["min_steps"], goal["fit"]["critical_batch_size"])
-        return Learning(
+        return StepsToGoal(
             goal["goal"], HyperbolaFit(curve, goal["fit"]["residual"], goal["fit"]["num_points"]), f"'{folder}'"
         )
     except (OSError, ValueError, KeyError, TypeError, IndexError):

@@ -26,8 +26,9 @@ from distbp.advise.advice import (
 from distbp.advise.batch_comparison import compare_sizes
 from distbp.backends.local import LocalBackend
 from distbp.config import Placement, Recipe
+from distbp.config.microbatches import ADVISED_EXAMPLES, ADVISED_MICROBATCHES, choose_microbatch_size
 from distbp.lab.cost_model import Measured, Setting
-from distbp.lab.curves import Point, choose_goals, first_below, next_evaluation
+from distbp.lab.curves import CurvePoint, choose_goals, first_below, next_evaluation
 from distbp.lab.gradients import GradientMeter
 from distbp.lab.lab import LabObserver, LabProgress
 from distbp.lab.noise import Noise, exact_noise
@@ -47,11 +48,10 @@ WORTH_TIMING = 8.0
 STARTING_S = 2.5
 """About how long a group takes to start on Ray."""
 SMALLEST_BATCH, LARGEST_BATCH = 16, 4096
-NUM_MICROBATCHES, SMALLEST_MICROBATCH = 4, 16
 
 
 @dataclass(frozen=True)
-class Learning:
+class PilotRun:
     """A training run by the recipe as it is, and the noise scale on the way.
 
     goal: a validation error it came below, after `goal_steps` steps and about `goal_s` seconds; None without
@@ -72,13 +72,13 @@ class Learning:
 
 
 @dataclass(frozen=True)
-class Probe:
-    """What was measured: learning, tuned trials, and the step times of every group and batch size.
+class Evidence:
+    """What was measured: a pilot run, tuned trials, and the step times of every group and batch size.
 
-    critical: what learning and trials say of the critical batch size.
+    critical: what pilot run and trials say of the critical batch size.
     """
 
-    learning: Learning
+    pilot: PilotRun
     tuned: tuple[TunedSteps, ...]
     critical: Critical
     measured: tuple[tuple[Backend, Measured], ...]
@@ -87,10 +87,12 @@ class Probe:
     @property
     def noise_scale(self) -> float:
         """The noise scale on the way to the goal."""
-        return self.learning.noise_scale
+        return self.pilot.noise_scale
 
 
-def probe(recipe: Recipe, placement: Placement, budget_s: float, use_ray: bool, observe: LabObserver) -> Probe:
+def gather_evidence(
+    recipe: Recipe, placement: Placement, budget_s: float, use_ray: bool, observe: LabObserver
+) -> Evidence:
     """Measure for about `budget_s` seconds.
 
     One process is measured twice before Ray and twice after it, which costs little, and the median counts: processors
@@ -98,10 +100,10 @@ def probe(recipe: Recipe, placement: Placement, budget_s: float, use_ray: bool, 
     """
     began = time.perf_counter()
     observe(LabProgress("reading the gradient's noise", 0, 1, None))
-    learning = learn(recipe, LEARNING_SHARE * budget_s)
+    pilot = run_pilot(recipe, LEARNING_SHARE * budget_s)
     observe(LabProgress("comparing batch sizes", 0, 1, None))
-    tuned = compare(recipe, learning, COMPARING_SHARE * budget_s)
-    critical = estimate_critical(learning.noise_scale, tuned)
+    tuned = compare(recipe, pilot, COMPARING_SHARE * budget_s)
+    critical = estimate_critical(pilot.noise_scale, tuned)
     measured: list[tuple[Backend, Measured]] = []
     with _cluster(placement, use_ray) as num_cpus:
         groups = _choose_groups(recipe, placement, num_cpus, critical)
@@ -113,7 +115,7 @@ def probe(recipe: Recipe, placement: Placement, budget_s: float, use_ray: bool, 
             observe(LabProgress("timing steps", number, len(groups), None))
             timed = time_group(replace(group, seconds=min(1.0, left / len(groups))))
             measured += [(group.backend, m) for m in timed.measured]
-    return Probe(learning, tuned, critical, medians_of(measured), time.perf_counter() - began)
+    return Evidence(pilot, tuned, critical, medians_of(measured), time.perf_counter() - began)
 
 
 def medians_of(measured: Iterable[tuple[Backend, Measured]]) -> tuple[tuple[Backend, Measured], ...]:
@@ -127,7 +129,7 @@ def medians_of(measured: Iterable[tuple[Backend, Measured]]) -> tuple[tuple[Back
     )
 
 
-def advise(recipe: Recipe, found: Probe) -> Advice:
+def advise(recipe: Recipe, found: Evidence) -> Advice:
     """Return the advice that follows from a probe."""
     placings: dict[Placing, list[Option]] = {}
     for backend, m in found.measured:
@@ -137,17 +139,17 @@ def advise(recipe: Recipe, found: Probe) -> Advice:
     options = [option for known in placings.values() for option in {*known, *interpolate(known, sizes)}]
     options.sort(key=lambda option: (option.placing.effort, option.batch_size))
     rate = recipe.optimizer.learning_rate
-    return decide(options, found.critical, recipe.global_batch_size, found.learning.goal_steps, rate)
+    return decide(options, found.critical, recipe.global_batch_size, found.pilot.goal_steps, rate)
 
 
-def learn(recipe: Recipe, seconds: float) -> Learning:
+def run_pilot(recipe: Recipe, seconds: float) -> PilotRun:
     """Train by the recipe, to its end or for about `seconds`, and read the noise scale at ever rarer steps."""
     plan = plan_for(recipe)
     meter = GradientMeter(plan.worker)
     sample = _sample(meter, recipe.seed)
     began = time.perf_counter()
     scales: list[tuple[int, float]] = []
-    curve: list[Point] = []
+    curve: list[CurvePoint] = []
     reading, evaluation = 0, 0
     with start_one_worker(plan) as backend:
         for report_step in _steps(backend, plan, began + seconds):
@@ -161,16 +163,16 @@ def learn(recipe: Recipe, seconds: float) -> Learning:
     good = tuple((step, scale) for step, scale in scales if math.isfinite(scale) and scale > 0)
     goal, goal_steps = _find_goal(curve, plan.num_steps)
     goal_s = (time.perf_counter() - began) * goal_steps / max(1, report_step)
-    return Learning(goal, goal_steps, goal_s, good or ((0, float(recipe.global_batch_size)),), report_step)
+    return PilotRun(goal, goal_steps, goal_s, good or ((0, float(recipe.global_batch_size)),), report_step)
 
 
-def compare(recipe: Recipe, learning: Learning, seconds: float) -> tuple[TunedSteps, ...]:
+def compare(recipe: Recipe, pilot: PilotRun, seconds: float) -> tuple[TunedSteps, ...]:
     """Return tuned steps to the goal at a few batch sizes; () without a goal, or where a trial would take too long."""
     sizes = [size for size in choose_batch_sizes(len(plan_for(recipe).worker.train)) if size <= MOST_COMPARED]
-    if learning.goal is None or 2 * len(sizes) * learning.goal_s > seconds:
+    if pilot.goal is None or 2 * len(sizes) * pilot.goal_s > seconds:
         return ()
-    expected = learning_curve(estimate_critical(learning.noise_scale), recipe.global_batch_size, learning.goal_steps)
-    return compare_sizes(recipe, learning.goal, expected, sizes, seconds)
+    expected = learning_curve(estimate_critical(pilot.noise_scale), recipe.global_batch_size, pilot.goal_steps)
+    return compare_sizes(recipe, pilot.goal, expected, sizes, seconds)
 
 
 def _steps(backend: LocalBackend, plan: Plan, until: float) -> Iterator[int]:
@@ -185,7 +187,7 @@ def _steps(backend: LocalBackend, plan: Plan, until: float) -> Iterator[int]:
             return
 
 
-def _find_goal(curve: Sequence[Point], num_steps: int) -> tuple[float | None, int]:
+def _find_goal(curve: Sequence[CurvePoint], num_steps: int) -> tuple[float | None, int]:
     """Return an error on the way, the middle one of those a study would choose, and when it was reached."""
     if len(curve) < 2:
         return None, num_steps
@@ -205,7 +207,7 @@ def sampled_noise(meter: GradientMeter, parameters: NDArray, sample: NDArray[np.
 
 def choose_microbatch(batch_size: int, workers: int) -> int:
     """Return the microbatch that is advised: 4 in a batch, or one for every worker, but not below 16 examples."""
-    return min(batch_size, max(SMALLEST_MICROBATCH, -(-batch_size // max(NUM_MICROBATCHES, workers))))
+    return choose_microbatch_size(batch_size, max(ADVISED_MICROBATCHES, workers), ADVISED_EXAMPLES)
 
 
 def with_choice(recipe: Recipe, batch_size: int, workers: int) -> Recipe:

@@ -14,7 +14,7 @@ from typing import Any, Protocol, Self
 from distbp.nn.blas import pin_blas
 
 
-class Pool(Protocol):
+class Executor(Protocol):
     """Where the calls of a study run."""
 
     size: int
@@ -38,7 +38,7 @@ class Pool(Protocol):
         ...
 
 
-class ProcessPool:
+class LocalProcesses:
     """Local processes, one for each core, with BLAS on one thread each."""
 
     def __init__(self, size: int):

@@ -9,7 +9,7 @@ from distbp.doctor.findings import Finding, ok, warn
 
 
 @dataclass(frozen=True)
-class Job:
+class Demand:
     """The run that is meant. array_bytes: of data that workers hold in memory; mapped files count nothing.
 
     num_microbatches: of a whole batch. max_workers, threads: as in the placement.
