@@ -4,19 +4,43 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-VERSION = "0.1.0"
+from distbp.errors import ConfigError
+
+VERSION = "0.2.0.dev0"
 FORMAT = 2
 """Of the files in the folder of a run or a study; 0.1.0 wrote format 1.
 
 It is raised by each version that writes what the ones before would misread, such as another field of the recipe.
 """
 
+EXTRAS = {
+    "jinja2": "pages",
+    "matplotlib": "pages",
+    "mlflow": "mlflow",
+    "pyarrow": "tables",
+    "tensorboardX": "tensorboard",
+}
+"""Libraries that training from arrays does without, and the extra of distbp that installs each."""
+
+
+def need(what: str, *modules: str) -> None:
+    """Raise ConfigError unless `modules`, each of an extra, can be imported. what: needs them, such as "a page"."""
+    for module in modules:
+        try:
+            import_module(module)
+        except ModuleNotFoundError as missing:
+            raise ConfigError(
+                f"{what} needs {missing.name}, which {sys.executable} does not have; "
+                f"pip install 'distbp[{EXTRAS[module]}]', or '.[{EXTRAS[module]}]' in a checkout"
+            ) from None
+
 
 def describe_version() -> str:
-    """Return the version and where its code lies, as in `distbp 0.1.0 (/opt/app/distbp)`."""
+    """Return the version and where its code lies, as in `distbp 0.2.0 (/opt/app/distbp)`."""
     return f"distbp {VERSION} ({Path(__file__).resolve().parent})"
 
 

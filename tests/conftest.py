@@ -6,6 +6,9 @@ import hypothesis
 import pytest
 from faulty_storage import Faults, make_faulty_storage
 
+QUICK = "not ray"
+LEFT_OUT = pytest.StashKey[int]()
+
 # A busy machine is no reason to fail.
 hypothesis.settings.register_profile("distbp", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("distbp")
@@ -17,3 +20,24 @@ def faults() -> Iterator[Faults]:
     faults = make_faulty_storage()
     yield faults
     faults.end()
+
+
+@pytest.hookimpl(trylast=True)  # after pytest itself has left out those that start Ray
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the slow tests too where `-m "not ray"` asks for the quick ones."""
+    if config.option.markexpr != QUICK:
+        return
+    slow = [item for item in items if item.get_closest_marker("slow") is not None]
+    config.stash[LEFT_OUT] = len(slow)
+    config.hook.pytest_deselected(items=slow)
+    items[:] = [item for item in items if item.get_closest_marker("slow") is None]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say what the quick tests left out."""
+    if LEFT_OUT in config.stash:
+        num_slow, num_all = config.stash[LEFT_OUT], len(terminalreporter.stats.get("deselected", []))
+        terminalreporter.write_line(
+            f"left out: {num_all - num_slow} tests that start Ray and {num_slow} that start other programs or compute "
+            "long; `pytest` runs all"
+        )

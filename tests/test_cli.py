@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +15,9 @@ from types import SimpleNamespace
 import numpy as np
 import pyarrow as pa
 import pytest
+from command_line import environment_without, start_distbp
 from pyarrow import csv, parquet
+from waiting import wait_until
 
 from distbp import train
 from distbp.__main__ import main
@@ -64,14 +65,11 @@ def write_flowers(path: Path) -> None:
 
 
 def start(*words: str, cwd: Path, **options) -> subprocess.Popen:
-    command = [sys.executable, "-m", "distbp", *words]
-    return subprocess.Popen(
-        command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=clean_environment(), **options
-    )
+    return start_distbp(*words, cwd=cwd, **{"env": clean_environment()} | options)
 
 
 def clean_environment() -> dict[str, str]:
-    return {key: value for key, value in os.environ.items() if key not in ("FORCE_COLOR", "PYTHONWARNINGS")}
+    return environment_without("FORCE_COLOR", "PYTHONWARNINGS")
 
 
 def document(capfd: pytest.CaptureFixture[str]) -> dict:
@@ -263,14 +261,12 @@ def test_ctrl_c_outside_training_is_130(capfd, monkeypatch):
     assert capfd.readouterr().err == "Interrupted\n"
 
 
+@pytest.mark.slow
 def test_a_terminal_gets_a_bar_that_is_gone_at_the_end(folder):
     terminal, stderr = os.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "distbp", "train", *FAST, "--name", "bar"],
-        cwd=folder,
-        stdout=subprocess.DEVNULL,
-        stderr=stderr,
-        env={**clean_environment(), "TERM": "xterm", "COLUMNS": "80"},
+    environment = {**clean_environment(), "TERM": "xterm", "COLUMNS": "80"}
+    process = start(
+        "train", *FAST, "--name", "bar", cwd=folder, stdout=subprocess.DEVNULL, stderr=stderr, env=environment
     )
     os.close(stderr)
     shown = read_terminal(terminal)
@@ -314,6 +310,7 @@ def test_the_resume_command_is_the_same_but_never_insists_on_a_new_run():
     assert format_resume_command(words) == "distbp train 'my config.yaml' --name a --json"
 
 
+@pytest.mark.slow
 def test_a_model_in_the_current_directory_is_found(tmp_path):
     (tmp_path / "nearby.py").write_text("def build(num_inputs, num_outputs):\n    return 'found ' * 2\n")
     process = start("train", "--set", "model.function=nearby:build", cwd=tmp_path)
@@ -322,6 +319,7 @@ def test_a_model_in_the_current_directory_is_found(tmp_path):
     assert "what it built has no layout" in err
 
 
+@pytest.mark.slow
 def test_start_up_and_local_training_import_nothing_they_do_not_need(tmp_path):
     script = (
         "import sys; from distbp.__main__ import main; assert main(['--help']) == 0\n"
@@ -336,6 +334,7 @@ def test_start_up_and_local_training_import_nothing_they_do_not_need(tmp_path):
     assert process.returncode == 0, process.stderr
 
 
+@pytest.mark.slow
 def test_output_into_a_closed_pipe_is_quiet(here):
     process = start("evaluate", "runs/digits", cwd=here)
     process.stdout.close()
@@ -345,14 +344,11 @@ def test_output_into_a_closed_pipe_is_quiet(here):
     process.stderr.close()
 
 
+@pytest.mark.slow
 def test_training_goes_on_when_nobody_reads_its_progress(tmp_path):
     reader, writer = os.pipe()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "distbp", "train", *FAST, "--json", "--name", "unread"],
-        cwd=tmp_path,
-        stdout=subprocess.DEVNULL,
-        stderr=writer,
-    )
+    words = ("train", *FAST, "--json", "--name", "unread")
+    process = start(*words, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=writer)
     os.close(reader)
     os.close(writer)
     process.wait(DEADLINE_S)
@@ -364,6 +360,7 @@ def undisturbed(folder: Path) -> dict:
     return finish("train", *MANY_STEPS, "--name", "undisturbed", "--json", cwd=folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "exit_code", "backend"),
     [
@@ -391,11 +388,9 @@ def test_a_signal_ends_in_a_checkpoint_from_which_the_run_resumes_to_the_same_di
 
 def wait_for_checkpoint(run: Path, process: subprocess.Popen) -> None:
     """Return when the run has a checkpoint; fails when it ends before, or takes too long."""
-    deadline = time.monotonic() + DEADLINE_S
-    while not list(run.glob("checkpoints/step-*/manifest.json")):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline, "there is no checkpoint"
-        time.sleep(0.01)
+    checkpoints = "checkpoints/step-*/manifest.json"
+    wait_until(lambda: process.poll() is not None or list(run.glob(checkpoints)), DEADLINE_S)
+    assert process.poll() is None, process.communicate()
 
 
 def finish(*words: str, cwd: Path) -> dict:

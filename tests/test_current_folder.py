@@ -58,6 +58,7 @@ def list_loaded_by_python() -> set[str]:
     return set(subprocess.run(command, capture_output=True, text=True, check=True, timeout=DEADLINE_S).stdout.split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", STARTS)
 @pytest.mark.parametrize(
     "command", [pytest.param(name, marks=[pytest.mark.ray] if name in NEED_RAY else []) for name in COMMANDS]
@@ -78,6 +79,7 @@ def test_no_module_of_the_current_folder_is_imported_unless_the_model_names_it(h
     assert process.returncode == 0, process.stderr
 
 
+@pytest.mark.slow
 def test_an_empty_entry_of_pythonpath_lets_nothing_of_the_current_folder_in(hostile):
     environment = {**os.environ, "PYTHONPATH": f"{os.pathsep}{hostile.parent}"}
     command = [*STARTS["command"], "config"]

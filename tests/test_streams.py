@@ -24,7 +24,7 @@ COMMANDS = {
     "help": "--help",
 }
 
-pytestmark = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")]
 
 
 @pytest.fixture(scope="module")

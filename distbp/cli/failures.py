@@ -5,7 +5,6 @@ The exit codes are those of distbp.errors; a mistake in the command line counts 
 
 from __future__ import annotations
 
-import difflib
 import sys
 import traceback
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from typer import TyperException
 from distbp.errors import ConfigError, DistbpError, TerminatedRunError
 from distbp.installation import describe_missing
 from distbp.machine.signals import Terminated
+from distbp.text.sentences import find_near
 
 PACKAGE_DIR = Path(__file__).resolve().parent.parent
 
@@ -103,8 +103,8 @@ def _suggest_option(option: str, command: Any, path: str) -> str | None:
         fields = find_fields(option.lstrip("-").replace("-", "_"))
         if fields:
             return f"set it with --set {fields[0]}=VALUE"
-    near = difflib.get_close_matches(option, [*_list_options(command), "--help"], n=1, cutoff=0.6)
-    return f"did you mean {near[0]}?" if near else None
+    near = find_near(option, [*_list_options(command), "--help"])
+    return f"did you mean {near}?" if near else None
 
 
 def _list_options(command: Any) -> list[str]:

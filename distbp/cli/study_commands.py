@@ -148,8 +148,10 @@ def _open(
     from distbp.cli.next_steps import format_resume_command
     from distbp.cli.study_progress import show_study_progress
     from distbp.errors import InterruptedRunError
+    from distbp.installation import need
     from distbp.lab.session import open_lab
 
+    need("the page of a study", "matplotlib", "jinja2")  # before minutes of measuring
     try:
         with show_study_progress(terminal.notes) as observe, open_lab(Path(out), identity, placement, observe) as lab:
             yield lab

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from distbp.data.dialect import find_spelling
 from distbp.data.raw import Wanted
-from distbp.data.reading import list_names, suggest
+from distbp.data.reading import list_names
 from distbp.errors import DataError
+from distbp.text.sentences import suggest
 
 TARGET_NAMES = ("target", "label", "class", "y")
 PANDAS_INDEX = re.compile(r"__index_level_\d+__")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.errors import DataError
+from distbp.text.sentences import first_line, suggest
 
 BLOCK_BYTES = 1 << 20
 LARGEST_DEFLATE_RATIO = 1032  # no deflate stream grows more than this when it is unpacked
@@ -98,12 +98,6 @@ def find_available_memory() -> int | None:
     return min(found, default=None)
 
 
-def suggest(name: str, known: Iterable[str]) -> str:
-    """Return `; did you mean '...'?` with the nearest known name, or an empty text when none is near."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
 def list_names(names: Iterable[object], limit: int = 12) -> str:
     """Return names for a message, the first `limit` of them."""
     names = list(names)
@@ -116,8 +110,7 @@ def _explain(error: Exception, path: Path | str, expected: str) -> str:
         return f"cannot read '{path}' as {expected}: {error.strerror}; check the file and its permissions"
     if isinstance(error, MemoryError):
         return f"'{path}' needs more memory than there is; use a machine with more, or a part of the data"
-    lines = str(error).strip().splitlines()
-    reason = lines[0][:LONGEST_REASON] if lines else type(error).__name__
+    reason = first_line(error)[:LONGEST_REASON]
     return f"'{path}' is not {expected}, or a damaged one: {reason}; check it, or write it again"
 
 

@@ -8,9 +8,10 @@ from distbp.data.arrays import has_held_out_arrays, read_npy_pair, read_npz
 from distbp.data.digits import read_digits
 from distbp.data.idx import has_held_out_files, has_training_files, is_idx_name, read_idx_file, read_idx_folder
 from distbp.data.raw import RawExamples, Wanted
-from distbp.data.reading import check_file, reading, suggest, to_path
+from distbp.data.reading import check_file, reading, to_path
 from distbp.data.tables import read_csv, read_parquet
 from distbp.errors import DataError
+from distbp.text.sentences import suggest
 
 DIGITS = "digits"
 READERS = {
@@ -50,6 +51,11 @@ def read_source(source: str, wanted: Wanted) -> RawExamples:
         raise DataError(f"data source '{source}' does not exist{suggestion}")
     check_file(path)
     raise DataError(f"'{path}' has the suffix '{_find_suffix(path)}'; supported are {SUPPORTED}")
+
+
+def is_table(source: str) -> bool:
+    """Return whether a source is a CSV or Parquet file by its name, for which pyarrow is needed."""
+    return _find_suffix(to_path(source)) in TABLE_SUFFIXES
 
 
 def _refuse_folder_of_tables(folder: Path) -> None:

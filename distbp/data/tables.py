@@ -17,6 +17,7 @@ from distbp.data.dialect import Dialect, find_dialect, find_spelling
 from distbp.data.raw import RawExamples, SourceKind, Wanted
 from distbp.data.reading import check_file, check_memory, reading
 from distbp.errors import DataError
+from distbp.installation import need
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,6 +36,7 @@ def read_csv(path: Path, wanted: Wanted) -> RawExamples:
 
     Cells are separated by commas, or by semicolons (then 0,5 is a number), tabs or bars; UTF-8, or UTF-16 with a mark.
     """
+    need("reading a CSV file", "pyarrow")
     check_file(path)
     dialect = find_dialect(path)
     check_memory(_count_bytes(path), f"'{path}'")
@@ -49,6 +51,7 @@ def read_csv(path: Path, wanted: Wanted) -> RawExamples:
 
 def read_parquet(path: Path, wanted: Wanted) -> RawExamples:
     """Return the examples of a Parquet file; columns that are neither features nor targets are not read."""
+    need("reading a Parquet file", "pyarrow")
     from pyarrow import parquet
 
     check_file(path)
@@ -69,6 +72,7 @@ def _estimate_bytes(metadata: pq.FileMetaData, num_features: int) -> int:
 
 def read_frame(frame: object, wanted: Wanted) -> RawExamples:
     """Return the examples of a table in memory: pyarrow's own, or one of another library with its interface."""
+    need("reading a table", "pyarrow")
     import pyarrow as pa
 
     origin = f"the {type(frame).__name__}"

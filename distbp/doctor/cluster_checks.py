@@ -11,6 +11,7 @@ from distbp.doctor.findings import Finding, block, ok, warn
 from distbp.doctor.node import NodeFacts
 from distbp.doctor.storage_trial import StorageFacts
 from distbp.errors import ClusterError, NumericsError
+from distbp.nn.numerics import describe_kernels, name_kernels
 
 MAX_SKEW_S = 5.0
 
@@ -81,11 +82,11 @@ def check_alike(here: NodeFacts, nodes: Sequence[ClusterNode]) -> Iterator[Findi
         yield ok(
             "versions", f"Python {here.python}, NumPy {here.numpy}, Ray {here.ray}, distbp {here.distbp} everywhere"
         )
-    unlike = {m.address: _describe_numerics(facts) for m, facts in alive if facts.probe != here.probe}
+    unlike = {m.address: describe_kernels(facts.arithmetic) for m, facts in alive if facts.probe != here.probe}
     if unlike:
         yield block(
             "numerics",
-            f"this process computes with {_describe_numerics(here)}, others give other bits: {_list(unlike)}",
+            f"this process computes with {describe_kernels(here.arithmetic)}, others give other bits: {_list(unlike)}",
             "use the same NumPy on every node, and on unlike CPUs placement.portable=true",
             NumericsError.exit_code,
         )
@@ -100,10 +101,9 @@ def check_kernels(
 
     weigh: measures GFLOP/s with this machine's own kernels and with portable ones; None where there are none.
     """
-    ours = _name_kernels(here)
-    others = {
-        m.address: _name_kernels(m.facts) for m in nodes if m.facts is not None and _name_kernels(m.facts) != ours
-    }
+    ours = name_kernels(here.arithmetic)
+    named = {node.address: name_kernels(node.facts.arithmetic) for node in nodes if node.facts is not None}
+    others = {address: kernels for address, kernels in named.items() if kernels != ours}
     if not others and not is_portable:
         return
     fact = f"here {ours}, others differ: {_list(others)}" if others else f"{ours} on every node"
@@ -117,11 +117,6 @@ def check_kernels(
 
 def _describe_cost(own: float, portable: float) -> str:
     return f"; portable kernels reach {portable:g} GFLOP/s a core on this machine, its own {own:g}"
-
-
-def _name_kernels(facts: NodeFacts) -> str:
-    blas = ", ".join(blas.kernel or blas.name for blas in facts.blas) or "an unknown BLAS"
-    return f"{blas} and {facts.simd[-1] if facts.simd else 'no optional CPU features'}"
 
 
 def check_shared(storage: StorageFacts, nodes: Sequence[ClusterNode]) -> Iterator[Finding]:
@@ -171,10 +166,6 @@ def describe_versions(facts: NodeFacts) -> str:
 
 def _versions(facts: NodeFacts) -> tuple[str | None, ...]:
     return facts.python, facts.numpy, facts.ray, facts.distbp
-
-
-def _describe_numerics(facts: NodeFacts) -> str:
-    return f"NumPy {facts.numpy} with {_name_kernels(facts)}"
 
 
 def _list(by_address: dict[str, str]) -> str:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -62,6 +63,12 @@ class NodeFacts:
     memory_bytes: int | None
     storage_error: str | None
     sees_mark: bool
+
+    @property
+    def arithmetic(self) -> dict[str, Any]:
+        """What computes there, with the keys of a run's fingerprint."""
+        blas = [{"internal_api": blas.name, "architecture": blas.kernel} for blas in self.blas]
+        return {"numpy": self.numpy, "blas": blas, "simd": self.simd}
 
 
 def examine_node(storage: str, mark: str, model: ModelSpec) -> NodeFacts:

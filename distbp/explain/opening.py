@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from distbp.explain.network import Network
 from distbp.explain.population import Population
 from distbp.nn.streams import Purpose, stream
 from distbp.prediction.trained_run import TrainedRun
+from distbp.text.sentences import find_near
 from distbp.training.plan import model_spec
 
 PARTS = ("training", "validation")
@@ -58,7 +58,7 @@ def gather(trained: TrainedRun, data: str) -> Population:
         if part is None:
             raise DataError(f"'{trained.run.url}' was trained without validation data; use --data training or a file")
         return Population(data, schema, recipe.dtype, part)
-    near = difflib.get_close_matches(data, PARTS, n=1, cutoff=0.5)
+    near = find_near(data, PARTS, cutoff=0.5)
     if near and not Path(data).exists():
-        raise DataError(f"there are no data '{data}'; did you mean {near[0]}?")
+        raise DataError(f"there are no data '{data}'; did you mean {near}?")
     return Population(data, schema, recipe.dtype, read_examples(schema, data, recipe.data.target))

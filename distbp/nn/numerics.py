@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,8 @@ __all__ = [
     "fingerprint",
     "is_same_arithmetic",
     "list_kernels",
+    "name_blas",
+    "name_kernels",
     "one_blas_thread",
     "pin_blas",
     "probe",
@@ -112,7 +114,16 @@ def list_kernels() -> dict[str, Any]:
 
 def describe_kernels(numerics: Mapping[str, Any]) -> str:
     """Return in a few words what a fingerprint, of any version, says of NumPy and the kernels."""
-    names = [[b.get("internal_api"), b.get("architecture")] for b in numerics.get("blas") or []]
-    blas = ", ".join(" ".join(str(word) for word in name if word) for name in names)
+    return f"NumPy {numerics.get('numpy')} with {name_kernels(numerics)}"
+
+
+def name_kernels(numerics: Mapping[str, Any]) -> str:
+    """Return which kernels compute: "openblas SkylakeX and AVX512_ICL"."""
     simd = f" and {numerics['simd'][-1]}" if numerics.get("simd") else ""
-    return f"NumPy {numerics.get('numpy')} with {blas or 'an unknown BLAS'}{simd}"
+    return f"{name_blas(numerics)}{simd}"
+
+
+def name_blas(numerics: Mapping[str, Any], keys: Sequence[str] = ("internal_api", "architecture")) -> str:
+    """Return the BLAS of a fingerprint by its name and kernels, or by other `keys`; 0.1.0 wrote all in the process."""
+    names = [" ".join(str(blas[key]) for key in keys if blas.get(key)) for blas in numerics.get("blas") or []]
+    return ", ".join(names) or "an unknown BLAS"

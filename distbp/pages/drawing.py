@@ -11,16 +11,14 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import matplotlib as mpl
-from matplotlib.axes import Axes
-from matplotlib.axis import Axis
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from typing import TYPE_CHECKING, Any
 
 from distbp.machine.aside import replace_file
 from distbp.text.printable import printable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
 SERIES = ("#2563eb", "#d97706", "#059669", "#c026d3")
 TEXT, MUTED, GRID = "#1f2937", "#6b7280", "#d9dde3"
@@ -85,6 +83,9 @@ class Plot:
 
 def draw(name: str, caption: str, paint: Callable[[Axes], Any], height_in: float = HEIGHT_IN) -> Plot:
     """Return the plot that `paint` makes on one pair of axes."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
     with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
         figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
         paint(figure.add_subplot())
@@ -114,6 +115,8 @@ def use_log_axes(axes: Axes, x: str, y: str, is_log_y: bool = True) -> None:
 
 def _label_plainly(axis: Axis) -> None:
     """Label powers of ten, and between them 2 and 5 where the axis spans less than two of them."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
     axis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
     low, high = axis.get_view_interval()
     if high < 60 * low:

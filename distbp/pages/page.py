@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import jinja2
-from markupsafe import Markup
+from typing import TYPE_CHECKING, Any
 
 from distbp.machine.aside import replace_file
 from distbp.pages import words
 from distbp.pages.drawing import Plot
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 
 def write_page(path: Path, template: str, values: Mapping[str, Any], plots: list[Plot]) -> None:
@@ -26,6 +26,8 @@ def render_page(template: str, values: Mapping[str, Any], plots: Sequence[Plot] 
 
     template: its path inside the package, such as report/runs.html.j2.
     """
+    import jinja2
+
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("distbp", ""),
         autoescape=True,
@@ -41,4 +43,6 @@ def render_page(template: str, values: Mapping[str, Any], plots: Sequence[Plot] 
 
 
 def _figure(plot: Plot) -> Markup:
+    from markupsafe import Markup
+
     return Markup("<figure>{}<figcaption>{}</figcaption></figure>").format(Markup(plot.inline_svg), plot.caption)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -14,9 +13,11 @@ from numpy.typing import NDArray
 
 from distbp.data import Schema
 from distbp.errors import ConfigError, StorageError
+from distbp.installation import need
 from distbp.machine.aside import replace_file
 from distbp.prediction.trained_run import Predictions
 from distbp.text.printable import printable
+from distbp.text.sentences import find_near
 
 
 @dataclass(frozen=True)
@@ -56,15 +57,18 @@ def tabulate(predictions: Predictions, schema: Schema, probabilities: bool = Fal
 def choose_writer(path: str) -> Callable[[PredictionTable], None]:
     """Return what writes a table to `path`, replacing a file that is there only when all of it is written.
 
-    Raises ConfigError for a suffix of no known format, StorageError if nothing can be written there.
+    Raises ConfigError for a suffix of no known format and without the library for it, StorageError if nothing can be
+    written there.
     """
     target = Path(path).expanduser()
     suffix = target.suffix.lower()
     write = WRITERS.get(suffix)
     if write is None:
-        near = difflib.get_close_matches(suffix, WRITERS, n=1)
-        advice = f"did you mean '{target.with_suffix(near[0])}'?" if near else f"use {' or '.join(WRITERS)}"
+        near = find_near(suffix, WRITERS)
+        advice = f"did you mean '{target.with_suffix(near)}'?" if near else f"use {' or '.join(WRITERS)}"
         raise ConfigError(f"--out {path}: '{suffix}' is no known format; {advice}")
+    if write is not _write_npz:
+        need(f"writing {suffix}", "pyarrow")
     if target.is_dir():
         raise StorageError(f"cannot write '{path}': it is a folder; name a file in it")
     if not target.parent.is_dir():

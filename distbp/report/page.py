@@ -7,6 +7,8 @@ from pathlib import Path
 
 from distbp.config import describe_config
 from distbp.errors import StorageError
+from distbp.installation import need
+from distbp.nn.numerics import name_blas
 from distbp.pages.page import write_page
 from distbp.report.plots import plot_all
 from distbp.report.story import RunStory, list_differences
@@ -15,6 +17,7 @@ from distbp.text.masking import mask_secrets
 
 def write_report(stories: Sequence[RunStory], path: Path) -> None:
     """Write the page about these runs to `path`. Raises StorageError if it cannot be written."""
+    need("a report", "matplotlib", "jinja2")
     values = {
         "title": stories[0].name if len(stories) == 1 else f"{len(stories)} runs side by side",
         "stories": stories,
@@ -61,9 +64,8 @@ def _join(names: Sequence[str]) -> str:
 
 def _describe_numerics(story: RunStory) -> dict[str, str]:
     numerics = story.numerics
-    names = [f"{b.get('internal_api')} {b.get('version')} {b.get('architecture')}" for b in numerics.get("blas") or []]
     return {
         "numpy": str(numerics.get("numpy")),
-        "blas": ", ".join(names) or "an unknown BLAS",
+        "blas": name_blas(numerics, ("internal_api", "version", "architecture")),
         "probe": str(numerics.get("probe"))[:12],
     }

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.ticker import PercentFormatter
 
 from distbp.pages.drawing import SERIES, Plot, draw, label_of, short
 from distbp.report.story import ACCOUNTS, RunStory
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 DASHES = ("-", (0, (5, 3)), (0, (1, 2)), (0, (6, 2, 1, 2)))
 PHASES = (("compute_s", "computing"), ("transfer_s", "gradients and parameters under way"), ("commit_s", "commit"))
@@ -58,6 +59,8 @@ def _choose_scale(axes: Axes, losses: Sequence[float]) -> None:
 
 
 def _plot_accuracy(stories: Sequence[RunStory]) -> Plot:
+    from matplotlib.ticker import PercentFormatter
+
     def paint(axes: Axes) -> None:
         for story, color, dash in _styled(stories):
             points = [(e.step, e.accuracy) for e in story.evaluations if e.accuracy is not None]

@@ -99,7 +99,7 @@ class JobServer:
                 "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S)},
             }
             if installs:
-                environment["pip"] = list_requirements()
+                environment["pip"] = list_requirements(config)
             submission_id = self._send(
                 CALL_TIMEOUT_S + package.num_bytes / SLOWEST_BYTES_PER_S,
                 entrypoint=f"exec {shlex.join(argv)}",  # so that Ray's SIGTERM reaches distbp and not a shell

@@ -14,6 +14,7 @@ from pathlib import Path
 from distbp.backends.ray.internals import MAX_PACKAGE_BYTES
 from distbp.config import Config, dump_yaml
 from distbp.data.files import list_files
+from distbp.data.sources import is_table
 from distbp.errors import ConfigError, DataError
 
 PACKAGE_DIR = Path(__file__).resolve().parent.parent
@@ -88,14 +89,18 @@ def list_travelling_data(config: Config) -> list[Path]:
     return paths
 
 
-def list_requirements() -> list[str]:
-    """Return what distbp needs besides Ray, for nodes that have only Ray. Raises ConfigError if that is not known."""
+def list_requirements(config: Config) -> list[str]:
+    """Return what a run needs besides Ray, for nodes that have only Ray. Raises ConfigError if that is not known."""
     try:
         found = metadata.requires("distbp") or []
     except metadata.PackageNotFoundError:
         raise ConfigError("distbp is not installed here, so what it needs is not known; pip install it first") from None
-    needed = [text for text in found if "extra ==" not in text]
-    return [text for text in needed if re.split(r"[\[<>=~! ;]", text)[0].lower() != "ray"]
+    data = config.recipe.data
+    reads_tables = any(is_table(source) for source in (data.source, data.validation) if isinstance(source, str))
+    markers = ("", 'extra == "tables"') if reads_tables else ("",)
+    split = [[part.strip() for part in text.partition(";")] for text in found]
+    needed = [requirement for requirement, _, marker in split if marker.replace("'", '"') in markers]
+    return [text for text in needed if re.split(r"[\[<>=~! ]", text)[0].lower() != "ray"]
 
 
 def _check_here(path: Path) -> None:

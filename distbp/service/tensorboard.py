@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distbp.errors import ConfigError, StorageError
+from distbp.errors import StorageError
+from distbp.installation import need
 from distbp.service.points import Point, Points
 from distbp.training import Progress
 
@@ -25,10 +26,7 @@ class TensorBoardFiles:
 
     def __init__(self, folder: str | Path):
         """Raises ConfigError without the library, StorageError if the folder cannot be made."""
-        try:
-            import tensorboardX  # noqa: F401 - seen to be there before anything is trained
-        except ModuleNotFoundError:
-            raise ConfigError("TensorBoard files need tensorboardX; pip install 'distbp[tensorboard]'") from None
+        need("writing TensorBoard files", "tensorboardX")  # before anything is trained
         self._folder = Path(folder)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)

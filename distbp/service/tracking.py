@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from distbp.config import Config
 from distbp.errors import ConfigError, InterruptedRunError
-from distbp.installation import VERSION
+from distbp.installation import VERSION, need
 from distbp.run.storage.folder import Folder, join_url, open_folder
 from distbp.service.points import Point, Points
 from distbp.text.json_text import decode_object, encode_document
@@ -65,10 +65,7 @@ class MlflowTracking:
         _check_uri(uri)
         for key, value in _MANNERS.items():
             os.environ.setdefault(key, value)
-        try:
-            import mlflow  # noqa: F401 - seen to be there, and loaded, before anything is trained
-        except ModuleNotFoundError:
-            raise ConfigError("tracking with MLflow needs its package; pip install 'distbp[mlflow]'") from None
+        need("tracking with MLflow", "mlflow")  # loaded before anything is trained
         self._link = _Link(uri, config)
         self._points = Points(INTERVAL_S)
 

@@ -6,9 +6,9 @@ import difflib
 from collections.abc import Iterable
 
 
-def first_line(error: BaseException) -> str:
+def first_line(said: BaseException | str) -> str:
     """Return the first line of what an exception says, its name if it says nothing."""
-    return (str(error).splitlines() or [""])[0] or type(error).__name__
+    return (str(said).strip().splitlines() or [type(said).__name__])[0]
 
 
 def find_near(value: object, known: Iterable[str], cutoff: float = 0.6) -> str | None:
@@ -18,6 +18,6 @@ def find_near(value: object, known: Iterable[str], cutoff: float = 0.6) -> str |
 
 
 def suggest(value: object, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """Return "; did you mean 'x'?", or "" where none of the `known` words is like `value`."""
+    """Return "; did you mean 'x'?", or "" where none of the `known` words is like `value`; x as Python writes it."""
     near = find_near(value, known, cutoff)
-    return f"; did you mean '{near}'?" if near else ""
+    return f"; did you mean {near!r}?" if near else ""

@@ -7,13 +7,13 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from waiting import wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")]
 
@@ -118,13 +118,6 @@ def shared_memory_files(pids: set[int]) -> set[Path]:
     maps = "".join(Path(f"/proc/{pid}/maps").read_text() for pid in pids)
     paths = {line.split(maxsplit=5)[5] for line in maps.splitlines() if "/dev/shm/" in line}
     return {Path(path) for path in paths if not path.endswith("(deleted)")}
-
-
-def wait_until(condition) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen within 120 s"
-        time.sleep(0.05)
 
 
 def test_no_process_of_a_private_cluster_outlives_its_run(traces):

@@ -3,13 +3,13 @@
 import gc
 import socket
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from waiting import wait_until
 
 from distbp.backends.local import LocalBackend
 from distbp.config import Recipe
@@ -198,10 +198,7 @@ def test_a_group_that_has_been_left_gives_back_descriptors_and_threads(problem):
     before = count()
     for _ in range(3):
         form_and_leave()
-    deadline = time.monotonic() + 10
-    while count() != before and time.monotonic() < deadline:  # threads of a pool end a moment after it
-        time.sleep(0.01)
-    assert count() == before
+    wait_until(lambda: count() == before)  # threads of a pool end a moment after it
 
 
 def test_a_member_that_is_cut_while_it_waits_raises_at_once(problem):

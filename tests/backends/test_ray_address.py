@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from command_line import start_distbp
+from waiting import wait_until
 
 from distbp.backends.ray import cluster as ray_cluster
 from distbp.backends.ray.cluster import RayCluster
@@ -89,9 +89,8 @@ def test_address_of_the_job_server_is_told_from_that_of_ray():
 def joining(tmp_path) -> Iterator[tuple[subprocess.Popen, str]]:
     """A run that tries to join a server that greets like Ray and says no more, and that server's address."""
     with serve(HTTP2_SETTINGS) as address:
-        argv = [sys.executable, "-m", "distbp", "train", "--backend", "ray", "--name", "r"]
-        environment = {**os.environ, "RAY_ADDRESS": address}
-        with subprocess.Popen(argv, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        words = ("train", "--backend", "ray", "--name", "r")
+        with start_distbp(*words, cwd=tmp_path, env={**os.environ, "RAY_ADDRESS": address}) as process:
             try:
                 yield process, address
             finally:
@@ -109,10 +108,7 @@ def test_server_that_greets_like_ray_and_says_no_more_is_given_up(joining):
 @pytest.mark.ray
 def test_sigterm_while_a_cluster_is_joined_ends_a_run_with_143(joining, tmp_path):
     process, _ = joining
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "runs" / "r" / "events.jsonl").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until((tmp_path / "runs" / "r" / "events.jsonl").exists)
     process.terminate()
     assert "Stopped" in process.communicate(timeout=20)[1]
     assert process.returncode == 143

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib
 import logging
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import distbp
 from distbp.backends.ray import internals as ray_internals
 
 PRIVATE = {
@@ -53,3 +56,9 @@ def test_ray_without_private_names_loses_features_and_no_run(without_private_nam
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     assert found.asks_for_token()
     assert found.MAX_PACKAGE_BYTES == 100 * 1024 * 1024
+
+
+def test_private_names_of_ray_stand_in_one_file():
+    package = Path(distbp.__file__).parent
+    users = [path for path in package.rglob("*.py") if re.search(r"\bray\._|\bray import _", path.read_text())]
+    assert users == [package / "backends" / "ray" / "internals.py"]

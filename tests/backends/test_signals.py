@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from command_line import make_argv
+from waiting import wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")]
 
@@ -20,7 +22,6 @@ KNOWN_GOAL = {
     "goal": 0.3,
     "fit": {"curve": {"min_steps": 50.0}, "critical_batch_size": 40.0, "residual": 0.1, "num_points": 6},
 }
-WAIT_S = 180  # on a loaded machine Ray takes more than a minute to start
 END_TIMEOUT_S = 50  # below the 60 s after which Ray by itself ends a driver that lost it
 
 
@@ -30,7 +31,7 @@ def start(tmp_path) -> Iterator[Callable[..., subprocess.Popen]]:
     started = []
 
     def call(*argv: str, prefix: tuple[str, ...] = ()) -> subprocess.Popen:
-        words = [*prefix, sys.executable, "-m", "distbp", *argv, "--set", "epochs=100000", "--set", "model.hidden=[8]"]
+        words = [*prefix, *make_argv(*argv), "--set", "epochs=100000", "--set", "model.hidden=[8]"]
         environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         process = subprocess.Popen(words, env=environment, cwd=tmp_path, text=True, process_group=0, **pipes)
@@ -60,13 +61,6 @@ def start_training(start, tmp_path) -> Callable[..., subprocess.Popen]:
 def finish(process: subprocess.Popen) -> str:
     """Return the last line of what a process told people."""
     return (process.communicate(timeout=END_TIMEOUT_S)[1].splitlines() or [""])[-1]
-
-
-def wait_until(condition) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline, f"it did not happen within {WAIT_S} s"
-        time.sleep(0.05)
 
 
 def ray_processes(driver: int) -> dict[str, int]:

@@ -25,12 +25,14 @@ def test_the_gremlin_draws_the_same_pauses_from_the_same_seed():
     assert drawn[0] == drawn[1] != drawn[2]
 
 
+@pytest.mark.slow
 def test_a_process_that_stays_is_found(tmp_path, monkeypatch):
     monkeypatch.setattr("run.LEFT_TIMEOUT_S", 0.2)
     with pytest.raises(ChaosError, match=f"left behind: process {os.getpid()}"):
         expect_gone(Traces(identify({os.getpid()})), tmp_path)
 
 
+@pytest.mark.slow
 def test_a_file_that_stays_is_found(tmp_path, monkeypatch):
     monkeypatch.setattr("run.LEFT_TIMEOUT_S", 0.2)
     (tmp_path / "rest").touch()
@@ -38,6 +40,7 @@ def test_a_file_that_stays_is_found(tmp_path, monkeypatch):
         expect_gone(Traces(), tmp_path)
 
 
+@pytest.mark.slow
 def test_shared_memory_that_stays_is_found(tmp_path, monkeypatch):
     monkeypatch.setattr("run.LEFT_TIMEOUT_S", 0.2)
     path = tmp_path / "segment"
@@ -47,6 +50,7 @@ def test_shared_memory_that_stays_is_found(tmp_path, monkeypatch):
         expect_gone(Traces(shared_memory={path}), tmp_path / "empty")
 
 
+@pytest.mark.slow
 def test_a_process_that_has_ended_is_gone(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     seen = identify({process.pid})

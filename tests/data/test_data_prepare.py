@@ -43,6 +43,7 @@ def test_public_names_are_these():
     ]
 
 
+@pytest.mark.slow
 def test_digits_load_without_pyarrow_or_scikit_learn():
     code = (
         "import sys, distbp.data, distbp.config; p = distbp.data.prepare(distbp.config.Data(), 0);"

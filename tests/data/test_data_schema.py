@@ -37,6 +37,7 @@ def test_labels_keep_their_type(classes):
     assert [(type(label), label) for label in again.classes] == [(type(label), label) for label in classes]
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(name=st.sampled_from(sorted(SCHEMA.to_json())), value=JSON_VALUES)
 def test_any_changed_field_gives_a_schema_or_a_data_error(name, value):

@@ -23,7 +23,11 @@ DEPLOY = TOP / "deploy"
 CRDS = next((path for parent in TOP.parents if (path := parent / "shared" / "kuberay").is_dir()), TOP / "absent")
 MANIFESTS = sorted((DEPLOY / "kuberay").glob("*.yaml"))
 
-needs_crds = pytest.mark.skipif(not CRDS.is_dir(), reason="KubeRay's CRDs are not beside the repository")
+needs_crds = pytest.mark.skipif(
+    not CRDS.is_dir(),
+    reason="needs KubeRay's CRDs: copy helm-chart/kuberay-operator/crds of github.com/ray-project/kuberay to "
+    "shared/kuberay beside the checkout",
+)
 
 
 def read_objects(kind: str) -> list[dict]:
@@ -106,6 +110,7 @@ def test_ports_listen_on_loopback_or_ask_for_a_token():
     assert "--dashboard-host=127.0.0.1" in starts[0]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)")
 def test_prometheus_reads_its_configuration():
     done = subprocess.run(
@@ -123,6 +128,7 @@ def test_dashboard_is_grafanas_and_every_panel_asks_something():
     assert len(set(places)) == len(places)
 
 
+@pytest.mark.slow
 def test_linter_has_nothing_against_the_dockerfile():
     linter = Path(sys.executable).with_name("hadolint")
     if not linter.exists():

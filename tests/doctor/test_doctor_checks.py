@@ -197,6 +197,7 @@ def test_a_portable_run_is_told_its_price():
     assert (finding.level, "60 GFLOP/s" in finding.fact) == ("ok", True)
 
 
+@pytest.mark.slow
 def test_the_price_is_measured_in_processes_with_both_kernels():
     found = weigh_portable_kernels()
     assert found is None or min(found) > 0

@@ -11,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from command_line import start_distbp
+from waiting import wait_until
 
 from distbp import Placement, Recipe
 from distbp.cli.app import run as run_command
@@ -29,6 +31,7 @@ def make_config(storage: Path, **placement) -> Config:
     return Config(recipe=Recipe.model_validate(RECIPE), placement=Placement.model_validate(values))
 
 
+@pytest.mark.slow
 def test_a_killed_driver_is_started_again_and_ends_with_the_same_bytes(tmp_path):
     report = drill(make_config(tmp_path), [Fault("kill", "driver", 0, 20), Fault("kill", "driver", 0, 31)])
     assert report.same
@@ -77,6 +80,7 @@ def test_a_fault_without_its_target_does_not_fire_and_does_not_stop_the_run(monk
     assert told == []
 
 
+@pytest.mark.slow
 def test_a_slowed_process_gets_its_share_of_time_and_runs_on_when_released():
     script = "import time\nwhile True: print(time.process_time(), flush=True)"
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
@@ -113,6 +117,7 @@ def test_killed_workers_servers_and_drivers_a_hang_and_a_slow_worker_change_no_b
     assert kinds.count("recovered") >= 3
 
 
+@pytest.mark.slow
 def test_digests_that_differ_and_faults_that_did_not_happen_have_their_exit_codes(tmp_path, monkeypatch, capsys):
     report = drill(make_config(tmp_path), [Fault("kill", "driver", 0, 3)])
     other = replace(report, same=False)
@@ -128,11 +133,10 @@ def hear_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+@pytest.mark.slow
 def test_an_interrupted_drill_leaves_no_driver_behind(tmp_path):
-    argv = [sys.executable, "-m", "distbp", "drill", "--kill", "driver@5", "--storage", str(tmp_path)]
-    process = subprocess.Popen(
-        [*argv, "--set", "epochs=100"], stderr=subprocess.PIPE, text=True, preexec_fn=hear_interrupts
-    )
+    words = ("drill", "--kill", "driver@5", "--storage", tmp_path, "--set", "epochs=100")
+    process = start_distbp(*words, preexec_fn=hear_interrupts)
     before = ""
     while "parameters) on" not in (line := process.stderr.readline()) or "disturbed run: kill" not in before:
         before = line
@@ -141,7 +145,4 @@ def test_an_interrupted_drill_leaves_no_driver_behind(tmp_path):
     process.communicate(timeout=60)
     assert process.returncode == 130
     assert children
-    deadline = time.monotonic() + 10
-    while any(Path(f"/proc/{pid}").exists() for pid in children):  # multiprocessing's tracker notices its end
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children))  # multiprocessing's tracker too

@@ -138,6 +138,7 @@ def test_labels_cannot_break_out_of_the_page(folder, monkeypatch):
     assert contents["layers"][0]["names"] == ["a<i>", "b"]
 
 
+@pytest.mark.slow
 def test_large_layers_are_thinned_to_what_matters_most_and_nothing_is_lost(folder):
     data = {"source": "digits"}
     recipe = Recipe.model_validate({"data": data, "model": {"hidden": [40, 30]}, "epochs": 1, "global_batch_size": 256})
@@ -158,6 +159,7 @@ def test_large_layers_are_thinned_to_what_matters_most_and_nothing_is_lost(folde
     assert total.tolist() == pytest.approx(example.nudges[1][drawn[1]].tolist(), rel=1e-5, abs=1e-8)
 
 
+@pytest.mark.slow
 def test_a_page_of_a_784_128_64_10_network_is_small_and_asks_for_nothing(large_page):
     text = large_page.read_text()
     assert len(text.encode()) < 2_000_000

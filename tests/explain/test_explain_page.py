@@ -25,9 +25,12 @@ ARGUMENTS = (
 )
 CLOSE = {"rel": 1e-5, "abs": 1e-9}
 
-pytestmark = pytest.mark.skipif(
-    not (CHROMIUM.exists() and DRIVER.exists()), reason="needs Debian's packages chromium and chromium-driver"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not (CHROMIUM.exists() and DRIVER.exists()), reason="needs Debian's packages chromium and chromium-driver"
+    ),
+]
 
 
 @pytest.fixture(scope="module")

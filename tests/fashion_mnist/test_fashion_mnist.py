@@ -6,6 +6,8 @@ import pytest
 
 from distbp import Placement, load_config, train
 
+pytestmark = pytest.mark.slow
+
 CONFIGS = sorted(Path(__file__).parent.glob("*.yaml"))
 
 

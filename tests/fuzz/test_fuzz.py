@@ -18,6 +18,8 @@ from distbp.errors import CheckpointError, ConfigError
 from distbp.run.checkpoints.manifest import DamagedCheckpointError, decode_manifest
 from distbp.run.records import keep_steps, parse_events, parse_steps
 
+pytestmark = pytest.mark.slow
+
 NUM_CASES = 250
 KEYS = ("data", "model", "optimizer", "hidden", "epochs", "workers", "options", "function", "storage", "seed")
 

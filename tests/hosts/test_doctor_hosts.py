@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import pytest
+from command_line import make_argv
 from ray_hosts import RayOnHosts
 
 pytestmark = pytest.mark.ray
@@ -20,7 +20,7 @@ def test_doctor_names_the_node_that_computes_other_bits_and_does_not_share_stora
     def examine(storage: str) -> tuple[int, dict[str, dict]]:
         words = ["doctor", "--address", cluster.address, "--storage", storage, "--json"]
         environment = {**cluster.environment, "OPENBLAS_CORETYPE": "Haswell"}
-        done = two_hosts[0].run([sys.executable, "-m", "distbp", *words], timeout_s=120, env=environment)
+        done = two_hosts[0].run(make_argv(*words), timeout_s=120, env=environment)
         findings = {finding["topic"]: finding for finding in json.loads(done.stdout)["findings"]}
         return done.returncode, findings
 

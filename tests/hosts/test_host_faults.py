@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import make_argv
 from hosts import Host, make_hosts
 from ray_hosts import RayOnHosts
-from test_hosts import wait_until
+from waiting import wait_until
 
 from distbp import Placement, Recipe, train
 from distbp.errors import ConfigError, StorageError
@@ -90,7 +91,7 @@ def start(tmp_path):
         config = tmp_path / "config.yaml"
         placement = {"backend": "ray", "workers": workers, "address": cluster.address, "storage": str(tmp_path)}
         config.write_text(json.dumps({"recipe": RECIPE, "placement": placement}))
-        argv = [sys.executable, "-m", "distbp", "train", str(config), "--name", "run", "--json"]
+        argv = make_argv("train", str(config), "--name", "run", "--json")
         environment = {**cluster.environment, **variables}
         process = host.popen(argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         started.append(process)
@@ -210,7 +211,7 @@ WIDE = {"model": {"hidden": [64], "activation": "tanh"}, "dtype": "float64", "gl
 def train_on(hosts: list[Host], cluster: RayOnHosts, folder: Path, name: str, placement: dict) -> tuple[int, dict, Any]:
     config = folder / f"{name}.yaml"
     config.write_text(json.dumps({"recipe": WIDE, "placement": {"storage": str(folder), **placement}}))
-    argv = [sys.executable, "-m", "distbp", "train", str(config), "--name", name, "--json"]
+    argv = make_argv("train", str(config), "--name", name, "--json")
     done = hosts[0].run(argv, timeout_s=180, env=cluster.environment)
     events = RunDirectory.open(f"{folder}/{name}").read_events()
     return done.returncode, json.loads(done.stdout), [(e["kind"], e.get("workers")) for e in events]
@@ -236,7 +237,7 @@ def test_doctor_names_unlike_hosts_and_what_portable_kernels_cost(unlike, tmp_pa
     for switch in ("false", "true"):
         words = ["doctor", "--address", cluster.address, "--storage", str(tmp_path), "--json"]
         words += ["--set", f"placement.portable={switch}"]
-        done = hosts[0].run([sys.executable, "-m", "distbp", *words], timeout_s=180, env=cluster.environment)
+        done = hosts[0].run(make_argv(*words), timeout_s=180, env=cluster.environment)
         findings = {finding["topic"]: finding for finding in json.loads(done.stdout)["findings"]}
         levels[switch] = findings["numerics"]["level"], findings["kernels"]["level"]
         assert "portable kernels reach" in findings["kernels"]["fact"]

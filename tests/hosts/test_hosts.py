@@ -6,12 +6,15 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from hosts import INTERFACE, Host
+from waiting import wait_until
+
+pytestmark = pytest.mark.slow
 
 HERE = Path(__file__).parent
 PORT = "7000"
@@ -56,13 +59,6 @@ def namespace(pid: int | str) -> str:
 
 def processes_on(networks: set[str]) -> list[str]:
     return [path.name for path in Path("/proc").glob("[0-9]*") if namespace(path.name) in networks]
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen within 120 s"
-        time.sleep(0.05)
 
 
 def answers(asking: Host, answering: Host) -> bool:

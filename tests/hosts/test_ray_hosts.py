@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
-from test_hosts import processes_on, start_harness, wait_until
+from command_line import make_argv
+from test_hosts import processes_on, start_harness
+from waiting import wait_until
 
 from distbp import Placement, Recipe, train
 from distbp.protocol.planning import server_slices
@@ -44,9 +45,7 @@ def test_four_hosts_give_the_bytes_of_one_process(servers, cluster, four_hosts, 
     config = tmp_path / "config.yaml"
     placement = {"backend": "ray", "workers": 4, "servers": servers, "address": cluster.address}
     config.write_text(json.dumps({"recipe": RECIPE, "placement": {**placement, "storage": str(tmp_path)}}))
-    done = four_hosts[0].run(
-        [sys.executable, "-m", "distbp", "train", str(config), "--json"], timeout_s=120, env=cluster.environment
-    )
+    done = four_hosts[0].run(make_argv("train", str(config), "--json"), timeout_s=120, env=cluster.environment)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert (found["backend"], found["workers"], found["digest"]) == ("ray", 4, local_result.digest)

@@ -6,15 +6,16 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import make_argv
 from hosts import Host, make_hosts
 from ray_hosts import RayOnHosts
+from waiting import wait_until
 
 from distbp import load_config, train
 
@@ -37,7 +38,7 @@ class Laptop:
         """Start a command of distbp."""
         address = f"http://{self.head.ip}:8265"
         return self.host.popen(
-            [sys.executable, "-m", "distbp", *map(str, argv), "--address", address, "--json"],
+            make_argv(*argv, "--address", address, "--json"),
             env={**self.cluster.environment, **variables},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -59,13 +60,6 @@ def finish(process: subprocess.Popen) -> tuple[int, dict[str, Any], str]:
     finally:
         process.kill()
     return process.returncode, json.loads(stdout), stderr
-
-
-def wait_until(is_true: Callable[[], object]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not is_true():
-        assert time.monotonic() < deadline, f"it did not happen within {WAIT_S} s"
-        time.sleep(0.1)
 
 
 def count_steps(run: Path) -> int:

@@ -59,6 +59,7 @@ def without_newer_features() -> dict[str, str]:
     return {DISABLED: variables[DISABLED]}
 
 
+@pytest.mark.slow
 def test_the_variables_make_a_process_portable_and_it_asks_the_same_of_others():
     is_it, inherited, simd, _ = look(**portable())
     assert is_it
@@ -66,6 +67,7 @@ def test_the_variables_make_a_process_portable_and_it_asks_the_same_of_others():
     assert not [name for name in simd if "512" in name or name == "X86_V4"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", [CORETYPE, DISABLED])
 def test_one_of_the_variables_alone_is_not_enough(missing):
     without_newer_features()
@@ -79,6 +81,7 @@ def test_features_that_were_disabled_before_stay_so(monkeypatch):
     assert portable_variables()[DISABLED].split(",") == sorted({*names, "X86_V3"} - {""})
 
 
+@pytest.mark.slow
 def test_the_probe_of_a_recipe_sees_what_it_uses_and_nothing_else():
     """NumPy's float64 tanh and exp differ with AVX-512, what a float32 relu network uses does not."""
     off = {CORETYPE: "Haswell", **without_newer_features()}

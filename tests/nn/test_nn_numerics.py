@@ -12,6 +12,8 @@ import pytest
 
 from distbp.nn.numerics import list_kernels, whole_probe
 
+pytestmark = pytest.mark.slow
+
 PRINT_FINGERPRINT = """
 import json
 from distbp.nn.numerics import list_kernels, whole_probe

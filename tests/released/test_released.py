@@ -18,7 +18,7 @@ from distbp.run.config_file import decode_config
 from distbp.text.json_text import seal
 
 HERE = Path(__file__).parent
-pytestmark = pytest.mark.usefixtures("released")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("released")]
 
 RUNS = ["finished", "stopped", "digits-b6844fee", "table"]
 

@@ -154,6 +154,7 @@ with run.lock():
 """
 
 
+@pytest.mark.slow
 def test_killed_writer_leaves_only_whole_checkpoints(local_run):
     newest = -1
     for num_saves in (0, 3, 10):

@@ -2,26 +2,18 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from waiting import wait_until
 
 from distbp.errors import CheckpointError
 from distbp.run import EventLog, StepLog, StepRecord
 from distbp.run.records import parse_steps
 from distbp.text.json_text import encode_line
-
-
-def wait_until(condition) -> None:
-    deadline = time.monotonic() + 5
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen within 5 s"
-        time.sleep(0.005)
-
 
 RECORD = StepRecord(1, 0, 0.1 + 0.2, 64, 0.001, 1e-7, 0.5, "c0ffee")
 

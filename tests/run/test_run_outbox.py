@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from faulty_storage import WRITES, FaultyFileSystem
+from waiting import wait_until
 
 from distbp.config import Config
 from distbp.errors import CheckpointError, StorageError
@@ -49,13 +50,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def record(step: int) -> StepRecord:
     return StepRecord(step, 0, 0.5, 64, 0.001, 0.0, 0.0, f"{step:016x}")
-
-
-def wait_until(condition) -> None:
-    deadline = time.monotonic() + 5
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen within 5 s"
-        time.sleep(0.002)
 
 
 def test_what_storage_refuses_is_written_when_it_can_be_again_with_one_warning(run, faults, make_checkpoint, caplog):

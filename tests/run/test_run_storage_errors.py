@@ -66,11 +66,15 @@ def test_failed_append_leaves_no_part_of_a_line(tmp_path, monkeypatch):
     folder = open_folder(str(tmp_path))
     folder.append("log", b"one\n")
 
-    def write_half(descriptor: int, content: bytes) -> None:
-        os.write(descriptor, content[:2])
+    write = os.write
+
+    def write_half(descriptor: int, content: bytes) -> int:
+        if content == b"two\n":
+            return write(descriptor, content[:2])
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("distbp.run.storage.local_folder._write_all", write_half)
-    with pytest.raises(StorageError, match="no space is left"):
-        folder.append("log", b"two\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", write_half)
+        with pytest.raises(StorageError, match="no space is left"):
+            folder.append("log", b"two\n")
     assert folder.read("log") == b"one\n"

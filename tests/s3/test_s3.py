@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable
 
 import numpy as np
 import pytest
+from command_line import run_distbp, start_distbp
+from waiting import wait_until
 
 from distbp import Placement, Recipe, Result, load_run, train
 from distbp.__main__ import main
@@ -19,6 +18,8 @@ from distbp.errors import CheckpointError, StorageError, TerminatedRunError
 from distbp.run import Checkpoint, CheckpointStore, RunDirectory
 from distbp.run.storage.remote_folder import RemoteFolder
 from distbp.training import Progress
+
+pytestmark = pytest.mark.slow
 
 RECIPE = Recipe.model_validate({"model": {"hidden": [200, 100]}, "global_batch_size": 128, "epochs": 4})
 NUM_STEPS = 48
@@ -127,19 +128,19 @@ def make_checkpoint(step: int) -> Checkpoint:
     return Checkpoint(step, {"w": np.arange(35_000.0) + step}, str(step), "recipe", {}, {}, {})
 
 
-def test_training_goes_on_while_the_server_is_frozen(s3_storage, server, whole):
-    began = []
+def test_training_goes_on_while_the_server_is_frozen(s3_storage, server, whole, caplog):
+    """34 steps are done before storage has so much as failed once."""
+    failures = []
 
     def observe(progress: Progress) -> None:
         if progress.position.step == 6:
             server.stop()
-            began.append(time.monotonic())
         if progress.position.step == 40:
-            began.append(time.monotonic())
+            failures.append("writing is tried again" in caplog.text)
             server.resume()
 
     assert train_on(s3_storage, observe).digest == whole.digest
-    assert began[1] - began[0] < 5
+    assert failures == [False]
 
 
 def test_a_server_that_stays_frozen_ends_a_run_that_can_be_resumed(
@@ -183,16 +184,17 @@ def test_of_many_drivers_that_start_at_once_on_s3_one_gets_the_run(s3_storage):
 
 def test_a_driver_killed_on_s3_leaves_a_run_that_the_same_command_resumes(s3_storage, capfd):
     command = ["train", "--storage", s3_storage, "--name", "killed", "--set", "epochs=60"]
-    process = subprocess.Popen([sys.executable, "-m", "distbp", *command], stderr=subprocess.DEVNULL)
-    store = None
-    deadline = time.monotonic() + 60
-    while store is None or not store.list_steps():
+    process = start_distbp(*command)
+
+    def has_checkpoint() -> bool:
         assert process.poll() is None, "it ended before it could be killed"
-        assert time.monotonic() < deadline
-        if RunDirectory.exists(s3_storage, "killed"):
-            store = CheckpointStore(RunDirectory.open(f"{s3_storage}/killed"), 1)
+        if not RunDirectory.exists(s3_storage, "killed"):
+            return False
+        return bool(CheckpointStore(RunDirectory.open(f"{s3_storage}/killed"), 1).list_steps())
+
+    wait_until(has_checkpoint)
     process.kill()
-    process.wait()
+    process.communicate()
     assert main([*command, "--resume", "must"]) == 0
     assert "resuming 'killed' after step" in capfd.readouterr().err
 
@@ -205,9 +207,8 @@ def test_a_missing_bucket_is_told(capfd):
     assert "create the bucket" in error
 
 
-def test_a_server_that_is_not_there_is_told_soon(s3_storage, proxy, capfd):
+def test_a_server_that_is_not_there_is_told(s3_storage, proxy):
     proxy.cut()
-    began = time.monotonic()
-    assert main(["train", "--storage", s3_storage]) == 4
-    assert "check the storage and the connection to it" in capfd.readouterr().err
-    assert time.monotonic() - began < 10
+    done = run_distbp("train", "--storage", s3_storage, timeout_s=60)
+    assert done.returncode == 4
+    assert "check the storage and the connection to it" in done.stderr

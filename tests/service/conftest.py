@@ -9,14 +9,15 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import run_distbp
+from waiting import wait_until
 
 START_TIMEOUT_S = 180  # on a loaded machine Ray takes more than a minute
 TOKEN = "only-for-these-tests-0123456789abcdef"
@@ -42,15 +43,8 @@ class Service:
 
     def distbp(self, *argv: object, timeout_s: float = 120, as_json: bool = True, **variables: str) -> Done:
         """Run a command of distbp to its end."""
-        words = [*map(str, argv), *(["--json"] if as_json else [])]
-        done = subprocess.run(
-            [sys.executable, "-m", "distbp", *words],
-            env={**self.environment, **variables},
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-        )
+        words = [*argv, *(["--json"] if as_json else [])]
+        done = run_distbp(*words, env={**self.environment, **variables}, timeout_s=timeout_s)
         if as_json:
             return Done(done.returncode, json.loads(done.stdout), done.stderr)
         return Done(done.returncode, None, done.stdout + done.stderr)
@@ -76,13 +70,6 @@ def find_free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
-
-
-def wait_until(is_true: Callable[[], object], timeout_s: float = START_TIMEOUT_S) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not is_true():
-        assert time.monotonic() < deadline, f"it did not happen within {timeout_s} s"
-        time.sleep(0.2)
 
 
 @contextmanager

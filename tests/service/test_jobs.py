@@ -66,7 +66,7 @@ def test_storage_that_would_vanish_with_the_job_is_refused(storage, sent):
 
 def test_package_holds_distbp_and_a_configuration_for_the_cluster_it_runs_on(sent):
     pack(make_config(), sent)
-    assert (sent / "distbp" / "config.py").exists()
+    assert (sent / "distbp" / "config" / "recipe.py").exists()
     assert not list(sent.rglob("__pycache__"))
     assert "backend: ray" in (sent / "config.yaml").read_text()
     assert "elsewhere" not in (sent / "config.yaml").read_text()
@@ -94,9 +94,15 @@ def test_data_too_large_to_travel_is_refused(here, sent):
 
 
 def test_requirements_to_install_leave_ray_to_the_cluster():
-    names = list_requirements()
+    names = list_requirements(make_config())
     assert any(name.startswith("safetensors") for name in names)
-    assert not any(name.startswith("ray") or "pytest" in name for name in names)
+    assert not any(name.startswith(("ray", "pyarrow")) or "pytest" in name for name in names)
+
+
+def test_nodes_install_the_reader_of_tables_where_the_data_are_tables():
+    assert any(
+        name.startswith("pyarrow") for name in list_requirements(make_config(data={"source": "d.csv", "target": "y"}))
+    )
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import TOKEN, Service, start_head, wait_until
+from conftest import TOKEN, Service, start_head
+from waiting import wait_until
+
+from distbp.installation import VERSION
 
 pytestmark = pytest.mark.ray
 
@@ -37,7 +40,7 @@ def test_job_ends_with_the_digest_of_a_local_run(distbp, local_digest, tmp_path)
     done = distbp("submit", "--set", "epochs=3", "--storage", tmp_path / "far", "--name", "one", "--follow")
     assert done.code == 0, done
     assert (done.document["status"], done.document["exit_code"]) == ("SUCCEEDED", 0)
-    assert "distbp 0.1.0 (" in done.notes
+    assert f"distbp {VERSION} (" in done.notes
     assert "digest" in done.notes
     assert "{" not in done.notes
     result = distbp("result", "one").document

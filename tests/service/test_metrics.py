@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import find_free_port, wait_until
+from conftest import find_free_port
+from waiting import wait_until
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 RUN = "measured"

@@ -200,6 +200,7 @@ def test_batches_that_cannot_pay_are_not_timed():
     assert choose_timed_sizes(60_000, Critical(1e6, 0.5)) == choose_batch_sizes(60_000)
 
 
+@pytest.mark.slow
 def test_noise_of_a_sample_is_about_that_of_all():
     meter = GradientMeter(plan_for(Recipe()).worker)
     parameters = plan_for(Recipe()).initial_state().parameters
@@ -229,6 +230,7 @@ def test_only_noise_on_the_way_to_the_goal_counts():
     assert PilotRun(0.1, 10, 1.0, scales, 100).noise_scale == pytest.approx(8.0)
 
 
+@pytest.mark.slow
 def test_command_advises_and_its_configuration_trains(tmp_path, capfd, monkeypatch):
     monkeypatch.chdir(tmp_path)
     argv = ["advise", "--seconds", "5", "--local-only", "--set", "epochs=2", "--write", "advised.yaml", "--json"]

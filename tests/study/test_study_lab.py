@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -17,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import make_argv
+from waiting import wait_until
 
 from distbp.config import Recipe
 from distbp.errors import ClusterError, ConfigError, DistbpError, InterruptedRunError, StorageError, TerminatedRunError
@@ -24,6 +25,8 @@ from distbp.lab.executor import LocalProcesses
 from distbp.lab.lab import Chain, Lab, LabProgress, Measurement, single
 from distbp.lab.store import RESULTS_FILE, Store
 from distbp.machine.interrupt import StopRequest
+
+pytestmark = pytest.mark.slow
 
 DEADLINE_S = 60
 
@@ -275,8 +278,7 @@ def test_closing_a_pool_ends_its_processes():
     before = set(multiprocessing.active_children())
     with LocalProcesses(2) as pool:
         futures = [pool.submit(time.sleep, 1000), pool.submit(time.sleep, 1000)]
-        while not all(future.running() for future in futures):
-            time.sleep(0.01)
+        wait_until(lambda: all(future.running() for future in futures))
     assert set(multiprocessing.active_children()) == before
 
 
@@ -285,13 +287,11 @@ def test_closing_a_pool_ends_its_processes():
     [(signal.SIGINT, "group"), (signal.SIGTERM, "driver"), (signal.SIGTERM, "group"), (signal.SIGKILL, "driver")],
 )
 def test_a_stopped_study_goes_on_and_leaves_no_process(tmp_path, number, whom):
-    argv = [sys.executable, "-m", "distbp", "study", "batch-size", "--out", "out", "--minutes", "0.05", "--trials", "3"]
+    argv = make_argv("study", "batch-size", "--out", "out", "--minutes", 0.05, "--trials", 3)
     argv += ["--batch-sizes", "16,256", "--goals", "0.3", "--set", "epochs=1", "--set", "model.hidden=[8]"]
     process = subprocess.Popen(argv, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
     results = tmp_path / "out" / RESULTS_FILE
-    deadline = time.monotonic() + DEADLINE_S
-    while time.monotonic() < deadline and not (results.exists() and "search/" in results.read_text()):
-        time.sleep(0.02)
+    wait_until(lambda: results.exists() and "search/" in results.read_text(), DEADLINE_S)
     (os.kill if whom == "driver" else os.killpg)(process.pid, number)
     _, errors = process.communicate(timeout=DEADLINE_S)
     kept = results.read_text().splitlines()
@@ -299,9 +299,7 @@ def test_a_stopped_study_goes_on_and_leaves_no_process(tmp_path, number, whom):
     if number != signal.SIGKILL:
         assert process.returncode == 128 + number
         assert "the same command goes on: distbp study batch-size --out out" in errors
-    while time.monotonic() < deadline and is_group_alive(process.pid):
-        time.sleep(0.02)
-    assert not is_group_alive(process.pid)
+    wait_until(lambda: not is_group_alive(process.pid), DEADLINE_S)
     done = subprocess.run([*argv, "--json"], cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE_S)
     assert done.returncode == 0, done.stderr
     assert results.read_text().splitlines()[: len(kept) - 1] == kept[:-1]

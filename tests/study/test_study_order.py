@@ -15,6 +15,8 @@ from distbp.protocol.messages import TrainState
 from distbp.study.order.findings import compare, relative_distances
 from distbp.study.order.trial import OrderTrial, flip_bit, run_order_trial
 
+pytestmark = pytest.mark.slow
+
 RECIPE = Recipe.model_validate({"model": {"hidden": [8]}, "epochs": 1, "global_batch_size": 100, "microbatch_size": 25})
 FULL = RECIPE.model_copy(update={"global_batch_size": 1438, "microbatch_size": 256})
 STEPS = (0, 2, 5)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = Path(__file__).with_name("disk_faults.py")
 REASONS = {"full": "no space is left", "read_only": "the filesystem is read-only"}
 

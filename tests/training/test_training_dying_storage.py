@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = Path(__file__).with_name("dying_driver.py")
 DEADLINE_S = 600
 FEWEST_WRITES = {"local": 35, "object_store": 14, "rescue": 12}

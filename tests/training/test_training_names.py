@@ -91,6 +91,7 @@ def test_a_run_that_another_took_before_it_was_locked_is_left_to_it(config, stac
     assert take_run(config, plan_of(config), None, "auto", stack).name == f"{stem}-2"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resume", ["auto", "must"])
 def test_the_loser_of_a_name_hears_which_process_has_the_run(make_recipe, tmp_path, stack, monkeypatch, resume):
     from distbp import Placement

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from command_line import environment_without, run_distbp
 
 from distbp.errors import ConfigError
 from distbp.nn.kernels import CORETYPE, DISABLED, is_portable, portable_variables
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
@@ -23,15 +23,8 @@ def variables() -> dict[str, str]:
 
 
 def run_train(folder: Path, name: str, *options: str, **variables: str) -> dict:
-    environment = {key: value for key, value in os.environ.items() if key not in (CORETYPE, DISABLED)}
     argv = ["train", "--set", "recipe.epochs=2", "--storage", str(folder), "--name", name, "--json", *options]
-    done = subprocess.run(
-        [sys.executable, "-m", "distbp", *argv],
-        env={**environment, **variables},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = run_distbp(*argv, env=environment_without(CORETYPE, DISABLED) | variables)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

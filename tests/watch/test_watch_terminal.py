@@ -8,13 +8,13 @@ import re
 import select
 import signal
 import subprocess
-import sys
 import termios
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+from command_line import make_argv
 
 from distbp.watch import RunFeed
 from distbp.watch.keyboard import parse_keys
@@ -33,7 +33,7 @@ class TerminalProgram:
         self._near, self.far = pty.openpty()
         termios.tcsetwinsize(self.far, (30, 90))
         self.settings = termios.tcgetattr(self.far)
-        command = [sys.executable, "-m", "distbp", "watch", *arguments]
+        command = make_argv("watch", *arguments)
         environment = {**os.environ, "TERM": "xterm-256color", "NO_COLOR": "1"}
         self.process = subprocess.Popen(command, stdin=self.far, stdout=self.far, stderr=self.far, env=environment)
         self.output = ""

@@ -10,12 +10,13 @@ from typing import Any
 import ray
 from ray.exceptions import GetTimeoutError, RayTaskError
 
-from distbp.backends.ray.pool import GONE, ActorPool, Joined, first_line
+from distbp.backends.ray.pool import GONE, ActorPool, Joined
 from distbp.backends.ray.private_cluster import check_alive
 from distbp.errors import DistbpError
 from distbp.group.lines import PeerLostError
 from distbp.group.roster import Roster
 from distbp.protocol.recovery import GroupLostError
+from distbp.text.sentences import first_line
 
 PATIENCE_S = 5.0
 """Seconds of waiting after which every member is asked whether it still lives."""

@@ -18,6 +18,7 @@ from distbp.backends.ray.private_cluster import PrivateRay
 from distbp.errors import ClusterError
 from distbp.machine.deadline import within
 from distbp.nn.kernels import inherited_variables
+from distbp.text.sentences import first_line
 
 CONNECT_TIMEOUT_S = 25.0
 KNOCK_TIMEOUT_S = 5.0
@@ -193,7 +194,7 @@ def _connect(address: str) -> None:
     except TimeoutError as error:
         raise _unreachable(address, str(error) or f"no answer from Ray within {CONNECT_TIMEOUT_S:.0f} s") from error
     except Exception as error:
-        raise _unreachable(address, (str(error).splitlines() or [type(error).__name__])[0]) from error
+        raise _unreachable(address, first_line(error)) from error
 
 
 def _unreachable(address: str, reason: str) -> ClusterError:

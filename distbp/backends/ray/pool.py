@@ -20,6 +20,7 @@ from distbp.errors import NumericsError
 from distbp.group.roster import Membership
 from distbp.machine import processes
 from distbp.protocol.recovery import GroupLostError
+from distbp.text.sentences import first_line
 
 GONE = (RayActorError, NodeDiedError, ObjectLostError, RaySystemError)
 """What Ray raises for a call to an actor that is not there any more."""
@@ -193,11 +194,6 @@ class ActorPool:
             f"this one (probe {self._probe[:12]}); use the same NumPy on every node, and on unlike CPUs "
             "placement.portable=true"
         )
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of what an exception says, its name if it says nothing."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _has_failed(answered: Any) -> bool:

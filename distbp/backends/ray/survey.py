@@ -13,6 +13,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from distbp.backends.ray.cluster import RayCluster, same_kernels
 from distbp.backends.ray.internals import asks_for_token
+from distbp.text.sentences import first_line
 
 T = TypeVar("T")
 
@@ -80,7 +81,7 @@ def _hear(node: dict[str, Any], reference: Any, asked_at: float) -> Answer[Any]:
     except RayTaskError as failure:
         error = f"{type(failure.cause).__name__}: {failure.cause}"
     except RayError as failure:
-        error = (str(failure).splitlines() or [type(failure).__name__])[0]
+        error = first_line(failure)
     return Answer(
         address=node["NodeManagerAddress"],
         num_cpus=float(resources.get("CPU", 0)),

@@ -10,6 +10,7 @@ from distbp.data.blocks.fetch import Fetcher
 from distbp.data.blocks.parquet_blocks import ParquetBlocks
 from distbp.data.blocks.parts import Block, Contents, FileParts
 from distbp.data.raw import RawExamples
+from distbp.installation import need
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -62,4 +63,6 @@ def _open_format(suffix: str, fetcher: Fetcher) -> BlockFormat:
         ".npz": NpzBlocks,
         ".npy": NpyBlocks,
     }
+    if suffix in (".parquet", ".csv"):
+        need(f"reading {suffix}", "pyarrow")
     return formats[suffix](fetcher)

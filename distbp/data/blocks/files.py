@@ -18,6 +18,7 @@ from fsspec.core import url_to_fs
 
 from distbp.data.reading import LONGEST_REASON, list_names
 from distbp.errors import DataError
+from distbp.text.sentences import first_line
 
 SUFFIXES = (".parquet", ".npy", ".npz", ".csv")
 _VERSIONS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "updated", "created")
@@ -107,7 +108,7 @@ def opening(url: str) -> Iterator[None]:
 def explain_failure(error: Exception, url: str) -> str:
     """Return why a filesystem failed, and what to do."""
     protocol = url.partition("://")[0]
-    text = (str(error).strip().splitlines() or [""])[0][:LONGEST_REASON] or type(error).__name__
+    text = first_line(error)[:LONGEST_REASON]
     if isinstance(error, FileNotFoundError):
         return "it does not exist; check the path"
     if isinstance(error, PermissionError):

@@ -23,6 +23,7 @@ from distbp.data.blocks.files import explain_failure
 from distbp.data.blocks.look import Look
 from distbp.data.blocks.permutation import BlockPurpose, KeyedPermutation, make_keys
 from distbp.errors import DataError, DistbpError, StorageError
+from distbp.installation import need
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -48,8 +49,9 @@ class Packed:
 def pack(look: Look, out: str, seed: int = 0, on_progress: Callable[[int, int], None] = lambda _, __: None) -> Packed:
     """Write what `look` found to the folder `out`, a path or URL, which must be empty; equal seeds give equal files.
 
-    Raises DataError for whatever is wrong with the source, StorageError for `out`.
+    Raises DataError for whatever is wrong with the source, StorageError for `out`, ConfigError without pyarrow.
     """
+    need("packing data", "pyarrow")
     rows_per_block = choose_block_rows(look)
     num_files = min(MOST_FILES, -(-look.num_rows // (rows_per_block * BLOCKS_PER_FILE)))
     rows_per_file = -(-look.num_rows // (num_files * rows_per_block)) * rows_per_block

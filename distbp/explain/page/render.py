@@ -11,6 +11,7 @@ from typing import Any
 from distbp.errors import ConfigError, StorageError
 from distbp.explain.explanation import Explanation
 from distbp.explain.page.contents import make_contents
+from distbp.installation import need
 from distbp.run.storage.folder import open_folder
 
 HERE = Path(__file__).parent
@@ -35,11 +36,13 @@ def render_page(explanation: Explanation) -> str:
 def choose_page_writer(path: str) -> Callable[[Explanation], None]:
     """Return a function that writes an explanation's page to `path`; a file there is replaced only by a whole page.
 
-    Raises ConfigError for a name that is not that of a page, StorageError if nothing can be written there.
+    Raises ConfigError for a name that is not that of a page and without jinja2, StorageError if nothing can be
+    written there.
     """
     target = Path(path).expanduser()
     if target.suffix.lower() not in (".html", ".htm"):
         raise ConfigError(f"--out {path}: a page is written as .html; did you mean '{target.with_suffix('.html')}'?")
+    need("the page of an explanation", "jinja2")
     if target.is_dir():
         raise StorageError(f"cannot write '{path}': it is a folder; name a file in it")
     if not target.parent.is_dir():

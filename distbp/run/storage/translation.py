@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from distbp.errors import DistbpError, StorageError
+from distbp.text.sentences import first_line
 
 _ELSEWHERE = "or choose another storage"
 _FULL = ("no space is left", f"free some, {_ELSEWHERE}")
@@ -86,5 +87,4 @@ def _find_errno(error: Exception) -> int:
 
 def _describe(error: Exception) -> str:
     strerror = error.strerror if isinstance(error, OSError) else None
-    first_line = (str(strerror or error).splitlines() or [""])[0]
-    return first_line or type(error).__name__
+    return first_line(strerror or error)

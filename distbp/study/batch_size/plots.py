@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from matplotlib.axes import Axes
 
 from distbp.lab.noise import expected_cosine
 from distbp.pages.drawing import MUTED, SERIES, TEXT, Plot, draw, use_log_axes
 from distbp.pages.words import number, times
 from distbp.study.batch_size.findings import BatchSizeFindings, GoalFinding, Search, SizeFinding
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 NUM_CURVE_POINTS = 200
 BATCH = "batch size (examples per step)"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from matplotlib.axes import Axes
+from typing import TYPE_CHECKING
 
 from distbp.pages.drawing import SERIES, TEXT, Plot, draw, use_log_axes
 from distbp.study.order.findings import KindFinding, OrderFindings
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 MARKS = ("o", "s", "D")
 LABELS = ("another order", "another initialisation", "one flipped bit")

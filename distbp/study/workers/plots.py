@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
 
 from distbp.lab.cost_model import Measured
 from distbp.pages.drawing import MUTED, SERIES, TEXT, Plot, draw, short, use_log_axes
 from distbp.study.workers.extrapolation import BANDWIDTHS, Prediction, find_knee
 from distbp.study.workers.findings import WorkersFindings
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 PARTS = (("compute_s", "compute"), ("waiting_s", "waiting"), ("transfer_s", "transfer"), ("commit_s", "commit"))
 PREDICTED = "PREDICTION: workers with a core each"

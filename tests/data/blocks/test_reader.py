@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
+from waiting import wait_until
 
 from distbp.data.blocks import fetch
 from distbp.data.blocks.examples import BlockSource, HeldOutBlocks, TrainingBlocks, make_order
@@ -172,14 +173,6 @@ class Blocks:
 
     def open(self, memory: int) -> BlockReader:
         return BlockReader(self.decode, lambda _: 100, memory)
-
-
-def wait_until(is_true) -> None:
-    for _ in range(3000):
-        if is_true():
-            return
-        threading.Event().wait(0.01)
-    raise AssertionError("did not happen within 30 s")
 
 
 def test_a_thread_reads_ahead_as_far_as_memory_allows_and_no_further():
