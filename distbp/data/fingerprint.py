@@ -34,7 +34,7 @@ def fingerprint(data: PreparedData) -> DataFingerprint:
 
 
 def may_be_the_same(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
-    """Return whether two checkpoints' fingerprints tell of the same data; of two versions' nothing can be said."""
+    """Return whether two checkpoints' fingerprints name the same data; those of different versions may."""
     return all(a[key] == b[key] for key in (_KEY, _KEY_OF_0_1_0) if key in a and key in b)
 
 

@@ -10,7 +10,7 @@ from distbp.doctor.findings import Finding, ok, warn
 
 @dataclass(frozen=True)
 class Demand:
-    """The run that is meant. array_bytes: of data that workers hold in memory; mapped files count nothing.
+    """The run in question. array_bytes: of data in workers' memory, without memory-mapped files.
 
     num_microbatches: of a whole batch. max_workers, threads: as in the placement.
     """

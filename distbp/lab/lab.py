@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Measurement(Generic[T]):
-    """call(argument), a function of a module, whose result is a dataclass `kind` and stored under `key`."""
+    """call(argument), of a function in a module. Its result, a dataclass `kind`, is stored under `key`."""
 
     key: str
     call: Callable[[Any], T]
@@ -82,7 +82,7 @@ class Lab:
         return measurement.key in self._store
 
     def seconds_spent(self, prefix: str) -> float:
-        """Return how long all stored measurements took, added up, whose keys begin with `prefix`."""
+        """Return the seconds of all stored measurements together whose keys begin with `prefix`."""
         return self._store.seconds_spent(prefix)
 
     def measure(self, stage: str, measurements: Sequence[Measurement[T]]) -> list[T]:

@@ -56,7 +56,7 @@ class Reservation:
         self._wait_in_line(self._group)
 
     def options(self, index: int) -> dict[str, Any]:
-        """Return what places actor number `index` in what is held, or where there is a place beyond it."""
+        """Return Ray's options for actor number `index`: a place in what is held, or any place beyond it."""
         if index >= self._num_actors:
             return {"num_cpus": self._cpus}
         strategy = PlacementGroupSchedulingStrategy(self._group, placement_group_bundle_index=index)

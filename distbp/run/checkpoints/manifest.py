@@ -120,7 +120,7 @@ def _part_position(stored: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str,
 
 
 def _read_values(values: Mapping[str, Any]) -> Manifest:
-    """Return the manifest of sealed values; raises TypeError for such as no distbp writes."""
+    """Return the manifest of sealed values; raises TypeError for values that no distbp writes."""
     position, data = _part_position(values["position"])
     state = StateFile(**_known(StateFile, values["state"]))
     manifest = Manifest(**{**_known(Manifest, values), "position": position, "data": data, "state": state})
