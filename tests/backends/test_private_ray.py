@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -13,17 +14,26 @@ from distbp.backends.ray.cluster import RayCluster
 from distbp.errors import ClusterError
 
 
-def test_start_of_ray_that_is_given_up_ends_itself(monkeypatch):
-    before, go_on, is_ended = dict(os.environ), threading.Event(), threading.Event()
-    monkeypatch.setattr(private_cluster.ray, "init", lambda **_: go_on.wait())
+def test_start_of_ray_that_is_given_up_ends_itself_with_its_files(monkeypatch):
+    before, go_on, is_ended, folders = dict(os.environ), threading.Event(), threading.Event(), []
+
+    def init(_temp_dir, **_):
+        folders.append(Path(_temp_dir))
+        go_on.wait()
+        folders[0].mkdir(parents=True, exist_ok=True)
+
+    monkeypatch.setattr(private_cluster.ray, "init", init)
     monkeypatch.setattr(private_cluster.ray, "shutdown", is_ended.set)
     monkeypatch.setattr(private_cluster, "START_TIMEOUT_S", 0.1)
     monkeypatch.setattr(private_cluster, "GRACE_S", 0.1)
     with pytest.raises(ClusterError, match="it took more than"):
         RayCluster("local", num_cpus=1)
     assert dict(os.environ) == before
+    keeper = next(thread for thread in threading.enumerate() if thread.name == "distbp-ray")
     go_on.set()
-    assert is_ended.wait(60)
+    keeper.join(60)
+    assert is_ended.is_set()
+    assert not folders[0].parent.exists()
 
 
 def test_processes_started_elsewhere_while_ray_starts_do_not_end_with_it(monkeypatch):

@@ -75,6 +75,12 @@ class PrivateRay:
         self._is_closed.set()
         if self._keeper.is_alive():
             self._keeper.join(SHUTDOWN_TIMEOUT_S if is_up else GRACE_S)
+        if self._is_started.is_set() or not self._keeper.is_alive():
+            self._remove()
+        # else the start would make its files again; they go when it has ended, or with this process, by the reaper
+
+    def _remove(self) -> None:
+        """Remove the files and end what is left; harmless when repeated."""
         shutil.rmtree(self._folder, ignore_errors=True)
         assert self._reaper.stdin is not None  # a pipe
         self._reaper.stdin.close()
@@ -109,6 +115,7 @@ class PrivateRay:
         self._is_closed.wait()
         if self._error is None:  # also where nobody has waited for the start to end
             ray.shutdown()
+        self._remove()
 
 
 def _describe_failed_start(reason: object) -> str:
