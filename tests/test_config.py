@@ -197,3 +197,9 @@ def test_a_configuration_of_a_newer_version_is_told_in_one_sentence(folder):
     (folder / "c.yaml").write_text("written_by: {distbp: '9.8', format: 99}\nrecipe: {wings: 2}\n")
     with pytest.raises(ConfigError, match=r"was written by distbp 9\.8 \(format 99\); this is version"):
         load_config(folder / "c.yaml")
+
+
+def test_configuration_that_is_a_link_to_nothing_is_not_advised_as_its_own_neighbour(tmp_path):
+    (tmp_path / "c.yaml").symlink_to("gone.yaml")
+    with pytest.raises(ConfigError, match=r"c\.yaml': No such file or directory; check the path"):
+        load_config(tmp_path / "c.yaml")
