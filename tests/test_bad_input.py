@@ -56,6 +56,8 @@ COMMAND_LINE = [
     case("set without value", "train --set epochs", USAGE, "--set epochs", "KEY=VALUE"),
     case("set without key", "train --set =3", USAGE, "--set =3", "KEY=VALUE"),
     case("set with bad yaml", "train --set model.hidden=[1", USAGE, "--set model.hidden=[1", "not valid YAML"),
+    case("tag that does not fit", "train --set 'epochs=!!bool x'", USAGE, "--set epochs=!!bool x", "leave the tag out"),
+    case("date that is none", "train --set 'epochs=!!timestamp x'", USAGE, "not valid YAML", "leave the tag out"),
     case("set below a value", "train --set seed=1 --set seed.x=2", USAGE, "'seed' is a whole number, not a section"),
     case("forgotten --set", "train epochs=3", USAGE, "did you mean --set epochs=3?"),
     case("bad backend", "train --backend rai", USAGE, "placement.backend='rai'", "did you mean 'ray'?"),

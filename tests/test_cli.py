@@ -21,6 +21,7 @@ from waiting import wait_until
 
 from distbp import train
 from distbp.__main__ import main
+from distbp.cli.failures import explain
 from distbp.cli.next_steps import format_resume_command
 from distbp.cli.progress import LINE_INTERVAL_S, format_duration, show_progress
 from distbp.cli.terminal import Terminal
@@ -420,3 +421,17 @@ def test_a_column_whose_name_is_a_number_can_be_the_target():
     assert main(["train", *FAST, *settings, "--set", "data.target=2", "--name", "numbered"]) == 0
     assert load_config(None, ["data.target=2"]).recipe.digest == load_config(None, ["data.target='2'"]).recipe.digest
     assert load_config(None, ["data.target=[1, 2]"]).recipe.data.target == ("1", "2")
+
+
+@pytest.mark.parametrize("file", ["site-packages/library.py", "library/compiled.pxi"])
+def test_a_failure_inside_a_library_is_not_blamed_on_the_users_code(file, tmp_path):
+    path = tmp_path / file
+    path.parent.mkdir()
+    if path.suffix == ".py":
+        path.touch()
+    with pytest.raises(KeyError) as caught:
+        exec(compile("{}[1]", str(path), "exec"))
+    trace = caught.value.__traceback__
+    assert trace is not None
+    in_library = caught.value.with_traceback(trace.tb_next)  # this test's own frame counts as user's code
+    assert "this is a defect of distbp" in explain(in_library).message

@@ -214,3 +214,9 @@ def test_a_batch_size_that_is_refused_is_told_of_alone():
     with pytest.raises(ConfigError) as caught:
         parse_config({"recipe": {"global_batch_size": 0}})
     assert "microbatch_size" not in str(caught.value)
+
+
+def test_configuration_that_is_a_link_to_nothing_is_not_advised_as_its_own_neighbour(tmp_path):
+    (tmp_path / "c.yaml").symlink_to("gone.yaml")
+    with pytest.raises(ConfigError, match=r"c\.yaml': No such file or directory; check the path"):
+        load_config(tmp_path / "c.yaml")

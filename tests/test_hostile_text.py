@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import html
 import json
+import os
 import re
 import shutil
 import sys
@@ -128,6 +129,13 @@ def test_predictions_hold_the_labels_themselves(suffix, capfd):
     else:
         names = np.load("p.npz").files
     assert names == [COLUMN, *(f"probability_{label}" for label in sorted(LABELS))]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "npz"])
+def test_predictions_are_written_under_a_name_that_is_not_utf8(suffix, capfd):
+    name = os.fsdecode(b"p\xff.") + suffix
+    assert main(["predict", "runs/r", "--data", "[low].csv", "--out", name]) == 0, capfd.readouterr().err
+    assert Path(name).stat().st_size > 0
 
 
 def test_pages_show_names_and_labels_as_text():

@@ -72,9 +72,11 @@ def _explain_unexpected(error: BaseException) -> str:
 
 def _find_users_code(trace: TracebackType | None) -> str | None:
     """Return the innermost place in the user's own code: outside distbp, Python and installed packages."""
-    ours = (str(PACKAGE_DIR), sys.prefix, sys.base_prefix, "<")
+    ours = (str(PACKAGE_DIR), sys.prefix, sys.base_prefix)
     for frame in reversed(traceback.extract_tb(trace)):
-        if not frame.filename.startswith(ours) and Path(frame.filename).stem != "distbp":
+        path = Path(frame.filename)  # of compiled libraries a name that is no file here, such as pyarrow/io.pxi
+        is_installed = frame.filename.startswith(ours) or "site-packages" in path.parts or not path.is_file()
+        if not is_installed and path.stem != "distbp":
             return f"'{frame.filename}', line {frame.lineno}"
     return None
 

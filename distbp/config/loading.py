@@ -113,7 +113,7 @@ def _advise_path(path: Path) -> str:
     if "=" in path.name:
         return f"did you mean --set {path}?"
     try:
-        near = find_near(path.name, [sibling.name for sibling in path.parent.iterdir()], cutoff=0.8)
+        near = find_near(path.name, [sibling.name for sibling in path.parent.iterdir() if sibling.exists()], cutoff=0.8)
     except OSError:
         near = None
     return f"did you mean '{path.with_name(near)}'?" if near and not path.exists() else "check the path"

@@ -16,7 +16,10 @@ def parse_yaml(text: str | bytes, loader: type[yaml.SafeLoader] | None = None) -
 
     Raises yaml.YAMLError, ValueError or RecursionError for text that is none, repeats a key, or is endless.
     """
-    values = yaml.load(text, Loader=loader or _Loader)
+    try:
+        values = yaml.load(text, Loader=loader or _Loader)
+    except (AttributeError, LookupError, TypeError):  # what PyYAML raises for `!!bool x` and `!!timestamp x`
+        raise ValueError("a tag such as !!bool does not fit its value; leave the tag out") from None
     num_values = _count_values(values, {})
     if num_values > MAX_VALUES:
         raise ValueError(f"it stands for more than {MAX_VALUES:,} values; use fewer aliases")

@@ -40,13 +40,17 @@ def as_source(data: object) -> str:
 
 def to_path(source: str) -> Path:
     """Return the path that a user wrote, with `~` filled in."""
-    with reading(Path(source), "a path"):
+    try:
         return Path(source).expanduser()
+    except RuntimeError:
+        raise DataError(f"'{source}' begins with ~, and there is no such home folder; write the whole path") from None
 
 
 def check_file(path: Path) -> None:
     """Raise DataError unless `path` is a regular file with something in it."""
     with reading(path, "data"):
+        if path.is_symlink() and not path.exists():
+            raise DataError(f"'{path}' is a link that leads to nothing ('{path.readlink()}'); name the file itself")
         if not path.exists():
             raise DataError(f"'{path}' does not exist" + (suggest(path.name, _siblings(path)) or "; check the path"))
         if path.is_dir():

@@ -104,14 +104,16 @@ def _write_csv(path: Path, table: PredictionTable) -> None:
     import pyarrow as pa
     from pyarrow import csv
 
-    csv.write_csv(pa.table(dict(table.columns)), str(path), csv.WriteOptions(quoting_style="needed"))
+    with path.open("wb") as file:  # pyarrow opens no name that is not UTF-8
+        csv.write_csv(pa.table(dict(table.columns)), file, csv.WriteOptions(quoting_style="needed"))
 
 
 def _write_parquet(path: Path, table: PredictionTable) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 
-    parquet.write_table(pa.table(dict(table.columns)), str(path))
+    with path.open("wb") as file:  # as above
+        parquet.write_table(pa.table(dict(table.columns)), file)
 
 
 def _write_npz(path: Path, table: PredictionTable) -> None:

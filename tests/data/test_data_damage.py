@@ -87,7 +87,7 @@ def test_path_that_is_no_data_is_one_sentence(tmp_path, name, sentence):
     [
         ("digit", r"did you mean 'digits'\?"),
         ("s3://bucket/x.npz", "is a URL; data are read from files"),
-        ("~nobody-has-this-name/x.npy", "nobody-has-this-name"),
+        ("~nobody-has-this-name/x.npy", "begins with ~, and there is no such home folder"),
         (".", "has no train-images-idx3-ubyte"),
     ],
 )
@@ -115,3 +115,10 @@ def test_file_without_permission_is_one_sentence(kind, tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(DataError, match="Permission denied; check the file and its permissions"):
         prepare(Data(source=str(source)), seed=0)
+
+
+@pytest.mark.parametrize("leads_to", ["gone.csv", "link.csv"])
+def test_link_that_leads_to_nothing_is_named_with_what_it_says(leads_to, tmp_path):
+    (tmp_path / "link.csv").symlink_to(leads_to)
+    with pytest.raises(DataError, match=rf"link\.csv' is a link that leads to nothing \('{leads_to}'\)"):
+        prepare(Data(source=str(tmp_path / "link.csv")), seed=0)
