@@ -6,7 +6,15 @@ import logging
 from typing import Self
 
 from distbp.run.directory import RunDirectory
-from distbp.run.records import EVENTS_FILE, STEPS_FILE, StepRecord, drop_torn_line, encode_event, keep_steps, last_step
+from distbp.run.records import (
+    EVENTS_FILE,
+    STEPS_FILE,
+    StepRecord,
+    drop_torn_line,
+    encode_event,
+    keep_steps,
+    last_readable_step,
+)
 from distbp.run.storage.folder import join_url
 from distbp.text.json_text import encode_line
 
@@ -29,7 +37,7 @@ class StepLog:
         self.num_removed = content.count(b"\n") - kept.count(b"\n")
         if kept != content:
             run.folder.write(STEPS_FILE, kept)
-        last = last_step(kept)
+        last = last_readable_step(kept)
         if last < from_step:
             logger.warning(
                 "'%s' ends with step %d although the run has done %d: its end was lost, and the log keeps a gap",

@@ -126,6 +126,16 @@ def last_step(content: bytes) -> int:
     return StepRecord.from_values(decode_object(line)).step if line else 0
 
 
+def last_readable_step(content: bytes) -> int:
+    """Return the step of the last line of a step log that is a record, 0 if none is."""
+    for line in reversed(drop_torn_line(content).splitlines()):
+        try:
+            return StepRecord.from_values(decode_object(line)).step
+        except ValueError:
+            continue
+    return 0
+
+
 def find_gaps(records: Sequence[StepRecord]) -> list[tuple[int, int]]:
     """Return (first, last) of each stretch of steps that has no record although later ones have."""
     steps = [0, *(record.step for record in records)]

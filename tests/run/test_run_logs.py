@@ -56,6 +56,15 @@ def test_lines_are_written_when_the_flush_interval_is_over(run, monkeypatch):
     log.close()
 
 
+@pytest.mark.parametrize("damaged", [b'{"step": 2,,\n', b'{"step": 2}\n', b"[]\n", b"\xff\n"])
+def test_a_damaged_last_line_of_the_step_log_does_not_keep_a_run_from_going_on(run, caplog, damaged):
+    content = encode_line(vars(record(1))).encode() + damaged
+    run.folder.write("steps.jsonl", content)
+    StepLog(run, from_step=2).close()
+    assert run.folder.read("steps.jsonl") == content  # evidence
+    assert "ends with step 1 although the run has done 2" in caplog.text
+
+
 def test_lines_wait_for_the_next_flush(run):
     log = StepLog(run)
     log.append(record(1))
