@@ -77,7 +77,8 @@ def test_a_pipe_in_place_of_a_log_is_a_sentence_for_every_command(tmp_path):
         (tmp_path / "piped" / name).unlink()
     os.mkfifo(tmp_path / "piped" / "steps.jsonl")
     [found] = list_stored_runs(str(tmp_path))
-    assert (found.state, found.steps) == ("STOPPED", 0)
+    assert (found.state, found.steps) == ("DAMAGED", 0)
+    assert "steps.jsonl': it is a pipe or a device" in found.note
     with pytest.raises(StorageError, match=r"steps.jsonl': it is a pipe or a device, not a file; move or remove it"):
         train(config.recipe, config.placement, name="piped")
     with pytest.raises(StorageError, match="it is a pipe or a device"):
