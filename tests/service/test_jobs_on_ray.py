@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import TOKEN, Service, start_head
+from ray_head import TOKEN, Service, start_head
 from waiting import wait_until
 
 from distbp.installation import VERSION

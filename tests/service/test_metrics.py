@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import find_free_port
+from ray_head import find_free_port
 from waiting import wait_until
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
