@@ -122,7 +122,9 @@ def test_pytorch_loads_a_checkpoint_strictly(name, kind, recipes, train_module, 
     module.eval()
     x = np.load(sources[recipes[name].data.source.rpartition("/")[2].removesuffix(".npz")])["x"]
     predicted = run.predict(x).outputs
-    scaled = x if name == "transformer" else run.schema.scaling.cast("float32").apply(x.reshape(60, -1), "float32")
+    scaled = (
+        x if name == "transformer" else run.schema.scaling.cast("float32", x.dtype).apply(x.reshape(60, -1), "float32")
+    )
     with torch.no_grad():
         outputs = module(torch.from_numpy(scaled).reshape(60, *run.schema.input_shape)).softmax(-1)
     assert np.allclose(predicted, outputs.numpy(), rtol=0, atol=1e-6)
