@@ -106,7 +106,8 @@ def summarize(chunks: list[Sums], is_classification: bool) -> Evaluation:
     loss = 0.0
     for chunk in chunks:
         loss += chunk.loss
-    accuracy = sum(chunk.correct for chunk in chunks) / num_examples if is_classification else None
+    num_answers = sum(chunk.num_answers for chunk in chunks)
+    accuracy = sum(chunk.correct for chunk in chunks) / num_answers if is_classification else None
     return Evaluation(loss / num_examples, accuracy, num_examples)
 
 
@@ -121,7 +122,7 @@ def join_snapshots(found: Sequence[Snapshot]) -> Snapshot | None:
     if len({snapshot.state.step for snapshot in found}) != 1:
         return None
     parameters = np.concatenate([snapshot.state.parameters for snapshot in found])
-    velocity = np.concatenate([snapshot.state.velocity for snapshot in found])
+    moments = tuple(map(np.concatenate, zip(*(snapshot.state.moments for snapshot in found), strict=True)))
     reports = zip(*(snapshot.reports for snapshot in found), strict=True)
     joined = tuple(join_reports(of_step) for of_step in reports)
-    return Snapshot(TrainState(found[0].state.step, parameters, velocity), joined)
+    return Snapshot(TrainState(found[0].state.step, parameters, moments), joined)

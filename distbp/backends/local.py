@@ -51,8 +51,9 @@ class LocalBackend:
         state: TrainState,
         minimum: int = 1,  # noqa: ARG002 - there are always enough threads
     ) -> None:
-        """Build workers and servers; BLAS stays pinned to one thread until `close`."""
+        """Build workers and servers; BLAS and torch stay pinned to one thread until `close`."""
         self._stack.enter_context(one_blas_thread())
+        self._stack.enter_context(worker.model.pinned())
         num_threads = self._num_threads or num_local_threads(
             len(state.parameters), worker.microbatch_size, self.num_workers
         )

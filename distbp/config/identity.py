@@ -50,7 +50,16 @@ DEFAULTS_OF_0_1_0: Mapping[str, Any] = {
     "seed": 0,
     "dtype": "float32",
 }
-FIRST_DEFAULTS: Mapping[str, Any] = {**DEFAULTS_OF_0_1_0}
+FIRST_DEFAULTS: Mapping[str, Any] = {
+    **DEFAULTS_OF_0_1_0,
+    "model.loss_per": "example",
+    "model.torch": None,
+    "model.initial": None,
+    "optimizer.kind": "sgd",
+    "optimizer.betas": [0.9, 0.999],
+    "optimizer.eps": 1e-8,
+    "optimizer.decay_groups": {},
+}
 """The default that each field had in the version that introduced it. Entries are added, never changed."""
 DIGEST_FORMAT = 1
 """Of what is hashed."""

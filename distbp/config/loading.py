@@ -42,7 +42,8 @@ def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -
     if sentence := describe_newer(f"'{path}'", values.pop(WRITTEN_BY, None)):
         raise ConfigError(sentence)
     config = parse_config(values, origin=f"'{path}'")
-    _check_module(config.recipe.model.function, Path(path).parent)
+    for field in ("function", "torch", "loss"):
+        _check_module(field, getattr(config.recipe.model, field), Path(path).parent)
     return _find_data_beside(config, Path(path).parent)
 
 
@@ -98,13 +99,14 @@ def _shorten(path: Path) -> str:
     return str(whole.relative_to(Path.cwd()) if whole.is_relative_to(Path.cwd()) else whole)
 
 
-def _check_module(function: str | None, folder: Path) -> None:
+def _check_module(field: str, value: str | None, folder: Path) -> None:
     """Raise ConfigError for a model's module that lies beside the configuration, from where Python does not import."""
-    name = (function or "").partition(":")[0].partition(".")[0]
+    module, colon, _ = (value or "").partition(":")
+    name = module.partition(".")[0] if colon else ""
     beside = [path for path in (folder / f"{name}.py", folder / name / "__init__.py") if name and path.exists()]
     if beside and name not in sys.modules and importlib.util.find_spec(name) is None:
         raise ConfigError(
-            f"model.function={function}: '{beside[0]}' is not where Python imports from; run distbp in the folder "
+            f"model.{field}={value}: '{beside[0]}' is not where Python imports from; run distbp in the folder "
             f"'{folder}', or set PYTHONPATH={folder.resolve()}"
         )
 

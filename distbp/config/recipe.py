@@ -23,6 +23,8 @@ NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 
+_OBJECT = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
+
 
 class Settings(BaseModel):
     """Base of all configuration: frozen, strict about types, unknown keys are errors."""
@@ -69,38 +71,66 @@ class Model(Settings):
     activation: Literal["sigmoid", "tanh", "relu", "gelu", "identity"] = Field(
         "relu", description="of the hidden layers"
     )
-    loss: Literal["cross_entropy", "squared_error"] = Field(
-        "cross_entropy", description="softmax cross-entropy, or sum over outputs of (a - y)^2"
+    loss: Literal["cross_entropy", "squared_error"] | Annotated[str, Field(pattern=_OBJECT)] = Field(
+        "cross_entropy",
+        description="softmax cross-entropy, sum over outputs of (a - y)^2, or (torch) my_module:loss, one per example",
+    )
+    loss_per: Literal["example", "token"] = Field(
+        "example", description="what the loss is a mean over: examples, or the places of a sequence that are learned"
     )
     init: Literal["glorot", "he", "normal"] = Field(
         "he", description="glorot (uniform) and he (normal) with zero biases, or normal: N(0, 1) for weights and biases"
     )
     dropout: Fraction = Field(0.0, description="probability that a hidden activation is dropped in training")
     function: str | None = Field(
-        None, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", description="module:object that builds a model of your own"
+        None, pattern=_OBJECT, description="module:object that builds a model of your own with its own gradients"
     )
-    options: dict[str, Any] = Field(default_factory=dict, description="keyword arguments for `function`")
+    torch: str | None = Field(None, pattern=_OBJECT, description="module:object that builds a torch.nn.Module")
+    options: dict[str, Any] = Field(default_factory=dict, description="keyword arguments for `function` or `torch`")
+    initial: str | None = Field(
+        None, min_length=1, description="weights to start from: a .safetensors file with the model's names, or a run"
+    )
 
     @model_validator(mode="after")
-    def _options_need_a_function(self) -> Self:
-        if self.options and self.function is None:
-            raise ValueError("options belong to a function; name it as function: my_module:build")
+    def _options_need_a_builder(self) -> Self:
+        if self.function is not None and self.torch is not None:
+            raise ValueError("function and torch each build the model; name one of them")
+        if self.options and self.function is None and self.torch is None:
+            raise ValueError("options belong to a builder; name it as torch: my_module:build or function: ...")
+        return self
+
+    @model_validator(mode="after")
+    def _some_need_torch(self) -> Self:
+        if self.torch is None and (":" in self.loss or self.loss_per == "token"):
+            what = f"loss={self.loss}" if ":" in self.loss else "loss_per=token"
+            raise ValueError(f"{what} is for a module of your own; name its builder as torch: my_module:build")
         return self
 
 
 class Optimizer(Settings):
-    """Stochastic gradient descent in PyTorch's convention: v = momentum * v + g, w = w - learning_rate * v."""
+    """SGD in PyTorch's convention (v = momentum * v + g, w = w - learning_rate * v), or AdamW."""
 
+    kind: Literal["sgd", "adamw"] = Field("sgd", description="sgd, or adamw (Loshchilov & Hutter 2019)")
     learning_rate: PositiveFloat = Field(0.1, description="step size at the reference batch, before any schedule")
-    momentum: Fraction = Field(0.9, description="0 is plain SGD")
-    nesterov: bool = Field(False, description="step along g + momentum * v")
-    weight_decay: NonNegativeFloat = Field(0.0, description="added to the gradient as weight_decay * w, not for biases")
+    momentum: Fraction = Field(0.9, description="sgd: 0 is plain SGD")
+    nesterov: bool = Field(False, description="sgd: step along g + momentum * v")
+    betas: Annotated[tuple[Fraction, Fraction], Strict(False)] = Field(
+        (0.9, 0.999), description="adamw: what the means of the gradient and of its square keep of themselves"
+    )
+    eps: PositiveFloat = Field(1e-8, description="adamw: added to the root of the second mean")
+    weight_decay: NonNegativeFloat = Field(
+        0.0, description="sgd adds weight_decay * w to the gradient, adamw shrinks w apart from it; not for biases"
+    )
+    decay_groups: dict[str, NonNegativeFloat] = Field(
+        default_factory=dict,
+        description="weight decay by name pattern, such as {'head.*': 0.1, '*.bias': 0}; the first that fits counts",
+    )
     clip_norm: PositiveFloat | None = Field(None, description="largest allowed norm of the averaged gradient")
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> Self:
-        if self.nesterov and self.momentum == 0:
-            raise ValueError("nesterov needs a momentum above 0; set momentum, for example 0.9")
+        if self.nesterov and (self.momentum == 0 or self.kind != "sgd"):
+            raise ValueError("nesterov needs sgd with a momentum above 0; set momentum, for example 0.9")
         return self
 
 

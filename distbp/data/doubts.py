@@ -25,7 +25,7 @@ def find_doubts(data: PreparedData, dtype: DTypeLike) -> Iterator[str]:
 
 def advise_on_targets(examples: Examples, limit: float) -> str | None:
     """Return what to do about regression targets beyond `limit`, for which no learning rate is right."""
-    if examples.y.ndim == 1:
+    if examples.y.dtype.kind != "f":  # classes
         return None
     largest = float(np.abs(examples.y[examples.rows]).max())
     if largest <= limit:
@@ -72,7 +72,7 @@ def _describe_blurred(values: NDArray, dtype: DTypeLike, name: Callable[[int], s
 def _find_classes_left_out(data: PreparedData) -> Iterator[str]:
     """Yield which classes chance has left without an example to validate, or to train, on."""
     schema, validation = data.schema, data.validation
-    if schema.classes is None or validation is None:
+    if schema.classes is None or validation is None or schema.target_shape:
         return
     for part, role in ((validation, "validation"), (data.train, "training")):
         counts = np.bincount(part.y[part.rows], minlength=len(schema.classes))

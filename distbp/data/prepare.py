@@ -79,7 +79,7 @@ def read_examples(
     check_inputs(raw, schema)
     check_finite(raw.x, raw.locate_input, raw.origin)
     if need_targets:
-        y = encode_targets(raw, TargetSpec(schema.task, schema.classes, schema.num_outputs))
+        y = encode_targets(raw, TargetSpec(schema.task, schema.classes, schema.num_outputs, schema.target_shape))
     else:
         y = np.empty((len(raw.x), 0))
     return Examples(raw.x, y, np.arange(len(raw.x)), schema.scaling)
@@ -96,6 +96,8 @@ def _build_schema(raw: RawExamples, spec: TargetSpec, scaling: Scaling) -> Schem
         classes=spec.classes,
         num_outputs=spec.num_outputs,
         scaling=scaling,
+        target_shape=spec.target_shape,
+        integer_inputs=raw.x.dtype.kind in "iu" and scaling.shift is None and scaling.scale is None,
     )
 
 

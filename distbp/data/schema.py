@@ -21,6 +21,8 @@ class Schema:
     feature_names, target_names: the columns of a CSV or Parquet file in order, else None.
     classes: class number -> label; None for regression.
     num_outputs: the number of classes, or of targets.
+    target_shape: (T,) where an example has a sequence of classes, else ().
+    integer_inputs: they are stored as whole numbers and not scaled, such as tokens.
     scaling: (I,) float64 arrays or none, measured on the training part.
     """
 
@@ -33,6 +35,8 @@ class Schema:
     classes: tuple[str | int | bool, ...] | None
     num_outputs: int
     scaling: Scaling
+    target_shape: tuple[int, ...] = ()
+    integer_inputs: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return everything but the scaling in JSON's types."""
@@ -76,6 +80,8 @@ class _StoredSchema(BaseModel):
     task: Literal["classification", "regression"]
     classes: tuple[StrictBool | StrictInt | StrictStr, ...] | None
     num_outputs: _Count
+    target_shape: tuple[_Count, ...] = ()
+    integer_inputs: StrictBool = False
 
 
 def _find_contradiction(schema: Schema) -> str | None:

@@ -15,6 +15,7 @@ from distbp.data.finite import check_finite
 from distbp.data.raw import RawExamples
 from distbp.data.reading import list_names
 from distbp.errors import DataError
+from distbp.nn.model import IGNORED
 
 Task = Literal["classification", "regression"]
 Label = str | int | bool
@@ -26,11 +27,15 @@ LARGEST_WHOLE_FLOAT = 2.0**53
 
 @dataclass(frozen=True)
 class TargetSpec:
-    """What the targets mean: K classes in the order of their numbers, or O real outputs."""
+    """What the targets mean: K classes in the order of their numbers, or O real outputs.
+
+    target_shape: (T,) where each example has a sequence of T classes, which are their own numbers.
+    """
 
     task: Task
     classes: tuple[Label, ...] | None
     num_outputs: int
+    target_shape: tuple[int, ...] = ()
 
 
 def specify_targets(raw: RawExamples, task: Task | None) -> TargetSpec:
@@ -38,9 +43,12 @@ def specify_targets(raw: RawExamples, task: Task | None) -> TargetSpec:
 
     Raises DataError when they do not fit the task, or a task left open cannot be told with confidence.
     """
+    y = _targets_of(raw)
+    if task == "classification" and y.ndim == 2 and y.dtype.kind in "iu":
+        num_classes = int(_check_sequences(raw, y).max()) + 1
+        return TargetSpec("classification", tuple(range(num_classes)), num_classes, y.shape[1:])
     labels = read_labels(raw, task)
     if labels is None:
-        y = _targets_of(raw)
         return TargetSpec("regression", None, 1 if y.ndim == 1 else y.shape[1])
     return specify_classes(tuple(np.unique(labels).tolist()), len(labels), raw.origin, is_task_open=task is None)
 
@@ -72,6 +80,8 @@ def encode_targets(raw: RawExamples, spec: TargetSpec) -> NDArray:
     Raises DataError for a label that is none of the classes, and for targets of another number.
     """
     y = _targets_of(raw)
+    if spec.target_shape:
+        return _number_sequences(raw, y, spec)
     if spec.classes is not None:
         return _number_labels(raw, _to_labels(raw, y), spec.classes)
     _check_numeric(raw, y)
@@ -80,6 +90,35 @@ def encode_targets(raw: RawExamples, spec: TargetSpec) -> NDArray:
         raise DataError(f"{raw.origin} has {columns.shape[1]} targets per example; expected {spec.num_outputs}")
     check_finite(columns, raw.locate_target, raw.origin)
     return columns.astype(np.float64)
+
+
+def _check_sequences(raw: RawExamples, y: NDArray) -> NDArray:
+    """Return (N, T) classes, which are numbers from 0 on, or IGNORED; every example has one that is learned."""
+    wrong = np.argwhere((y < 0) & (y != IGNORED))
+    if len(wrong):
+        row, place = wrong[0].tolist()
+        raise DataError(
+            f"y[{row}, {place}] of {raw.origin} is {y[row, place]}; the classes of a sequence are numbers from 0 on, "
+            f"or {IGNORED} where nothing is to be learned"
+        )
+    empty = np.flatnonzero((y == IGNORED).all(axis=1))
+    if len(empty):
+        raise DataError(
+            f"every class of y[{empty[0]}] of {raw.origin} is {IGNORED}, so there is nothing to learn from it; "
+            "leave such examples out"
+        )
+    return y
+
+
+def _number_sequences(raw: RawExamples, y: NDArray, spec: TargetSpec) -> NDArray[np.int64]:
+    if y.ndim != 2 or y.shape[1:] != spec.target_shape or y.dtype.kind not in "iu":
+        raise DataError(
+            f"the targets of {raw.origin} have shape {y.shape} and dtype {y.dtype}; expected a sequence of "
+            f"{spec.target_shape[0]} whole numbers per example"
+        )
+    if int(_check_sequences(raw, y).max()) >= spec.num_outputs:
+        raise DataError(f"{raw.origin} has the class {y.max()}, which training did not: it knew {spec.num_outputs}")
+    return y.astype(np.int64)
 
 
 def _targets_of(raw: RawExamples) -> NDArray:

@@ -14,6 +14,9 @@ from distbp.errors import ClusterError, NumericsError
 from distbp.nn.numerics import describe_kernels, name_kernels
 
 MAX_SKEW_S = 5.0
+TORCH_VARIABLES = (
+    "; for PyTorch also the same ATEN_CPU_CAPABILITY (avx2), ONEDNN_MAX_CPU_ISA (AVX2) and MKL_CBWR (COMPATIBLE)"
+)
 
 
 @dataclass(frozen=True)
@@ -70,24 +73,29 @@ def _check_node_memory(node: ClusterNode, demand: Demand, num_workers: int) -> I
         )
 
 
-def check_alike(here: NodeFacts, nodes: Sequence[ClusterNode]) -> Iterator[Finding]:
-    """Yield whether all nodes have the software and the arithmetic of this process."""
+def check_alike(here: NodeFacts, nodes: Sequence[ClusterNode], uses_torch: bool = False) -> Iterator[Finding]:
+    """Yield whether all nodes have the software and the arithmetic of this process.
+
+    uses_torch: whether the run's model does.
+    """
     alive = [(node, node.facts) for node in nodes if node.facts is not None]
-    for name in ("python", "numpy", "ray", "distbp"):
-        ours = getattr(here, name)
-        others = {m.address: getattr(facts, name) for m, facts in alive if getattr(facts, name) != ours}
+    for name in ("python", "numpy", "ray", *(["torch"] if uses_torch else []), "distbp"):
+        ours = getattr(here, name) or "missing"
+        theirs = {m.address: getattr(facts, name) or "missing" for m, facts in alive}
+        others = {address: version for address, version in theirs.items() if version != ours}
         if others:
-            yield warn("versions", f"{name} is {ours} here and {_list(others)}", f"install {name} {ours} on every node")
-    if alive and all(_versions(facts) == _versions(here) for _, facts in alive):
-        yield ok(
-            "versions", f"Python {here.python}, NumPy {here.numpy}, Ray {here.ray}, distbp {here.distbp} everywhere"
-        )
+            wanted = next((v for v in (ours, *others.values()) if v != "missing"), ours)
+            advice = f"install {name} {wanted} on every node"
+            yield warn("versions", f"{name} is {ours} here and {_list(others)}", advice)
+    if alive and all(_versions(facts, uses_torch) == _versions(here, uses_torch) for _, facts in alive):
+        yield ok("versions", f"{describe_versions(here)} everywhere")
     unlike = {m.address: describe_kernels(facts.arithmetic) for m, facts in alive if facts.probe != here.probe}
     if unlike:
         yield block(
             "numerics",
             f"this process computes with {describe_kernels(here.arithmetic)}, others give other bits: {_list(unlike)}",
-            "use the same NumPy on every node, and on unlike CPUs placement.portable=true",
+            "use the same NumPy on every node, and on unlike CPUs placement.portable=true"
+            + (TORCH_VARIABLES if uses_torch else ""),
             NumericsError.exit_code,
         )
     elif alive:
@@ -161,11 +169,14 @@ def check_authentication(asks_for_token: bool, is_private: bool) -> Finding:
 
 def describe_versions(facts: NodeFacts) -> str:
     """Return what a node runs."""
-    return f"Python {facts.python}, NumPy {facts.numpy}, Ray {facts.ray or 'not installed'}, distbp {facts.distbp}"
+    torch = "" if facts.torch is None else f", torch {facts.torch}"
+    return (
+        f"Python {facts.python}, NumPy {facts.numpy}, Ray {facts.ray or 'not installed'}{torch}, distbp {facts.distbp}"
+    )
 
 
-def _versions(facts: NodeFacts) -> tuple[str | None, ...]:
-    return facts.python, facts.numpy, facts.ray, facts.distbp
+def _versions(facts: NodeFacts, uses_torch: bool) -> tuple[str | None, ...]:
+    return facts.python, facts.numpy, facts.ray, facts.distbp, facts.torch if uses_torch else None
 
 
 def _list(by_address: dict[str, str]) -> str:

@@ -70,7 +70,9 @@ def diagnose(config: Config) -> Diagnosis:
 
 def _prepare(config: Config) -> tuple[Plan, PreparedData]:
     data = prepare(config.recipe.data, config.recipe.seed)
-    return make_plan(config, data), data
+    plan = make_plan(config, data)
+    plan.check_model()
+    return plan, data
 
 
 def _describe_demand(config: Config, plan: Plan, data: PreparedData) -> Demand:
@@ -109,7 +111,7 @@ def _check_ray(config: Config, plan: Plan, here: NodeFacts, storage: StorageFact
     if found.is_private:
         yield from check_cores(here, demand)
     yield from check_cluster(nodes, demand)
-    yield from check_alike(here, nodes)
+    yield from check_alike(here, nodes, uses_torch=config.recipe.model.torch is not None)
     yield from check_kernels(here, nodes, config.placement.portable, weigh_portable_kernels)
     yield from check_shared(storage, nodes)
     yield from check_clocks(nodes)

@@ -63,6 +63,7 @@ class NodeFacts:
     memory_bytes: int | None
     storage_error: str | None
     sees_mark: bool
+    torch: str | None = None
 
     @property
     def arithmetic(self) -> dict[str, Any]:
@@ -91,6 +92,7 @@ def examine_node(storage: str, mark: str, model: ModelSpec) -> NodeFacts:
         memory_bytes=find_memory_bytes(),
         storage_error=storage_error,
         sees_mark=sees_mark,
+        torch=_find_version("torch"),
     )
 
 

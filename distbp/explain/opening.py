@@ -11,10 +11,9 @@ from distbp.data import as_source, read_examples
 from distbp.errors import ConfigError, DataError, DivergedError
 from distbp.explain.network import Network
 from distbp.explain.population import Population
-from distbp.nn.streams import Purpose, stream
 from distbp.prediction.trained_run import TrainedRun
 from distbp.text.sentences import find_near
-from distbp.training.plan import model_spec
+from distbp.training.plan import initial_parameters, model_spec
 
 PARTS = ("training", "validation")
 
@@ -25,9 +24,10 @@ def open_network(trained: TrainedRun) -> Network:
     Raises ConfigError if it is a user's own model, DivergedError if it is not finite.
     """
     spec = model_spec(trained.config.recipe, trained.schema)
-    if spec.config.function is not None:
+    own = spec.config.torch or spec.config.function
+    if own is not None:
         raise ConfigError(
-            f"'{trained.run.url}' trained the model {spec.config.function}, which distbp cannot look into; "
+            f"'{trained.run.url}' trained the model {own}, which distbp cannot look into; "
             "explain needs a run of the built-in network"
         )
     flat = np.concatenate([tensor.ravel() for tensor in trained.parameters.values()]).astype(np.float64)
@@ -41,11 +41,9 @@ def open_network(trained: TrainedRun) -> Network:
 
 
 def draw_untrained(trained: TrainedRun) -> Network:
-    """Return the network as it was before the first step: drawn in the recipe's dtype from its seed."""
+    """Return the network as it was before the first step: drawn from the recipe's seed, or the weights it names."""
     recipe = trained.config.recipe
-    model = model_spec(recipe, trained.schema).build()
-    flat = np.zeros(model.layout.num_parameters, recipe.dtype)
-    model.init(model.layout.views(flat), stream(recipe.seed, Purpose.INIT))
+    flat = initial_parameters(recipe, model_spec(recipe, trained.schema))
     return replace(open_network(trained), flat=flat.astype(np.float64))
 
 

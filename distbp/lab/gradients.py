@@ -44,10 +44,13 @@ class GradientReading:
 
 
 class GradientMeter:
-    """Computes gradients over chosen training examples, in float64 sums over chunks of the model's own dtype."""
+    """Computes gradients over chosen training examples, in float64 sums over chunks of the model's own dtype.
+
+    PyTorch modules compute as in evaluation, so that the gradient of one example is its own.
+    """
 
     def __init__(self, task: WorkerTask):
-        self._model: Model = task.model.build()
+        self._model: Model = task.model.build_calm()
         self._dtype = task.model.dtype
         self._train = task.train.ready(self._dtype)
         self._buffer = np.empty(self._model.layout.num_parameters, self._dtype)
@@ -69,6 +72,8 @@ class GradientMeter:
         for chunk in _chunks(indices):
             x, y = self._train.take(chunk, self._dtype)
             self._model.gradient_sums(views, x, y, gradient, stream(0, Purpose.DROPOUT))
+            for start, stop in self._model.layout.buffer_ranges():
+                self._buffer[start:stop] = 0  # changes of buffers are no gradient
             total += self._buffer
         return total / len(indices)
 

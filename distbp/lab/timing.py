@@ -70,7 +70,7 @@ def time_loop(recipe: Recipe) -> LoopTime:
     """Return the times of the product's own gradient over one mini-batch, at once and example by example."""
     plan = plan_for(recipe)
     state = plan.initial_state()
-    model = plan.worker.model.build()
+    model = plan.worker.model.build_calm()
     flat, total = np.zeros((2, len(state.parameters)), recipe.dtype)
     parameters, gradient = model.layout.views(state.parameters), model.layout.views(flat)
     x, y = plan.worker.train.ready(recipe.dtype).take(slice(0, recipe.global_batch_size), recipe.dtype)
@@ -85,7 +85,7 @@ def time_loop(recipe: Recipe) -> LoopTime:
             model.gradient_sums(parameters, x[i : i + 1], y[i : i + 1], gradient, rng)
             np.add(total, flat, out=total)
 
-    with one_blas_thread():
+    with one_blas_thread(), plan.worker.model.pinned():
         matrix()
         loop()
         return LoopTime(len(x), median_seconds(matrix), median_seconds(loop))

@@ -12,17 +12,27 @@ from distbp.nn.layout import Layout
 
 Views = Mapping[str, NDArray]
 
+IGNORED = -100
+"""The class of a place in a sequence that is not to be learned, as in PyTorch."""
+
 
 class Sums(NamedTuple):
     """Sums over some examples. The average is taken later, once, over the whole batch.
 
-    loss: sum of the per-example losses. num_examples: how many were added; the average divides by their total.
-    correct: number of examples classified correctly; 0 in regression, and where it was not asked for.
+    loss: sum of the losses. num_examples: how many were added, of examples or of places in sequences; the average
+    divides by their total. correct: how many were classified correctly; 0 in regression, and where it was not asked.
+    num_judged: what `correct` is a share of, where that is not num_examples: the places of sequences.
     """
 
     loss: float
     num_examples: int
     correct: int = 0
+    num_judged: int | None = None
+
+    @property
+    def num_answers(self) -> int:
+        """What `correct` is a share of."""
+        return self.num_examples if self.num_judged is None else self.num_judged
 
 
 class Model(Protocol):

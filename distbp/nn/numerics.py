@@ -12,7 +12,7 @@ import numpy as np
 
 from distbp.config import Model as ModelConfig
 from distbp.nn.blas import compute_exactly, describe_blas, one_blas_thread, pin_blas
-from distbp.nn.build import ModelSpec
+from distbp.nn.build import ModelSpec, probe_model
 from distbp.nn.kernels import CORETYPE, list_simd
 from distbp.nn.mlp import MLP, build_mlp
 from distbp.nn.streams import Purpose, stream
@@ -39,9 +39,12 @@ def probe(spec: ModelSpec) -> str:
     """Return a SHA-256 over what a small fixed network computes: equal where products, activation and loss are.
 
     The network has the model's dtype, activation, loss and kind of layers, and other sizes. Two processes whose probes
-    are equal are taken to compute the same bits for that model. A model of the user's own may compute anything:
-    there it is the probe of all built-in activations in both dtypes.
+    are equal are taken to compute the same bits for that model. A PyTorch module is asked itself, on a keyed sample. A
+    model of the user's own with its own gradients may compute anything: there it is the probe of all built-in
+    activations in both dtypes.
     """
+    if spec.config.torch is not None:
+        return probe_model(spec)
     if spec.config.function is not None:
         return whole_probe()
     config = spec.config

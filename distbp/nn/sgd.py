@@ -11,14 +11,12 @@ from numpy.typing import NDArray
 from distbp.config import Optimizer
 
 
-def decay(
-    gradient: NDArray, parameters: NDArray, weight_decay: float, ranges: Iterable[tuple[int, int]], offset: int
-) -> None:
-    """Add weight_decay * w to the gradient in place, within those `ranges` of the flat vector that overlap.
+def decay(gradient: NDArray, parameters: NDArray, decays: Iterable[tuple[int, int, float]], offset: int) -> None:
+    """Add weight_decay * w to the gradient in place, in each range (start, stop, weight_decay) of the flat vector.
 
     gradient, parameters: the slice of the flat vector that begins at `offset`.
     """
-    for start, stop in ranges:
+    for start, stop, weight_decay in decays:
         part = slice(max(start - offset, 0), max(stop - offset, 0))
         gradient[part] += weight_decay * parameters[part]
 

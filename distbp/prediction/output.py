@@ -22,7 +22,10 @@ from distbp.text.sentences import find_near
 
 @dataclass(frozen=True)
 class PredictionTable:
-    """Named columns of n rows each: a label or one value per target, then probabilities where asked for."""
+    """Named columns of n rows each: a label or one value per target, then probabilities where asked for.
+
+    Of sequences a column is an array (n, T), which .npz keeps so; other files have a column for each place.
+    """
 
     columns: Mapping[str, NDArray]
 
@@ -37,6 +40,10 @@ class PredictionTable:
         more = f", ... {names[-1]} ({len(names)} columns)" if len(names) > limit else ""
         return ", ".join(names[: limit - 1] if more else names) + more
 
+    def flat(self) -> dict[str, NDArray]:
+        """Return columns of one value a row; of what has several, one for each: name_0, name_1, ..."""
+        return dict(column for name, values in self.columns.items() for column in _flatten(name, values))
+
 
 def tabulate(predictions: Predictions, schema: Schema, probabilities: bool = False) -> PredictionTable:
     """Return predictions under the names of the run's target columns, or "prediction" where targets have none.
@@ -47,11 +54,20 @@ def tabulate(predictions: Predictions, schema: Schema, probabilities: bool = Fal
         if probabilities:
             raise ConfigError("--probabilities is for classification, and this run predicts numbers; leave it out")
         return PredictionTable(dict(zip(_name_targets(schema), predictions.outputs.T, strict=True)))
-    columns = {_name_targets(schema)[0]: predictions.labels}
+    if schema.target_shape and schema.target_names is not None:
+        columns = dict(zip(schema.target_names, predictions.labels.T, strict=True))
+    else:
+        columns = {_name_targets(schema)[0]: predictions.labels}
     if probabilities:
-        for label, column in zip(schema.classes or (), predictions.outputs.T, strict=True):
-            columns[f"probability_{label}"] = column
+        for number, label in enumerate(schema.classes or ()):
+            columns[f"probability_{label}"] = predictions.outputs[..., number]
     return PredictionTable(columns)
+
+
+def _flatten(name: str, values: NDArray) -> list[tuple[str, NDArray]]:
+    if values.ndim == 1:
+        return [(name, values)]
+    return [(f"{name}_{place}", column) for place, column in enumerate(values.T)]
 
 
 def choose_writer(path: str) -> Callable[[PredictionTable], None]:
@@ -105,7 +121,7 @@ def _write_csv(path: Path, table: PredictionTable) -> None:
     from pyarrow import csv
 
     with path.open("wb") as file:  # pyarrow opens no name that is not UTF-8
-        csv.write_csv(pa.table(dict(table.columns)), file, csv.WriteOptions(quoting_style="needed"))
+        csv.write_csv(pa.table(table.flat()), file, csv.WriteOptions(quoting_style="needed"))
 
 
 def _write_parquet(path: Path, table: PredictionTable) -> None:
@@ -113,7 +129,7 @@ def _write_parquet(path: Path, table: PredictionTable) -> None:
     from pyarrow import parquet
 
     with path.open("wb") as file:  # as above
-        parquet.write_table(pa.table(dict(table.columns)), file)
+        parquet.write_table(pa.table(table.flat()), file)
 
 
 def _write_npz(path: Path, table: PredictionTable) -> None:

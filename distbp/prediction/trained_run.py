@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Literal
@@ -18,13 +18,13 @@ from distbp.data.fingerprint import find_changed_part, fingerprint
 from distbp.errors import CheckpointError, ConfigError, DataError
 from distbp.nn.blas import compute_exactly, fixed_arithmetic
 from distbp.nn.digests import digest
-from distbp.nn.model import Model
+from distbp.nn.model import IGNORED, Model
 from distbp.protocol.examples import Examples
 from distbp.protocol.planning import EVALUATION_CHUNK
 from distbp.run import Checkpoint, CheckpointStore, RunDirectory
 from distbp.run.position import Position
 from distbp.training.checkpoint_contents import check_data, check_recipe, make_checkpoint, read_flat, read_scaling
-from distbp.training.plan import make_plan, model_spec
+from distbp.training.plan import Builder, make_plan, model_spec
 
 Label = str | int | bool
 
@@ -33,8 +33,8 @@ Label = str | int | bool
 class Predictions:
     """What a network says of n examples.
 
-    outputs: (n, O), a probability for each class, or a value for each target.
-    labels: (n,) the most probable class's own label; None for regression.
+    outputs: (n, O), a probability for each class, or a value for each target; (n, T, K) for sequences of T classes.
+    labels: (n,) or (n, T), the most probable class's own label; None for regression.
     """
 
     outputs: NDArray
@@ -43,7 +43,10 @@ class Predictions:
 
 @dataclass(frozen=True)
 class ClassScore:
-    """One class in an evaluation; precision, recall and f1 are 0 where nothing was predicted or nothing is there."""
+    """One class in an evaluation; precision, recall and f1 are 0 where nothing was predicted or nothing is there.
+
+    Of sequences every place that is learned counts.
+    """
 
     label: Label
     precision: float
@@ -54,7 +57,7 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """Loss (mean over examples), accuracy and a row for each class; the last two are None for regression."""
+    """Loss (mean over what model.loss_per says), accuracy and a row for each class; the last two not for regression."""
 
     loss: float
     accuracy: float | None
@@ -65,14 +68,16 @@ class EvaluationReport:
 class TrainedRun:
     """The network in one checkpoint of a run, with the run's preprocessing and class labels."""
 
-    def __init__(self, run: RunDirectory, checkpoint: Checkpoint):
+    def __init__(self, run: RunDirectory, checkpoint: Checkpoint, builder: Builder | None = None):
+        """builder: of the run's PyTorch module, where the name that it stored cannot be imported."""
         self.run = run
         self.config: Config = run.read_config()
         self.step = checkpoint.step
         self.digest = checkpoint.digest
         self._data = checkpoint.data
         self.schema = Schema.from_json(dict(checkpoint.schema), read_scaling(checkpoint.tensors))
-        self._model: Model = model_spec(self.config.recipe, self.schema).build()
+        self._spec = model_spec(self.config.recipe, self.schema, builder)
+        self._model: Model = self._spec.build()
         self._flat = read_flat("parameters", self._model.layout, checkpoint.tensors, self.config.recipe.dtype)
         _check_origin(run, self._flat, checkpoint)
 
@@ -94,7 +99,7 @@ class TrainedRun:
         outputs = self._outputs(examples)
         if self.schema.classes is None:
             return Predictions(outputs, None)
-        return Predictions(outputs, np.array(self.schema.classes)[outputs.argmax(axis=1)])
+        return Predictions(outputs, np.array(self.schema.classes)[outputs.argmax(axis=-1)])
 
     @fixed_arithmetic()
     def evaluate(self, data: str | os.PathLike[str] | None = None) -> EvaluationReport:
@@ -103,12 +108,14 @@ class TrainedRun:
         Raises DataError, also when there is no validation part and no data are named.
         """
         examples = self._own_validation() if data is None else self._read(data, need_targets=True)
-        sums = [
-            compute_exactly(partial(self._model.loss_sums, self.parameters, x, y)) for x, y in self._chunks(examples)
-        ]
-        total = summarize(sums, self.schema.task == "classification")
-        classes = None if self.schema.classes is None else self._score_classes(examples)
-        return EvaluationReport(total.loss, total.accuracy, total.num_examples, classes)
+        with self._spec.pinned():
+            sums = [
+                compute_exactly(partial(self._model.loss_sums, self.parameters, x, y))
+                for x, y in self._chunks(examples)
+            ]
+            total = summarize(sums, self.schema.task == "classification")
+            classes = None if self.schema.classes is None else self._score_classes(examples)
+        return EvaluationReport(total.loss, total.accuracy, len(examples), classes)
 
     def _own_validation(self) -> Examples:
         validation = self.own_data().validation
@@ -137,14 +144,20 @@ class TrainedRun:
             yield ready.take(slice(start, start + EVALUATION_CHUNK), dtype)
 
     def _outputs(self, examples: Examples) -> NDArray:
-        found = [compute_exactly(partial(self._model.predict, self.parameters, x)) for x, _ in self._chunks(examples)]
+        with self._spec.pinned():
+            found = [
+                compute_exactly(partial(self._model.predict, self.parameters, x)) for x, _ in self._chunks(examples)
+            ]
         return np.concatenate(found) if found else np.empty((0, self.schema.num_outputs), self.config.recipe.dtype)
 
     def _score_classes(self, examples: Examples) -> tuple[ClassScore, ...]:
-        predicted = self._outputs(examples).argmax(axis=1)
+        found = [
+            compute_exactly(partial(self._model.predict, self.parameters, x)).argmax(axis=-1)
+            for x, _ in self._chunks(examples)
+        ]
         actual = examples.y[examples.rows]
-        labels = self.schema.classes or ()
-        return tuple(_score(label, predicted == number, actual == number) for number, label in enumerate(labels))
+        learned = actual != IGNORED
+        return _score_classes(self.schema.classes or (), np.concatenate(found)[learned], actual[learned])
 
 
 def _describe_change(url: str, recipe: Recipe, part: str) -> str:
@@ -165,28 +178,35 @@ def _check_origin(run: RunDirectory, parameters: NDArray, checkpoint: Checkpoint
         raise CheckpointError(f"the parameters of the checkpoint of step {checkpoint.step} do not have its digest")
 
 
-def _score(label: Label, predicted: NDArray[np.bool_], actual: NDArray[np.bool_]) -> ClassScore:
-    hits = int(np.count_nonzero(predicted & actual))
-    num_predicted, num_actual = int(predicted.sum()), int(actual.sum())
+def _score_classes(labels: Sequence[Label], predicted: NDArray, actual: NDArray) -> tuple[ClassScore, ...]:
+    """Return the score of each class. predicted, actual: (n,) class numbers."""
+    counts = [
+        np.bincount(found, minlength=len(labels)) for found in (predicted[predicted == actual], predicted, actual)
+    ]
+    return tuple(_score(label, *map(int, row)) for label, row in zip(labels, np.transpose(counts), strict=True))
+
+
+def _score(label: Label, hits: int, num_predicted: int, num_actual: int) -> ClassScore:
     f1 = 2 * hits / (num_predicted + num_actual) if num_predicted + num_actual else 0.0
     return ClassScore(label, hits / max(num_predicted, 1), hits / max(num_actual, 1), f1, num_actual)
 
 
-def load_run(run: str, step: int | Literal["final", "best"] = "final") -> TrainedRun:
+def load_run(run: str, step: int | Literal["final", "best"] = "final", *, model: Builder | None = None) -> TrainedRun:
     """Return the network of a run, given by path or URL.
 
     step: "final" is what the run ended with (of an unfinished run, the newest checkpoint), "best" the checkpoint
     with the lowest validation loss, a number the checkpoint after that many steps; 0 is the untrained network, which
-    is drawn again from the recipe's seed and needs the run's data.
+    is drawn again from the recipe's seed and needs the run's data. model: builds the run's PyTorch module, where the
+    name that the run stored cannot be imported here.
 
     Raises CheckpointError if `run` is none or has no such checkpoint.
     """
     directory = RunDirectory.open(run)
     store = CheckpointStore(directory, keep=1)
-    checkpoint = _load(directory, store, step)
+    checkpoint = _load(directory, store, step, model)
     if checkpoint is None:
         raise CheckpointError(f"'{directory.url}' has no usable checkpoint yet; train it first")
-    return TrainedRun(directory, checkpoint)
+    return TrainedRun(directory, checkpoint, model)
 
 
 def parse_step(text: str) -> int | Literal["final", "best"]:
@@ -200,11 +220,13 @@ def parse_step(text: str) -> int | Literal["final", "best"]:
     return int(text)
 
 
-def _load(directory: RunDirectory, store: CheckpointStore, step: int | Literal["final", "best"]) -> Checkpoint | None:
+def _load(
+    directory: RunDirectory, store: CheckpointStore, step: int | Literal["final", "best"], builder: Builder | None
+) -> Checkpoint | None:
     if step == "best":
         return store.load_best()
     if step == 0:
-        return _draw_initial(directory, store.newest_data())
+        return _draw_initial(directory, builder, store.newest_data())
     if isinstance(step, int):
         return store.load(step)
     result = directory.read_result()
@@ -216,10 +238,10 @@ def _load(directory: RunDirectory, store: CheckpointStore, step: int | Literal["
     return store.load(final_step)
 
 
-def _draw_initial(directory: RunDirectory, stored: Mapping[str, object] | None) -> Checkpoint:
+def _draw_initial(directory: RunDirectory, builder: Builder | None, stored: Mapping[str, object] | None) -> Checkpoint:
     """Return the untrained network. stored: the data's fingerprint in a checkpoint of the run, if there is one."""
     config = directory.read_config()
-    plan = make_plan(config, prepare(config.recipe.data, config.recipe.seed))
+    plan = make_plan(config, prepare(config.recipe.data, config.recipe.seed), builder)
     if stored is not None:
         check_data(plan, stored)
     return make_checkpoint(plan, plan.initial_state(), Position())

@@ -25,19 +25,24 @@ class WorkerTask:
 
 @dataclass(frozen=True)
 class ServerTask:
-    """All that a parameter server needs besides its state. decayed_ranges: where weight decay acts."""
+    """All that a parameter server needs besides its state.
+
+    decays: (start, stop, weight decay) of the ranges of the flat vector on which weight decay acts.
+    buffers: (start, stop) of those to which the mean change is added in place of a step.
+    """
 
     optimizer: Optimizer
-    decayed_ranges: tuple[tuple[int, int], ...]
+    decays: tuple[tuple[int, int, float], ...]
+    buffers: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
 class TrainState:
-    """Everything that the next step depends on. parameters, velocity: (num_parameters,)."""
+    """Everything that the next step depends on. parameters and the optimizer's moments: (num_parameters,)."""
 
     step: int
     parameters: NDArray
-    velocity: NDArray
+    moments: tuple[NDArray, ...]
 
 
 @dataclass(frozen=True)
@@ -144,7 +149,8 @@ class Evaluation:
 
 def slice_state(state: TrainState, start: int, stop: int) -> TrainState:
     """Return the slice [start, stop) of the flat vectors, as views."""
-    return TrainState(state.step, state.parameters[start:stop], state.velocity[start:stop])
+    moments = tuple(moment[start:stop] for moment in state.moments)
+    return TrainState(state.step, state.parameters[start:stop], moments)
 
 
 def slice_result(result: ShardResult, start: int, stop: int) -> ShardResult:

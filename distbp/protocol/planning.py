@@ -33,6 +33,13 @@ def step_order(recipe: Recipe, step: int, num_examples: int) -> StepOrder:
     return StepOrder(step, epoch, start, stop, learning_rate(recipe, step, num_steps), count)
 
 
+def smallest_microbatch(recipe: Recipe, num_examples: int) -> int:
+    """Return the number of examples in the smallest microbatch of an epoch."""
+    batches = {min(recipe.global_batch_size, num_examples), num_examples % recipe.global_batch_size} - {0}
+    rests = {size % recipe.microbatch_size for size in batches} - {0}
+    return min(rests | {recipe.microbatch_size, *batches})
+
+
 def num_microbatches(num_examples: int, microbatch_size: int) -> int:
     """Return how many microbatches a batch of `num_examples` is cut into; the last may be short."""
     return -(-num_examples // microbatch_size)

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from distbp.nn import tree
 from distbp.nn.blas import fixed_arithmetic
 from distbp.nn.digests import BLOCK, block_checksum
-from distbp.nn.sgd import clip_factor, decay, sgd, sum_of_squares
+from distbp.nn.optimizers import add_decay, update
+from distbp.nn.sgd import clip_factor, sum_of_squares
 from distbp.protocol.messages import Partial, ServerTask, ShardResult, Snapshot, StepOrder, StepReport, TrainState
 
 NUM_REMEMBERED_REPORTS = 512
@@ -39,7 +40,7 @@ class ParameterServer:
         self._offset = offset
         self._parameters = np.empty_like(state.parameters) if memory is None else memory
         self._parameters[...] = state.parameters
-        self._velocity = state.velocity.copy()
+        self._moments = tuple(moment.copy() for moment in state.moments)
         self._gradient = np.empty_like(state.parameters) if task.optimizer.clip_norm is not None else None
         self._reports: deque[StepReport] = deque(maxlen=NUM_REMEMBERED_REPORTS)
         self._last_commit = time.perf_counter()
@@ -72,7 +73,7 @@ class ParameterServer:
 
     def snapshot(self) -> Snapshot:
         """Return a copy of the state and the newest reports."""
-        state = TrainState(self._step, self._parameters.copy(), self._velocity.copy())
+        state = TrainState(self._step, self._parameters.copy(), tuple(moment.copy() for moment in self._moments))
         return Snapshot(state, tuple(self._reports))
 
     def _keep_averaged(self, sums: _Sums) -> list[float]:
@@ -96,18 +97,38 @@ class ParameterServer:
             gradient = self._averaged(sums, block) if self._gradient is None else self._gradient[block]
             if clip < 1:
                 gradient *= clip
-            sgd(self._parameters[block], self._velocity[block], gradient, learning_rate, self._task.optimizer)
+            update(
+                self._task.optimizer,
+                self._parameters[block],
+                [moment[block] for moment in self._moments],
+                gradient,
+                self._step + 1,
+                learning_rate,
+                self._task.decays,
+                self._offset + block.start,
+            )
+            for part in self._buffers_in(block):
+                self._parameters[part] += sums.mean(part)
             checksum += block_checksum(self._parameters[block], (self._offset + start) // BLOCK)
         return checksum % (1 << 64)
 
     def _averaged(self, sums: _Sums, block: slice) -> NDArray:
-        """Return the batch's mean gradient with weight decay, one block of it, a new array."""
+        """Return the batch's mean gradient with weight decay, one block of it, a new array; 0 for buffers."""
         gradient = sums.mean(block)
-        weight_decay = self._task.optimizer.weight_decay
-        if weight_decay > 0:
+        for part in self._buffers_in(block):
+            gradient[part.start - block.start : part.stop - block.start] = 0
+        if self._task.decays:
             offset = self._offset + block.start
-            decay(gradient, self._parameters[block], weight_decay, self._task.decayed_ranges, offset)
+            add_decay(self._task.optimizer, gradient, self._parameters[block], self._task.decays, offset)
         return gradient
+
+    def _buffers_in(self, block: slice) -> list[slice]:
+        """Return the parts of a block that hold buffers: instead of a step they take the mean of their changes."""
+        found = (
+            slice(max(start - self._offset, block.start), min(stop - self._offset, block.stop))
+            for start, stop in self._task.buffers
+        )
+        return [part for part in found if part.start < part.stop]
 
     def _close_step(
         self, order: StepOrder, sums: _Sums, committed: bool, checksum: int, computed_s: Sequence[float], began: float

@@ -44,13 +44,13 @@ def pack(config: Config, folder: Path) -> Package:
     """Write all that a job needs into the empty `folder`, with this version of distbp.
 
     Data at a relative path are sent and keep that path, so the recipe stays the same. Data at an absolute path are read
-    on the cluster. Modules of a model of the user's own are sent if they lie in the current folder.
+    on the cluster. Modules of a model or loss of the user's own are sent if they lie in the current folder.
 
     Raises ConfigError where the run would be lost with the job's folder, DataError where data cannot travel.
     """
     check_storage(config.placement.storage)
     data = list_travelling_data(config)
-    modules = _find_modules(config.recipe.model.function)
+    modules = _find_modules(_names_of_objects(config))
     shutil.copytree(PACKAGE_DIR, folder / "distbp", ignore=shutil.ignore_patterns("__pycache__", ".*"))
     placement = config.placement.model_copy(update={"backend": "ray", "address": None})  # that of the job's cluster
     values = config.model_copy(update={"placement": placement}).model_dump(mode="json")
@@ -82,11 +82,20 @@ def list_travelling_data(config: Config) -> list[Path]:
     found = list_files(data.source, data.target)
     if isinstance(data.validation, str):
         found += list_files(data.validation, held_out=True)
+    found += _list_weights(config.recipe.model.initial)
     paths = list(dict.fromkeys(path for path in found if not path.is_absolute()))
     for path in paths:
         _check_here(path)
     _check_size(_size(paths))
     return paths
+
+
+def _list_weights(initial: str | None) -> list[Path]:
+    """Return the files of the weights to start from, which are one file or a run's folder here."""
+    if initial is None or "://" in initial:
+        return []
+    path = Path(initial).expanduser()
+    return [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
 
 
 def list_requirements(config: Config) -> list[str]:
@@ -101,6 +110,11 @@ def list_requirements(config: Config) -> list[str]:
     split = [[part.strip() for part in text.partition(";")] for text in found]
     needed = [requirement for requirement, _, marker in split if marker.replace("'", '"') in markers]
     return [text for text in needed if re.split(r"[\[<>=~! ]", text)[0].lower() != "ray"]
+
+
+def _names_of_objects(config: Config) -> list[str]:
+    model = config.recipe.model
+    return [name for name in (model.function, model.torch, model.loss) if name is not None and ":" in name]
 
 
 def _check_here(path: Path) -> None:
@@ -123,13 +137,13 @@ def _check_size(num_bytes: int) -> None:
         )
 
 
-def _find_modules(function: str | None) -> list[Path]:
-    """Return the modules and packages of `module:object` that lie here, and those here that they import.
+def _find_modules(objects: list[str]) -> list[Path]:
+    """Return the modules and packages of each `module:object` that lie here, and those here that they import.
 
     What is not here is meant to be installed on the cluster. Nothing is run: the text says what it imports.
     """
     found: list[Path] = []
-    waiting = [] if function is None else [function.partition(":")[0].partition(".")[0]]
+    waiting = [name.partition(":")[0].partition(".")[0] for name in objects]
     seen = {"distbp"}
     while waiting:
         name = waiting.pop()

@@ -12,6 +12,7 @@ from distbp.data.fingerprint import find_changed_part
 from distbp.errors import CheckpointError
 from distbp.nn.digests import digest
 from distbp.nn.layout import Layout
+from distbp.nn.optimizers import MOMENTS
 from distbp.protocol.examples import Scaling
 from distbp.protocol.messages import TrainState
 from distbp.run import Checkpoint, CheckpointStore, RunDirectory
@@ -20,10 +21,14 @@ from distbp.training.plan import Plan
 
 logger = logging.getLogger("distbp")
 
+_INITIAL = "initial_digest"
+
 
 def make_checkpoint(plan: Plan, state: TrainState, position: Position) -> Checkpoint:
     """Return everything that continues the run from `state`, and everything that uses it without its data."""
-    tensors = _named("parameters", plan.layout, state.parameters) | _named("velocity", plan.layout, state.velocity)
+    tensors = _named("parameters", plan.layout, state.parameters)
+    for name, moment in zip(MOMENTS[plan.recipe.optimizer.kind], state.moments, strict=True):
+        tensors |= _named(name, plan.layout, moment)
     scaling = plan.schema.scaling
     if scaling.shift is not None and scaling.scale is not None:
         tensors |= {"scaling/shift": scaling.shift, "scaling/scale": scaling.scale}
@@ -32,9 +37,10 @@ def make_checkpoint(plan: Plan, state: TrainState, position: Position) -> Checkp
         tensors=tensors,
         digest=digest(state.parameters),
         recipe_digest=plan.recipe.digest,
-        position=position.to_json(),
+        position={**position.to_json(), **_identify_initial(plan)},
         data=plan.fingerprint.to_json(),
         schema=plan.schema.to_json(),
+        module=plan.layout.state_dict(state.parameters) if plan.recipe.model.torch is not None else None,
     )
 
 
@@ -50,10 +56,18 @@ def newest_saved(plan: Plan, store: CheckpointStore) -> tuple[TrainState, Positi
 def unpack(plan: Plan, checkpoint: Checkpoint) -> tuple[TrainState, Position]:
     """Return the state and position in a checkpoint; raises CheckpointError if they do not fit the plan."""
     check_data(plan, checkpoint.data)
+    if checkpoint.position.get(_INITIAL) != _identify_initial(plan).get(_INITIAL):
+        raise CheckpointError(
+            f"the weights in '{plan.recipe.model.initial}' are not those that the run started from; "
+            "restore them, or start a new run with another --name"
+        )
     state = TrainState(
         checkpoint.step,
         read_flat("parameters", plan.layout, checkpoint.tensors, plan.recipe.dtype),
-        read_flat("velocity", plan.layout, checkpoint.tensors, plan.recipe.dtype),
+        tuple(
+            read_flat(name, plan.layout, checkpoint.tensors, plan.recipe.dtype)
+            for name in MOMENTS[plan.recipe.optimizer.kind]
+        ),
     )
     if digest(state.parameters) != checkpoint.digest:
         raise CheckpointError(f"the parameters of the checkpoint of step {checkpoint.step} do not have its digest")
@@ -79,6 +93,10 @@ def check_recipe(run: RunDirectory, checkpoint: Checkpoint) -> None:
             f"the checkpoint of step {checkpoint.step} belongs to another recipe than '{run.url}/config.yaml'; "
             "was that changed? restore it, or copy the run again"
         )
+
+
+def _identify_initial(plan: Plan) -> dict[str, str]:
+    return {} if plan.initial is None else {_INITIAL: digest(plan.initial)}
 
 
 def _read_position(step: int, values: Mapping[str, object]) -> Position:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,19 +17,27 @@ from distbp.data import PreparedData, Schema
 from distbp.data.fingerprint import DataFingerprint, fingerprint
 from distbp.errors import ConfigError
 from distbp.nn.blas import compute_exactly, fixed_arithmetic
-from distbp.nn.build import ModelSpec
+from distbp.nn.build import ModelSpec, check_model
 from distbp.nn.layout import Layout
+from distbp.nn.optimizers import MOMENTS
 from distbp.nn.schedules import batch_scale
 from distbp.nn.streams import Purpose, stream
 from distbp.protocol.messages import ServerTask, TrainState, WorkerTask
-from distbp.protocol.planning import choose_slices, num_local_threads, steps_per_epoch
+from distbp.protocol.planning import choose_slices, num_local_threads, smallest_microbatch, steps_per_epoch
+from distbp.training.initial import load_initial
 
 logger = logging.getLogger("distbp")
+
+Builder = Callable[..., Any]
+"""Makes a torch.nn.Module, as model.torch names it."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A recipe that fits its data. num_steps: of the whole run."""
+    """A recipe that fits its data.
+
+    num_steps: of the whole run. initial: the weights to start from, (num_parameters,), where the recipe names some.
+    """
 
     recipe: Recipe
     data: PreparedData
@@ -37,6 +47,7 @@ class Plan:
     server: ServerTask
     steps_per_epoch: int
     num_steps: int
+    initial: NDArray | None = None
 
     @cached_property
     def fingerprint(self) -> DataFingerprint:
@@ -52,32 +63,93 @@ class Plan:
         """Return in one line what is going to be trained on what."""
         recipe, spec = self.recipe, self.worker.model
         sizes = [spec.num_inputs, *recipe.model.hidden, spec.num_outputs]
-        network = recipe.model.function or f"{'-'.join(map(str, sizes))} {recipe.model.activation}"
+        own = recipe.model.torch or recipe.model.function
+        network = own or f"{'-'.join(map(str, sizes))} {recipe.model.activation}"
         return (
             f"{network} ({self.layout.num_parameters:,} parameters) on {len(self.worker.train):,} examples of "
             f"'{recipe.data.source}', {self.num_steps:,} steps of {recipe.global_batch_size}"
         )
 
-    def initial_state(self) -> TrainState:
-        """Return the state before the first step: drawn parameters, no velocity."""
-        parameters = compute_exactly(self._draw_parameters)
-        return TrainState(0, parameters, np.zeros_like(parameters))
+    def check_model(self) -> None:
+        """Raise ConfigError if a model of the user's own, tried on the first microbatch, could not keep the promise."""
+        train, recipe = self.worker.train.ready(self.recipe.dtype), self.recipe
+        _check_whole_numbers(self.worker)
+        x, y = train.take(slice(0, recipe.microbatch_size), recipe.dtype)
+        check_model(self.worker.model, x, y, smallest_microbatch(recipe, len(train)))
 
-    def _draw_parameters(self) -> NDArray:
-        parameters = np.zeros(self.layout.num_parameters, self.recipe.dtype)
-        model = self.worker.model.build()
-        model.init(self.layout.views(parameters), stream(self.recipe.seed, Purpose.INIT))
+    def initial_state(self) -> TrainState:
+        """Return the state before the first step: drawn parameters, moments of zeros."""
+        given = self.initial
+        parameters = initial_parameters(self.recipe, self.worker.model) if given is None else given.copy()
+        moments = MOMENTS[self.recipe.optimizer.kind]
+        return TrainState(0, parameters, tuple(np.zeros_like(parameters) for _ in moments))
+
+
+def initial_parameters(recipe: Recipe, spec: ModelSpec) -> NDArray:
+    """Return the parameters before the first step, (num_parameters,): drawn, or what model.initial holds."""
+    model = spec.build()
+    if recipe.model.initial is not None:
+        return load_initial(recipe.model.initial, model.layout, recipe.dtype)
+
+    def draw() -> NDArray:
+        parameters = np.zeros(model.layout.num_parameters, spec.dtype)
+        model.init(model.layout.views(parameters), stream(recipe.seed, Purpose.INIT))
         return parameters
 
+    return compute_exactly(draw)
 
-def model_spec(recipe: Recipe, schema: Schema) -> ModelSpec:
-    """Return what builds the recipe's model for data of this schema."""
-    return ModelSpec(recipe.model, schema.num_inputs, schema.num_outputs, schema.task == "classification", recipe.dtype)
+
+def model_spec(recipe: Recipe, schema: Schema, builder: Builder | None = None) -> ModelSpec:
+    """Return what builds the recipe's model for data of this schema. builder: the object that model.torch names."""
+    if schema.target_shape and recipe.model.torch is None:
+        raise ConfigError(
+            f"each example has a sequence of {schema.target_shape[0]} classes, which the built-in network does not "
+            "learn; name a module of your own as model.torch, or of one-hot rows store the number of the column "
+            "that is 1"
+        )
+    return ModelSpec(
+        recipe.model,
+        schema.num_inputs,
+        schema.num_outputs,
+        schema.task == "classification",
+        recipe.dtype,
+        schema.input_shape,
+        schema.integer_inputs,
+        schema.target_shape,
+        builder,
+    )
+
+
+def name_builder(recipe: Recipe, builder: Builder) -> Recipe:
+    """Return the recipe with the builder's own name as model.torch.
+
+    Raises ConfigError if it has none, or the recipe names another one.
+    """
+    module, name = getattr(builder, "__module__", None), getattr(builder, "__name__", "")
+    if not callable(builder) or not module or not name.isidentifier():
+        raise ConfigError(
+            f"model={builder!r:.80} has no name that a run could record; give a function that is made with def, or a "
+            "class"
+        )
+    if recipe.model.torch not in (None, f"{module}:{name}"):
+        raise ConfigError(f"model={module}:{name} is given, but the recipe has model.torch={recipe.model.torch}")
+    named = {**recipe.model.model_dump(exclude_unset=True), "torch": f"{module}:{name}"}
+    return recipe.model_copy(update={"model": type(recipe.model).model_validate(named)})
+
+
+def server_task(recipe: Recipe, layout: Layout) -> ServerTask:
+    """Return what the recipe's servers need for a model of this layout."""
+    optimizer = recipe.optimizer
+    decays = layout.decays(optimizer.weight_decay, optimizer.decay_groups)
+    return ServerTask(optimizer, decays, layout.buffer_ranges())
 
 
 @fixed_arithmetic()
-def make_plan(config: Config, data: PreparedData) -> Plan:
-    """Return the plan. Raises ConfigError where the recipe's sizes or loss do not fit the data."""
+def make_plan(config: Config, data: PreparedData, builder: Builder | None = None) -> Plan:
+    """Return the plan. builder: of the PyTorch module, where it is given as an object.
+
+    Raises ConfigError where the recipe's sizes or loss do not fit the data, or there are no weights to start from.
+    """
     recipe = config.recipe
     num_examples = len(data.train)
     if recipe.global_batch_size > num_examples:
@@ -85,8 +157,9 @@ def make_plan(config: Config, data: PreparedData) -> Plan:
             f"global_batch_size={recipe.global_batch_size} is larger than the {num_examples} training examples "
             f"in '{recipe.data.source}'; use at most {num_examples}"
         )
-    spec = model_spec(recipe, data.schema)
+    spec = model_spec(recipe, data.schema, builder)
     layout = spec.build().layout
+    initial = None if recipe.model.initial is None else load_initial(recipe.model.initial, layout, recipe.dtype)
     num_steps = steps_per_epoch(recipe, num_examples)
     _report_scaling(recipe)
     return Plan(
@@ -97,10 +170,25 @@ def make_plan(config: Config, data: PreparedData) -> Plan:
         worker=WorkerTask(
             spec, data.train, data.validation, recipe.seed, recipe.microbatch_size, config.placement.threads_per_worker
         ),
-        server=ServerTask(recipe.optimizer, layout.decayed_ranges()),
+        server=server_task(recipe, layout),
         steps_per_epoch=num_steps,
         num_steps=num_steps * recipe.epochs,
+        initial=initial,
     )
+
+
+def _check_whole_numbers(task: WorkerTask) -> None:
+    """Refuse tokens that the recipe's dtype cannot hold: inputs pass through it on their way to the module."""
+    if not task.model.integer_inputs or task.model.config.torch is None:
+        return
+    most = 2 ** (np.finfo(task.model.dtype).nmant + 1)
+    parts = [part.x for part in (task.train, task.validation) if part is not None]
+    largest = max(max(int(x.max()), -int(x.min())) for x in parts)
+    if largest > most:
+        raise ConfigError(
+            f"the inputs have the whole number {largest:,}, and {task.model.dtype} holds them exactly up to {most:,}; "
+            "use smaller numbers, or dtype=float64"
+        )
 
 
 def describe_placement(placement: Placement, plan: Plan) -> str:

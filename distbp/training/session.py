@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-import numpy as np
-
 from distbp.backends import Backend
 from distbp.config import Placement
 from distbp.data import advise_on_targets
@@ -190,7 +188,7 @@ class Session:
     def _save(self, state: TrainState) -> None:
         if state.step == self._saved_step:
             return
-        if not np.isfinite(state.parameters).all():
+        if not self._plan.layout.is_finite(state.parameters):
             raise DivergedError(self._divergence(f"parameters are not finite after step {state.step}"))
         checkpoint = make_checkpoint(self._plan, state, self._ledger.stamp(self._position))
         self._journal.writer.submit(checkpoint, best=self._position.is_best)

@@ -22,7 +22,7 @@ from distbp.run.storage.patience import persist
 from distbp.text.masking import mask_secrets
 from distbp.training.checkpoint_contents import newest_saved
 from distbp.training.journal import Journal
-from distbp.training.plan import Plan, describe_placement, make_plan
+from distbp.training.plan import Builder, Plan, describe_placement, make_plan, name_builder
 from distbp.training.progress import Observer
 from distbp.training.run_choice import Resume, hold_run
 from distbp.training.run_match import adopt
@@ -72,6 +72,7 @@ def train(
     resume: Resume = "auto",
     observe: Observer | None = None,
     connect: Callable[[Placement], Backend] = make_backend,
+    model: Builder | None = None,
 ) -> Result:
     """Train by `recipe`, where `placement` says, and return what the run ended with.
 
@@ -79,16 +80,19 @@ def train(
     resume: "auto" continues an unfinished run of the same name and recipe, "never" insists on a new one,
     "must" on an old one. A run of that name goes on as well where the recipe names more epochs than it had, unless its
     schedule is cosine or early stopping has ended it. observe: is called after every step. connect: makes the backend
-    for a placement.
+    for a placement. model: a function that builds a torch.nn.Module, in place of recipe.model.torch, under whose name
+    it is recorded.
 
     Raises a DistbpError, one class for each exit code of the command line; InterruptedRunError after SIGINT or
     SIGTERM, when the run has been checkpointed.
     """
-    config = Config(recipe=recipe or Recipe(), placement=placement or Placement())
+    recipe = recipe or Recipe()
+    config = Config(recipe=recipe if model is None else name_builder(recipe, model), placement=placement or Placement())
     if config.placement.portable:
         expect_portable()
     data = prepare(config.recipe.data, config.recipe.seed)
-    plan = make_plan(config, data)
+    plan = make_plan(config, data, model)
+    plan.check_model()
     _warn_of_endless_warmup(plan)
     with hold_run(config, plan, name, resume) as run:
         finished = adopt(run, config.placement, plan)

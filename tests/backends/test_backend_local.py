@@ -15,8 +15,9 @@ from distbp.config import Placement, Recipe
 from distbp.nn.build import ModelSpec
 from distbp.nn.model import Sums
 from distbp.protocol.examples import Examples
-from distbp.protocol.messages import Evaluation, ServerTask, TrainState, WorkerTask
+from distbp.protocol.messages import Evaluation, TrainState, WorkerTask
 from distbp.protocol.planning import step_order
+from distbp.training.plan import server_task
 
 
 @pytest.fixture
@@ -28,8 +29,8 @@ def group():
     examples = Examples(rng.standard_normal((20, 4)), rng.integers(0, 3, 20), np.arange(20))
     layout = spec.build().layout
     worker = WorkerTask(spec, examples, examples, 0, recipe.microbatch_size, 1)
-    server = ServerTask(recipe.optimizer, layout.decayed_ranges())
-    return worker, server, TrainState(0, *np.zeros((2, layout.num_parameters)))
+    server = server_task(recipe, layout)
+    return worker, server, TrainState(0, np.zeros(layout.num_parameters), (np.zeros(layout.num_parameters),))
 
 
 @pytest.fixture

@@ -23,8 +23,9 @@ from distbp.nn.build import ModelSpec
 from distbp.nn.digests import BLOCK, digest
 from distbp.nn.streams import Purpose, stream
 from distbp.protocol.examples import Examples, Scaling
-from distbp.protocol.messages import ServerTask, TrainState, WorkerTask
+from distbp.protocol.messages import TrainState, WorkerTask
 from distbp.protocol.planning import server_slices, step_order
+from distbp.training.plan import server_task
 
 NUM_STEPS = 4
 
@@ -53,9 +54,9 @@ def problem():
     model.init(model.layout.views(parameters), stream(0, Purpose.INIT))
     assert len(parameters) > 2 * BLOCK
     worker = WorkerTask(spec, examples, None, 0, recipe.microbatch_size, 1)
-    server = ServerTask(recipe.optimizer, model.layout.decayed_ranges())
+    server = server_task(recipe, model.layout)
     orders = [step_order(recipe, step, 90) for step in range(NUM_STEPS)]
-    return worker, server, TrainState(0, parameters, np.zeros_like(parameters)), orders
+    return worker, server, TrainState(0, parameters, (np.zeros_like(parameters),)), orders
 
 
 def make_roster(nodes, num_servers, num_parameters, timeout_s=20.0):

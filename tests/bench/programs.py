@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import os
 import sys
 import tempfile
 import time
+from typing import Any
 
 import numpy as np
 from cases import CASES, Case
@@ -24,9 +26,14 @@ def ours(case: Case, backend: str, workers: int, num_microbatches: int | None = 
         np.savez(f"{folder}/data.npz", x=x, y=y)
         steps_per_epoch = -(-case.num_examples // case.batch)
         warmup = warmup_steps(case)
+        model: dict[str, object] = {"hidden": case.sizes[1:-1]}
+        if case.module is not None:
+            per = "token" if case.num_places else "example"
+            model = {"torch": f"bench_modules:{case.module}", "loss_per": per}
+        scaling = {"scaling": "none", "task": "classification"} if case.num_places else {}
         recipe = Recipe(
-            data={"source": f"{folder}/data.npz", "validation": 0.0},
-            model={"hidden": case.sizes[1:-1]},
+            data={"source": f"{folder}/data.npz", "validation": 0.0, **scaling},
+            model=model,
             optimizer={"learning_rate": 0.001, "momentum": 0.9},
             global_batch_size=case.batch,
             microbatch_size=-(-case.batch // count),
@@ -49,11 +56,10 @@ def torch_step(case: Case, rank: int = 0, world: int = 1) -> float:
     import torch
 
     x, y = case.data()
-    x, y = torch.from_numpy(x).float().div_(255), torch.from_numpy(y)
-    layers: list[torch.nn.Module] = []
-    for num_inputs, num_outputs in itertools.pairwise(case.sizes):
-        layers += [torch.nn.Linear(num_inputs, num_outputs), torch.nn.ReLU()]
-    model: torch.nn.Module = torch.nn.Sequential(*layers[:-1])
+    x, y = torch.from_numpy(x), torch.from_numpy(y)
+    if not case.num_places:
+        x = x.float().div_(255)
+    model = make_module(case)
     if world > 1:
         model = torch.nn.parallel.DistributedDataParallel(model)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.001, momentum=0.9)
@@ -67,11 +73,23 @@ def torch_step(case: Case, rank: int = 0, world: int = 1) -> float:
             began = time.perf_counter()
         part = batches[step % len(batches)][rank * size : (rank + 1) * size]
         optimizer.zero_grad()
-        loss = loss_of(model(x[part]), y[part])
+        loss = loss_of(model(x[part]).flatten(0, -2), y[part].flatten())
         loss.backward()
         optimizer.step()
         loss.item()
     return (time.perf_counter() - began) / case.num_steps
+
+
+def make_module(case: Case) -> Any:
+    """Return the case's network as PyTorch has it."""
+    import torch
+
+    if case.module is not None:
+        return getattr(importlib.import_module("bench_modules"), case.module)(case.sizes[-1])
+    layers: list[torch.nn.Module] = []
+    for num_inputs, num_outputs in itertools.pairwise(case.sizes):
+        layers += [torch.nn.Linear(num_inputs, num_outputs), torch.nn.ReLU()]
+    return torch.nn.Sequential(*layers[:-1])
 
 
 def torch_threads(case: Case, threads: int) -> float:
@@ -109,7 +127,9 @@ def _ddp_process(name: str, rank: int, folder: str, queue: object) -> None:
 
 
 def scikit_learn(case: Case) -> float:
-    """Return scikit-learn's seconds a step, over whole epochs."""
+    """Return scikit-learn's seconds a step, over whole epochs; it has no modules."""
+    if case.module is not None:
+        raise SystemExit("scikit-learn has no such network")
     import warnings
 
     from sklearn.neural_network import MLPClassifier
@@ -134,6 +154,8 @@ def scikit_learn(case: Case) -> float:
 
 def matmuls(case: Case) -> float:
     """Return the seconds that a step's matrix products alone take on one core, the whole batch at once."""
+    if case.module is not None:
+        raise SystemExit("a module has more than matrix products")
     import threadpoolctl
 
     rng = np.random.default_rng(0)

@@ -24,6 +24,7 @@ RATIOS = {
         ["distbp local 1", "distbp local 2"],
     ),
     "Ray 2 workers : local 1": ("distbp local 1", ["distbp ray 2"]),
+    "local 2 : local 1": ("distbp local 1", ["distbp local 2"]),
     "part of the two-core matmul limit, local 2": ("half matmuls", ["distbp local 2"]),
     "cost of exactness, 4 (2) microbatches : one piece": ("distbp local 1", ["distbp local 1, one piece"]),
 }

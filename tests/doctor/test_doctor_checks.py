@@ -138,6 +138,22 @@ def test_each_flaw_of_one_node_is_told_with_its_address(changes, topic, level, e
     assert finding.advice
 
 
+@pytest.mark.parametrize(("here", "there"), [("2.13.0", "2.6.0"), ("2.13.0", None), (None, "2.13.0")])
+def test_another_torch_on_a_node_is_told_where_the_run_uses_it(here, there):
+    ours, members = replace(NODE, torch=here), [replace(OTHER, facts=replace(NODE, torch=there))]
+    assert judge(check_alike(ours, members)) == []
+    assert judge(check_alike(ours, members, uses_torch=True)) == [("versions", "warning")]
+    (finding,) = [f for f in check_alike(ours, members, uses_torch=True) if f.level == "warning"]
+    assert finding.advice == "install torch 2.13.0 on every node"
+    assert f"torch is {here or 'missing'} here and {there or 'missing'} on 10.0.0.2" in finding.fact
+
+
+def test_unlike_processors_are_told_which_variables_pytorch_reads():
+    members = [replace(OTHER, facts=replace(NODE, probe="b" * 64))]
+    (finding,) = [f for f in check_alike(NODE, members, uses_torch=True) if f.topic == "numerics"]
+    assert all(name in finding.advice for name in ("portable", "ATEN_CPU_CAPABILITY", "MKL_CBWR"))
+
+
 def test_a_cluster_that_is_too_small_is_a_problem_only_below_the_minimum():
     small = replace(FIRST, num_cpus=1)
     assert judge(check_cluster([small], DEMAND)) == [("cluster", "problem")]

@@ -65,7 +65,7 @@ def test_update_of_slices_is_the_update_of_the_whole(cuts, dtype, optimizer):
 
 def test_decay_acts_within_its_ranges_only():
     gradient = np.zeros(6)
-    decay(gradient, np.arange(6.0), 0.5, [(1, 3), (4, 5)], offset=0)
+    decay(gradient, np.arange(6.0), [(1, 3, 0.5), (4, 5, 0.5)], offset=0)
     assert gradient.tolist() == [0, 0.5, 1, 0, 2, 0]
 
 
@@ -75,14 +75,14 @@ def test_decay_of_blocks_is_the_decay_of_the_whole(size):
     gradient = np.zeros(6)
     for start in range(0, 6, size):
         block = slice(start, start + size)
-        decay(gradient[block], parameters[block], 0.5, [(1, 3), (4, 5)], offset=start)
+        decay(gradient[block], parameters[block], [(1, 3, 0.5), (4, 5, 0.5)], offset=start)
     assert gradient.tolist() == [0, 0.5, 1, 0, 2, 0]
 
 
 def test_biases_do_not_decay(make_model):
     layout = make_model(hidden=(5,)).layout
     decays = np.zeros(layout.num_parameters, bool)
-    for start, stop in layout.decayed_ranges():
+    for start, stop, _ in layout.decays(0.1, {}):
         decays[start:stop] = True
     kinds = {name: set(view.ravel().tolist()) for name, view in layout.views(decays).items()}
     assert kinds == {"0.weight": {True}, "0.bias": {False}, "1.weight": {True}, "1.bias": {False}}

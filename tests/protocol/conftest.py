@@ -18,6 +18,7 @@ from distbp.protocol.messages import ServerTask, ShardResult, StepOrder, StepRep
 from distbp.protocol.planning import shards, step_order, steps_per_epoch
 from distbp.protocol.server import ParameterServer
 from distbp.protocol.worker import Worker
+from distbp.training.plan import server_task
 
 NUM_INPUTS, NUM_OUTPUTS = 6, 3
 
@@ -37,7 +38,7 @@ class Problem:
     @property
     def server_task(self) -> ServerTask:
         recipe = self.recipe
-        return ServerTask(recipe.optimizer, self.model.build().layout.decayed_ranges())
+        return server_task(recipe, self.model.build().layout)
 
     @property
     def num_steps(self) -> int:
@@ -51,7 +52,7 @@ class Problem:
         model = self.model.build()
         parameters = np.zeros(model.layout.num_parameters, self.recipe.dtype)
         model.init(model.layout.views(parameters), stream(self.recipe.seed, Purpose.INIT))
-        return TrainState(0, parameters, np.zeros_like(parameters))
+        return TrainState(0, parameters, (np.zeros_like(parameters),))
 
     def orders(self) -> Iterator[StepOrder]:
         return (self.order(step) for step in range(self.num_steps))

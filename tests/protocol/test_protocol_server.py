@@ -16,8 +16,8 @@ from distbp.protocol.server import ParameterServer
 
 def server_of(parameters: np.ndarray, **optimizer: object) -> ParameterServer:
     settings = Optimizer.model_validate({"momentum": 0.0, **optimizer})
-    task = ServerTask(settings, decayed_ranges=((0, len(parameters) - 1),))
-    return ParameterServer(task, TrainState(0, parameters, np.zeros_like(parameters)))
+    task = ServerTask(settings, ((0, len(parameters) - 1, settings.weight_decay),))
+    return ParameterServer(task, TrainState(0, parameters, (np.zeros_like(parameters),)))
 
 
 def result_of(gradient: np.ndarray, num_examples: int, loss: float = 1.0) -> ShardResult:
@@ -52,11 +52,12 @@ def test_servers_of_slices_do_what_one_server_does(num_servers):
     rng = np.random.default_rng(0)
     parameters, *gradients = rng.standard_normal((3, length)).astype(np.float32)
     settings = Optimizer(weight_decay=0.1, clip_norm=1.0)
-    task = ServerTask(settings, decayed_ranges=((7, BLOCK + 5), (2 * BLOCK - 1, length - 1)))
+    rate = settings.weight_decay
+    task = ServerTask(settings, ((7, BLOCK + 5, rate), (2 * BLOCK - 1, length - 1, rate)))
     slices = server_slices(length, num_servers)
-    whole = ParameterServer(task, TrainState(0, parameters, np.zeros_like(parameters)))
+    whole = ParameterServer(task, TrainState(0, parameters, (np.zeros_like(parameters),)))
     parts = [
-        ParameterServer(task, TrainState(0, parameters[start:stop], np.zeros_like(parameters[start:stop])), start)
+        ParameterServer(task, TrainState(0, parameters[start:stop], (np.zeros_like(parameters[start:stop]),)), start)
         for start, stop in slices
     ]
     for step, gradient in enumerate(gradients):
@@ -134,10 +135,10 @@ def test_a_loss_that_is_not_finite_is_not_committed(loss, make_problem):
     broken = ShardResult(tuple(replace(partial, loss=loss) for partial in result.partials), 0.0)
     assert not server.commit(problem.order(0), [broken]).committed
     after = server.snapshot().state
-    assert (after.step, after.parameters.tobytes(), after.velocity.tobytes()) == (
+    assert (after.step, after.parameters.tobytes(), after.moments[0].tobytes()) == (
         before.step,
         before.parameters.tobytes(),
-        before.velocity.tobytes(),
+        before.moments[0].tobytes(),
     )
 
 

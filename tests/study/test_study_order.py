@@ -49,7 +49,7 @@ def test_a_run_repeats_to_the_last_bit():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_one_bit_of_one_weight_is_flipped(dtype):
-    state = TrainState(0, np.linspace(0.1, 1, 7, dtype=dtype), np.zeros(7, dtype))
+    state = TrainState(0, np.linspace(0.1, 1, 7, dtype=dtype), (np.zeros(7, dtype),))
     flipped = flip_bit(state, 3)
     assert np.flatnonzero(flipped.parameters != state.parameters).tolist() == [3]
     assert abs(flipped.parameters[3] - state.parameters[3]) == np.spacing(state.parameters[3])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -44,6 +45,7 @@ class MemberActor:
         self._task = replace(task, train=_attach(task.train, arrays[:3]))
         if task.validation is not None:
             self._task = replace(self._task, validation=_attach(task.validation, arrays[3:]))
+        self._pin = ExitStack()
         self._switchboard: Switchboard | None = None
         self._member: Member | None = None
 
@@ -71,6 +73,7 @@ class MemberActor:
     def connect(self, rank: int, roster: Roster, server: ServerTask, state: TrainState) -> None:
         """Build the roles and link up with the other members; errors in the user's model are raised here."""
         assert self._switchboard is not None  # `listen` comes first
+        self._pin.enter_context(self._task.model.pinned())  # for the rest of this process's life
         self._member = Member(rank, roster, self._task, server, state)
         pin_blas()  # the user's model may have brought a BLAS of its own
         self._member.connect(self._switchboard, state)

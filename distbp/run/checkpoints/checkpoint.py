@@ -24,6 +24,8 @@ class Checkpoint:
     position: JSON values: epoch, best loss (NaN and infinities come back as they are), ...
     data: JSON values: the fingerprint of the data, under one of `DATA_KEYS`.
     schema: JSON values: the data's schema with class labels.
+    module: what a PyTorch module's load_state_dict takes, written to a file of its own; None of other models, and
+    of a checkpoint that was loaded.
 
     Raises ValueError for what a checkpoint cannot hold, so that it surfaces where it was made.
     """
@@ -35,6 +37,7 @@ class Checkpoint:
     position: Mapping[str, object]
     data: Mapping[str, object]
     schema: Mapping[str, object]
+    module: Mapping[str, NDArray] | None = None
 
     def __post_init__(self) -> None:
         if self.step < 0:

@@ -36,7 +36,10 @@ class StateFile:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All of a checkpoint but its tensors; best: whether it was the best of its run when it was saved."""
+    """All of a checkpoint but its tensors; best: whether it was the best of its run when it was saved.
+
+    module: the file for PyTorch's load_state_dict, if the run has one.
+    """
 
     step: int
     digest: str
@@ -49,6 +52,7 @@ class Manifest:
     created: str
     distbp_version: str
     format_version: int = FORMAT
+    module: StateFile | None = None
 
 
 _KINDS: dict[type, dict[str, type]] = {
@@ -57,8 +61,8 @@ _KINDS: dict[type, dict[str, type]] = {
 }
 
 
-def make_manifest(checkpoint: Checkpoint, state: StateFile, best: bool) -> Manifest:
-    """Return the manifest of a checkpoint whose tensors are in `state`."""
+def make_manifest(checkpoint: Checkpoint, state: StateFile, best: bool, module: StateFile | None = None) -> Manifest:
+    """Return the manifest of a checkpoint whose tensors are in `state`, and for PyTorch in `module`."""
     return Manifest(
         step=checkpoint.step,
         digest=checkpoint.digest,
@@ -70,16 +74,25 @@ def make_manifest(checkpoint: Checkpoint, state: StateFile, best: bool) -> Manif
         state=state,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         distbp_version=VERSION,
+        module=module,
     )
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
     """Return the content of manifest.json, a line a key, sealed with a SHA-256 over all else in it."""
-    stored = {**vars(manifest), "position": {**manifest.position, **manifest.data}, "state": vars(manifest.state)}
+    files = {name: vars(file) for name, file in _files_of(manifest).items()}
+    stored = {**vars(manifest), "position": {**manifest.position, **manifest.data}, **files}
     del stored["data"]
+    if manifest.module is None:
+        del stored["module"]  # a run of the built-in network is written as it always was
     values = json.loads(_to_json(stored))  # as a reader will see them
     lines = (f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in {**values, SEAL: seal(values)}.items())
     return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+
+
+def _files_of(manifest: Manifest) -> dict[str, StateFile]:
+    files = {"state": manifest.state, "module": manifest.module}
+    return {name: file for name, file in files.items() if file is not None}
 
 
 def _to_json(values: Mapping[str, Any]) -> str:
@@ -122,12 +135,13 @@ def _part_position(stored: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str,
 def _read_values(values: Mapping[str, Any]) -> Manifest:
     """Return the manifest of sealed values; raises TypeError for values that no distbp writes."""
     position, data = _part_position(values["position"])
-    state = StateFile(**_known(StateFile, values["state"]))
-    manifest = Manifest(**{**_known(Manifest, values), "position": position, "data": data, "state": state})
-    for part in (manifest, manifest.state):
+    files = {name: StateFile(**_known(StateFile, values[name])) for name in ("state", "module") if name in values}
+    manifest = Manifest(**{**_known(Manifest, values), "position": position, "data": data, **files})
+    for part in (manifest, *files.values()):
         for name, kind in _KINDS[type(part)].items():
             if not isinstance(getattr(part, name), kind):
                 raise TypeError(f"{name} is a {type(getattr(part, name)).__name__}, not a {kind.__name__}")
-    if "/" in manifest.state.name:
-        raise ValueError(f"its state is in another folder, '{manifest.state.name:.40}'")
+    elsewhere = [file.name for file in files.values() if "/" in file.name]
+    if elsewhere:
+        raise ValueError(f"its state is in another folder, '{elsewhere[0]:.40}'")
     return manifest

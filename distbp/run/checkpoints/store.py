@@ -16,7 +16,7 @@ from distbp.run.checkpoints.manifest import (
     encode_manifest,
     make_manifest,
 )
-from distbp.run.checkpoints.tensors import load_tensors, save_tensors
+from distbp.run.checkpoints.tensors import check_file, load_tensors, save_tensors
 from distbp.run.directory import RunDirectory
 from distbp.run.storage.backlog import Rescue
 from distbp.run.storage.folder import Folder, remove_temporaries
@@ -24,6 +24,7 @@ from distbp.run.storage.folder import Folder, remove_temporaries
 CHECKPOINTS_DIR = "checkpoints"
 MANIFEST_FILE = "manifest.json"
 STATE_FILE = "state.safetensors"
+MODULE_FILE = "model.safetensors"
 
 
 class CheckpointStore:
@@ -116,6 +117,8 @@ class CheckpointStore:
         manifest = self._read_manifest(folder)
         if manifest.step != step:
             raise DamagedCheckpointError(f"its manifest is that of step {manifest.step}")
+        if manifest.module is not None:
+            check_file(folder, manifest.module)
         return Checkpoint(
             step=step,
             tensors=load_tensors(folder, manifest.state),
@@ -149,7 +152,8 @@ class CheckpointStore:
             manifest = self._read_manifest(folder)
         except CheckpointError:
             return None
-        return manifest if folder.size_bytes(manifest.state.name) == manifest.state.num_bytes else None
+        files = [file for file in (manifest.state, manifest.module) if file is not None]
+        return manifest if all(folder.size_bytes(file.name) == file.num_bytes for file in files) else None
 
     def _read_manifest(self, folder: Folder) -> Manifest:
         content = folder.read(MANIFEST_FILE)
@@ -173,7 +177,8 @@ def _name_step(step: int) -> str:
 
 def _fill(folder: Folder, checkpoint: Checkpoint, best: bool, state_name: str) -> None:
     state = save_tensors(folder, state_name, checkpoint.tensors)
-    folder.write(MANIFEST_FILE, encode_manifest(make_manifest(checkpoint, state, best)))
+    module = None if checkpoint.module is None else save_tensors(folder, MODULE_FILE, checkpoint.module, at_once=True)
+    folder.write(MANIFEST_FILE, encode_manifest(make_manifest(checkpoint, state, best, module)))
 
 
 def _replace(folder: Folder, checkpoint: Checkpoint, best: bool) -> None:
@@ -181,5 +186,5 @@ def _replace(folder: Folder, checkpoint: Checkpoint, best: bool) -> None:
     state_name = f"state-{secrets.token_hex(4)}.safetensors"
     _fill(folder, checkpoint, best, state_name)
     for name in folder.names():
-        if name not in (MANIFEST_FILE, state_name):
+        if name not in (MANIFEST_FILE, MODULE_FILE, state_name):
             folder.remove(name)

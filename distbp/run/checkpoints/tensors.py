@@ -21,11 +21,14 @@ from distbp.run.storage.folder import Folder, join_url
 from distbp.run.storage.translation import translate_storage_errors
 
 
-def save_tensors(folder: Folder, name: str, tensors: Mapping[str, NDArray]) -> StateFile:
-    """Write the tensors to the file `name`, synced, and return what proves it whole."""
+def save_tensors(folder: Folder, name: str, tensors: Mapping[str, NDArray], at_once: bool = False) -> StateFile:
+    """Write the tensors to the file `name`, synced, and return what proves it whole.
+
+    at_once: replace a file of that name in one moment, which takes a copy in memory.
+    """
     # safetensors reads the memory behind an array as it lies there, so transposed and sliced ones must be copied
     dense = {key: np.asarray(tensor, order="C") for key, tensor in tensors.items()}
-    path = folder.local_path(name)
+    path = None if at_once else folder.local_path(name)
     if path is None:
         content = safetensors.numpy.save(dense)
         folder.write(name, content)
@@ -39,13 +42,17 @@ def save_tensors(folder: Folder, name: str, tensors: Mapping[str, NDArray]) -> S
         return StateFile(name, path.stat().st_size, _hash_file(path))
 
 
+def check_file(folder: Folder, state: StateFile) -> None:
+    """Raise DamagedCheckpointError unless a file is, to the byte, what was written."""
+    _check_size(folder, state)
+    path = folder.local_path(state.name)
+    content = folder.read(state.name) or b"" if path is None else b""
+    _check(hashlib.sha256(content).hexdigest() if path is None else _hash_file(path), state)
+
+
 def load_tensors(folder: Folder, state: StateFile) -> dict[str, NDArray]:
     """Return the tensors in a file; raises DamagedCheckpointError unless it is, to the byte, what was written."""
-    num_bytes = folder.size_bytes(state.name)
-    if num_bytes is None:
-        raise DamagedCheckpointError(f"it has no {state.name}")
-    if num_bytes != state.num_bytes:
-        raise DamagedCheckpointError(f"{state.name} has {num_bytes:,} bytes instead of {state.num_bytes:,}")
+    _check_size(folder, state)
     path = folder.local_path(state.name)
     if path is None:
         content = folder.read(state.name) or b""
@@ -54,6 +61,14 @@ def load_tensors(folder: Folder, state: StateFile) -> dict[str, NDArray]:
     with translate_storage_errors("read", join_url(folder.url, state.name)):
         _check(_hash_file(path), state)
         return dict(safetensors.numpy.load_file(path))
+
+
+def _check_size(folder: Folder, state: StateFile) -> None:
+    num_bytes = folder.size_bytes(state.name)
+    if num_bytes is None:
+        raise DamagedCheckpointError(f"it has no {state.name}")
+    if num_bytes != state.num_bytes:
+        raise DamagedCheckpointError(f"{state.name} has {num_bytes:,} bytes instead of {state.num_bytes:,}")
 
 
 def _check(sha256: str, state: StateFile) -> None:

@@ -82,7 +82,7 @@ def flip_bit(state: TrainState, index: int) -> TrainState:
 
 
 def _predict(task: WorkerTask, parameters: NDArray) -> NDArray[np.int32]:
-    """Return the predicted classes of the validation examples, (N,)."""
+    """Return the predicted classes of the validation examples, (N,), or of all places of their sequences."""
     assert task.validation is not None  # checked before the study starts
     model = task.model.build()
     validation = task.validation.ready(task.model.dtype)
@@ -91,7 +91,7 @@ def _predict(task: WorkerTask, parameters: NDArray) -> NDArray[np.int32]:
         model.predict(views, validation.take(slice(start, start + 256), task.model.dtype)[0]).copy()
         for start in range(0, len(validation), 256)
     ]
-    classes: NDArray[np.int32] = np.concatenate(outputs).argmax(axis=1).astype(np.int32)
+    classes: NDArray[np.int32] = np.concatenate(outputs).argmax(axis=-1).ravel().astype(np.int32)
     return classes
 
 

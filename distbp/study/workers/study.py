@@ -133,7 +133,7 @@ def scale_model(recipe: Recipe) -> list[Recipe]:
     batch_size = min(1024, len(load(recipe.data, recipe.seed).train))
     microbatch_size = choose_microbatch_size(batch_size, smallest=max(TIMING_EXAMPLES, recipe.microbatch_size))
     own = with_batch(recipe, batch_size, 1e-9, 0.9).model_copy(update={"microbatch_size": microbatch_size})
-    if recipe.model.function is not None or not recipe.model.hidden:
+    if recipe.model.function is not None or recipe.model.torch is not None or not recipe.model.hidden:
         return [own]
     wide = [_widen(own, 4.0**power) for power in (1, 2)]
     if _num_parameters(wide[-1]) > LARGEST_MODEL:

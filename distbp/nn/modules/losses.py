@@ -1,0 +1,29 @@
+"""Losses of a module's outputs, one for each example or token.
+
+Shape legend: B examples, T places in a sequence, K classes, O outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch.nn import functional
+
+from distbp.nn.model import IGNORED
+
+Losses = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def cross_entropy(outputs: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Return -log softmax(outputs)_y. outputs: (B, K) or (B, T, K), y: (B,) or (B, T); 0 where y is ignored."""
+    return functional.cross_entropy(outputs.movedim(-1, 1), y, reduction="none", ignore_index=IGNORED)
+
+
+def squared_error(outputs: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Return sum_j (a_j - y_j)^2, (B,). outputs: (B, O); y: (B, O), or (B,) classes that mean one-hot rows."""
+    wanted = y if y.is_floating_point() else functional.one_hot(y, outputs.shape[-1]).to(outputs.dtype)
+    return (outputs - wanted).square().flatten(1).sum(1)
+
+
+BY_NAME: dict[str, Losses] = {"cross_entropy": cross_entropy, "squared_error": squared_error}
