@@ -47,6 +47,7 @@ COMMAND_LINE = [
     case("field as option", "train --learning-rate 1", USAGE, "--set recipe.optimizer.learning_rate=VALUE"),
     case("option before command", "--json-lines train", USAGE, "no option --json-lines"),
     case("debug before command", "--debug train", USAGE, "after the command", "distbp train --debug"),
+    train("threads beyond reason", "placement.threads_per_worker=100000", USAGE, "must be at most 1024"),
     case("no value for option", "train --name", USAGE, "--name", "requires an argument"),
     case("bad choice", "train --resume always", USAGE, "'always' is not one of", "'must'"),
     case("too many arguments", "train good.yaml b.yaml", USAGE, "unexpected extra argument", "b.yaml"),

@@ -25,7 +25,7 @@ class Placement(Settings):
     servers: PositiveInt | Literal["auto"] = Field(
         "auto", description="that each keep a slice of the parameters, beside the first workers; at most `workers`"
     )
-    threads_per_worker: PositiveInt = Field(1, description="that share one worker's shard")
+    threads_per_worker: Annotated[int, Field(gt=0, le=1024)] = Field(1, description="that share one worker's shard")
     address: str | None = Field(
         None, description="Ray cluster to join; null: RAY_ADDRESS if set, else a private one on this machine"
     )

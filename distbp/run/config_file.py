@@ -58,6 +58,8 @@ def decode_config(content: bytes, url: str) -> StoredConfig:
         if sentence := describe_newer(f"'{url}'", written_by):
             raise CheckpointError(sentence)
         recipe = values.get("recipe", {})
+        if not isinstance(recipe, dict):
+            raise ValueError(f"its recipe is {recipe!r:.40}, not a section with keys")
         config = parse_config({**values, "recipe": complete(recipe)}, origin="it")
         return StoredConfig(config, tuple(map(str, written_by.get("earlier_recipes", ()))))
     except (ConfigError, yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:

@@ -13,7 +13,7 @@ from functools import cached_property, partial
 from typing import Any
 
 from distbp.config import WRITTEN_BY, Config, Recipe
-from distbp.errors import CheckpointError, RunTakenError, StorageError
+from distbp.errors import CheckpointError, ConfigError, RunTakenError, StorageError
 from distbp.installation import describe_newer, describe_writer
 from distbp.machine.aside import TEMPORARY_PREFIX
 from distbp.run.config_file import StoredConfig, decode_config
@@ -64,6 +64,8 @@ class RunDirectory:
         in its place, StorageError if it cannot be written.
         """
         validate_name(name)
+        if name.startswith("-"):  # runs of 0.1.0 may have such a name
+            raise ConfigError(f"run name '{name}' begins with a dash, and other commands take that for an option")
         contents = {NUMERICS_FILE: encode_document(numerics), CONFIG_FILE: StoredConfig(config).encode()}
         return cls._publish(_open_storage(storage), name, contents)
 

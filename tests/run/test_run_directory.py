@@ -59,6 +59,11 @@ def test_unsafe_names_are_refused(storage, name):
         RunDirectory.create(storage, name, Config(), {})
 
 
+def test_a_new_name_is_none_that_other_commands_take_for_an_option(storage):
+    with pytest.raises(ConfigError, match="'-x' begins with a dash"):
+        RunDirectory.create(storage, "-x", Config(), {})
+
+
 def test_lists_runs_and_nothing_else(storage):
     assert RunDirectory.list_names(storage) == []
     for name in ("b", "a-2"):
@@ -100,7 +105,7 @@ def test_opening_nothing_at_all_says_so(storage):
         RunDirectory.open(f"{storage}/x")
 
 
-@pytest.mark.parametrize("content", [b"", b"recipe: [", b"recipe: {epochs: -1}", b"\xff\xfe\x00", b"- 1"])
+@pytest.mark.parametrize("content", [b"", b"recipe: [", b"recipe: 3", b"recipe: {epochs: -1}", b"\xff\xfe\x00", b"- 1"])
 def test_damaged_config_is_told_in_one_sentence(run, content):
     run.folder.write("config.yaml", content)
     with pytest.raises(CheckpointError, match=r"config.yaml' is damaged: ") as caught:
