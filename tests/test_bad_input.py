@@ -77,7 +77,7 @@ CONFIGURATION = [
     train("misspelt section", "optimiser.momentum=0", USAGE, "unknown key 'optimiser'", "did you mean 'optimizer'?"),
     train("misspelt key", "recipe.model.hiden=[3]", USAGE, "'hiden' in recipe.model", "did you mean 'hidden'?"),
     train("key in the wrong place", "learning_rate=1", USAGE, "did you mean 'recipe.optimizer.learning_rate'?"),
-    train("unknown key", "optimizer.lr=1", USAGE, "unknown key 'lr'", "known: learning_rate, momentum"),
+    train("unknown key", "optimizer.lr=1", USAGE, "unknown key 'lr'", "known: kind, learning_rate, momentum"),
     train("misspelt placement", "placement.worker=1", USAGE, "'worker' in placement", "did you mean 'workers'?"),
     train("text for a number", "epochs=many", USAGE, "recipe.epochs is text ('many')", "a whole number"),
     train("fraction for a count", "epochs=1.5", USAGE, "recipe.epochs is a number (1.5)", "a whole number"),
@@ -98,10 +98,10 @@ CONFIGURATION = [
     train("misspelt choice", "model.activation=rellu", USAGE, "'rellu'", "did you mean 'relu'?"),
     train("unknown dtype", "dtype=float16", USAGE, "'float16'", "did you mean"),
     train("microbatch above batch", "microbatch_size=99", USAGE, "microbatch_size=99", "global_batch_size=64"),
-    train("nesterov without momentum", "optimizer={nesterov: true,momentum: 0}", USAGE, "nesterov needs a momentum"),
+    train("nesterov without momentum", "optimizer={nesterov: true,momentum: 0}", USAGE, "nesterov needs sgd with a momentum"),
     train("scaling without reference", "schedule.lr_scaling=linear", USAGE, "needs reference_batch_size"),
     train("bad function name", "model.function=foo", USAGE, "recipe.model.function is text ('foo')", "my_module:build"),
-    train("options without function", "model.options={a: 1}", USAGE, "options belong to a function"),
+    train("options without function", "model.options={a: 1}", USAGE, "options belong to a builder"),
     train("batch above data", "global_batch_size=5000", USAGE, "global_batch_size=5000", "1438 training examples"),
     train(
         "cross-entropy for numbers", "data.source=numbers.csv", USAGE, "cross_entropy needs classes", "squared_error"
