@@ -6,6 +6,8 @@ import importlib.util
 import os
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -104,11 +106,20 @@ def _check_module(field: str, value: str | None, folder: Path) -> None:
     module, colon, _ = (value or "").partition(":")
     name = module.partition(".")[0] if colon else ""
     beside = [path for path in (folder / f"{name}.py", folder / name / "__init__.py") if name and path.exists()]
-    if beside and name not in sys.modules and importlib.util.find_spec(name) is None:
+    if beside and name not in sys.modules and not _is_importable(name):
         raise ConfigError(
             f"model.{field}={value}: '{beside[0]}' is not where Python imports from; run distbp in the folder "
             f"'{folder}', or set PYTHONPATH={folder.resolve()}"
         )
+
+
+def _is_importable(name: str) -> bool:
+    """Return whether a model's module is found: installed, or in the current folder, where it alone is looked for."""
+    if importlib.util.find_spec(name) is not None:
+        return True
+    with suppress(OSError):  # the folder was removed
+        return PathFinder.find_spec(name, [str(Path.cwd())]) is not None
+    return False
 
 
 def _advise_path(path: Path) -> str:

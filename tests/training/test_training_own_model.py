@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
+from pathlib import Path
+
 import numpy as np
 import own_model
 import pytest
+from command_line import run_distbp
 
 from distbp import load_run
 from distbp.config import Model as ModelConfig
@@ -42,3 +46,16 @@ def test_its_run_is_evaluated_like_any_other(make_recipe, train_toy):
     run = load_run(result.run)
     assert sorted(run.parameters) == ["W", "b"]
     assert run.evaluate().loss == result.validation_loss
+
+
+@pytest.mark.slow
+def test_a_command_finds_the_model_beside_its_configuration_in_the_current_folder_and_there_alone(tmp_path):
+    (tmp_path / "mine.py").write_text((Path(__file__).parent / "own_model.py").read_text())
+    model = "model: {function: 'mine:build'}\nepochs: 1\nglobal_batch_size: 64\n"
+    (tmp_path / "config.yaml").write_text("recipe:\n" + textwrap.indent(model, "  "))
+    (tmp_path / "elsewhere").mkdir()
+    done = run_distbp("train", "config.yaml", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    refused = run_distbp("train", "../config.yaml", cwd=tmp_path / "elsewhere")
+    assert refused.returncode == 2
+    assert "run distbp in the folder '..'" in refused.stderr
