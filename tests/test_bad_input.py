@@ -98,7 +98,12 @@ CONFIGURATION = [
     train("misspelt choice", "model.activation=rellu", USAGE, "'rellu'", "did you mean 'relu'?"),
     train("unknown dtype", "dtype=float16", USAGE, "'float16'", "did you mean"),
     train("microbatch above batch", "microbatch_size=99", USAGE, "microbatch_size=99", "global_batch_size=64"),
-    train("nesterov without momentum", "optimizer={nesterov: true,momentum: 0}", USAGE, "nesterov needs sgd with a momentum"),
+    train(
+        "nesterov without momentum",
+        "optimizer={nesterov: true,momentum: 0}",
+        USAGE,
+        "nesterov needs sgd with a momentum",
+    ),
     train("scaling without reference", "schedule.lr_scaling=linear", USAGE, "needs reference_batch_size"),
     train("bad function name", "model.function=foo", USAGE, "recipe.model.function is text ('foo')", "my_module:build"),
     train("options without function", "model.options={a: 1}", USAGE, "options belong to a builder"),
