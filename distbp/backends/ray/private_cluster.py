@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +74,12 @@ class PrivateRay:
             _running.remove(self)
         is_up = self._is_started.wait(GRACE_S) and self.find_dead() is None
         self._is_closed.set()
-        if self._keeper.is_alive():
-            self._keeper.join(SHUTDOWN_TIMEOUT_S if is_up else GRACE_S)
-        if self._is_started.is_set() or not self._keeper.is_alive():
+        if self._keeper.ident is not None:
+            _join(self._keeper, SHUTDOWN_TIMEOUT_S if is_up else GRACE_S)
+        if not self._keeper.is_alive():
             self._remove()
-        # else the start would make its files again; they go when it has ended, or with this process, by the reaper
+        # else a start or shutdown under way would make files again: the keeper removes them when it is over, or the
+        # reaper when this process has ended
 
     def _remove(self) -> None:
         """Remove the files and end what is left; harmless when repeated."""
@@ -116,6 +118,22 @@ class PrivateRay:
         if self._error is None:  # also where nobody has waited for the start to end
             ray.shutdown()
         self._remove()
+
+
+def _join(thread: threading.Thread, timeout_s: float) -> None:
+    """Wait for a thread, however often Ctrl-C is pressed meanwhile; that is raised afterwards.
+
+    Ray ends the process with a code of its own where one thread uses it while another shuts it down, as at exit.
+    """
+    deadline = time.monotonic() + timeout_s
+    interruption: BaseException | None = None
+    while thread.is_alive() and (left_s := deadline - time.monotonic()) > 0:
+        try:
+            thread.join(left_s)
+        except BaseException as error:
+            interruption = interruption or error
+    if interruption is not None:
+        raise interruption
 
 
 def _describe_failed_start(reason: object) -> str:
