@@ -94,7 +94,7 @@ def test_predictions_are_those_of_the_run_and_carry_its_digest(url, result):
         ({"examples": [[0] * 64, [0] * 63]}, "rows of equal length"),
         ({"examples": []}, "at least one row of numbers"),
         ({"examples": [["a"] * 64]}, "at least one row of numbers"),
-        ({"examples": [[0] * 5]}, "the array has 5 values an example; the run expects 64"),
+        ({"examples": [[0] * 5]}, "the inputs of the array have shape (5,); the run was trained on (8, 8)"),
         ({"examples": [[0] * 64, [float("nan")] * 64]}, "example 1 (counted from 0) has a value that is not finite"),
     ],
 )
