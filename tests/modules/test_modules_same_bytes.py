@@ -118,7 +118,7 @@ class TestOnRay:
 
         def kill(progress):
             if progress.position.step == 3 and not hit:
-                hit.extend(backends[-1]._roster.members[rank].pid for rank in ranks)
+                hit.extend(backends[-1].processes[rank].pid for rank in ranks)
                 for pid in hit:
                     os.kill(pid, signal.SIGKILL)
 
