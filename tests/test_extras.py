@@ -17,7 +17,7 @@ HIDDEN = ("jinja2", "markupsafe", "matplotlib", "pyarrow", "tensorboardX")
 IMPORT_ALL = """
 import importlib, pkgutil, distbp
 for module in pkgutil.walk_packages(distbp.__path__, "distbp."):
-    if module.name != "distbp.__main__":
+    if module.name != "distbp.__main__" and not module.name.startswith("distbp.nn.modules."):  # those need PyTorch
         importlib.import_module(module.name)
 """
 TINY = ("--set", "epochs=1", "--set", "recipe.model.hidden=[4]")
