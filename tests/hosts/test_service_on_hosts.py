@@ -147,6 +147,5 @@ def test_run_of_a_lost_head_goes_on_in_a_new_cluster_on_the_same_storage(laptop,
     anew = Laptop(outside, start_cluster(two), two[0])
     code, job, notes = finish(anew.submit("moved", tmp_path, "--workers", "2"))
     assert (code, job.get("status")) == (0, "SUCCEEDED"), (job, notes)
-    assert "next sign of life" in notes
     assert "resuming 'moved' after step" in notes
     assert job["result"]["digest"] == local_digest
