@@ -63,7 +63,9 @@ def chromium(tmp_path_factory):
 def browser(chromium, url):
     emulate(chromium, 1180, "light")
     open_page(chromium, url)
-    return chromium
+    yield chromium
+    chromium.get("about:blank")  # before the server ends, for the page would go on asking it
+    complaints(chromium)  # and forget what was said of this one
 
 
 def open_page(browser, url: str) -> None:
