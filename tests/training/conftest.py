@@ -95,9 +95,12 @@ def train_until(train_toy, stop_at) -> Callable[..., None]:
     return call
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ray_cluster() -> Iterator[None]:
-    """One private cluster for all tests; its processes can import the modules beside this file."""
+    """A private cluster for the tests of one file; its processes can import the modules beside this one.
+
+    Not for the whole session: a cluster that is there already is shared, and other folders' cannot import these.
+    """
     from distbp.backends.ray.cluster import RayCluster  # here, so that the pure tests need not wait for ray
 
     with pytest.MonkeyPatch.context() as patch:
