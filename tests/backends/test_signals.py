@@ -25,6 +25,12 @@ KNOWN_GOAL = {
 END_TIMEOUT_S = 50  # below the 60 s after which Ray by itself ends a driver that lost it
 
 
+def hear_signals() -> None:
+    """Let a new process hear what it ignores where the tests were started in the background of a shell."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @pytest.fixture
 def start(tmp_path) -> Iterator[Callable[..., subprocess.Popen]]:
     """Starts a command of distbp on a private Ray, in a process group of its own; ended with the test."""
@@ -34,7 +40,9 @@ def start(tmp_path) -> Iterator[Callable[..., subprocess.Popen]]:
         words = [*prefix, *make_argv(*argv), "--set", "epochs=100000", "--set", "model.hidden=[8]"]
         environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        process = subprocess.Popen(words, env=environment, cwd=tmp_path, text=True, process_group=0, **pipes)
+        process = subprocess.Popen(
+            words, env=environment, cwd=tmp_path, text=True, process_group=0, preexec_fn=hear_signals, **pipes
+        )
         started.append(process)
         return process
 
