@@ -23,7 +23,7 @@ from distbp.nn.blas import describe_blas, one_blas_thread
 from distbp.nn.build import ModelSpec
 from distbp.nn.kernels import portable_variables
 from distbp.nn.numerics import fingerprint
-from distbp.run.storage.folder import open_folder
+from distbp.run.storage.opening import open_folder
 
 MATRIX_SIZE = 512
 

@@ -28,7 +28,8 @@ from distbp.run.records import (
     parse_events,
     parse_steps,
 )
-from distbp.run.storage.folder import Folder, join_url, open_folder
+from distbp.run.storage.folder import Folder, join_url
+from distbp.run.storage.opening import open_folder
 from distbp.run.storage.outbox import Outbox
 from distbp.run.storage.patience import persist
 from distbp.text.json_text import check_seal, decode_object, encode_document, seal

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any, Self
 from distbp.config import Config
 from distbp.errors import ConfigError, InterruptedRunError
 from distbp.installation import VERSION, need
-from distbp.run.storage.folder import Folder, join_url, open_folder
+from distbp.run.storage.folder import Folder, join_url
+from distbp.run.storage.opening import open_folder
 from distbp.service.points import Point, Points
 from distbp.text.json_text import decode_object, encode_document
 from distbp.training import Progress, Result

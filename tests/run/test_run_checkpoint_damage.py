@@ -17,7 +17,7 @@ from distbp.errors import CheckpointError
 from distbp.installation import FORMAT
 from distbp.run import CheckpointStore, RunDirectory
 from distbp.run.checkpoints.manifest import SEAL
-from distbp.run.storage.folder import open_folder
+from distbp.run.storage.opening import open_folder
 from distbp.text.json_text import seal
 
 NEWEST = "checkpoints/step-00000020"

@@ -1,7 +1,7 @@
-"""What a run asks of storage: a small interface, and the choice between its two forms.
+"""What a run asks of storage: a small interface.
 
 A local folder has atomic renames and appends; every other filesystem counts as an object store that has neither.
-The two forms are in local_folder.py and remote_folder.py; the rest of `run` never looks behind this interface.
+Its two forms are in local_folder.py and remote_folder.py; opening.py chooses. The rest of `run` never looks behind it.
 """
 
 from __future__ import annotations
@@ -10,19 +10,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
-
-import fsspec.core
-from fsspec.implementations.local import LocalFileSystem
 
 from distbp.machine.aside import TEMPORARY_PREFIX
-from distbp.run.storage.translation import translate_storage_errors
-from distbp.text.masking import mask_secrets
-
-_OPTIONS: dict[str, dict[str, Any]] = {
-    # s3fs tries again itself; with botocore's own attempts inside each of its, a refused connection takes 40 s
-    "s3": {"config_kwargs": {"retries": {"max_attempts": 1}}},
-}
 
 
 class Folder(ABC):
@@ -128,18 +117,6 @@ class Folder(ABC):
     @abstractmethod
     def exclusively(self) -> AbstractContextManager[None]:
         """Keep other processes on this machine out while inside, where the filesystem can do that."""
-
-
-def open_folder(url: str) -> Folder:
-    """Return the folder at a path or fsspec URL; raises StorageError if no storage of that kind is available."""
-    from distbp.run.storage.local_folder import LocalFolder  # these two build on Folder
-    from distbp.run.storage.remote_folder import RemoteFolder
-
-    with translate_storage_errors("open", url):
-        filesystem, path = fsspec.core.url_to_fs(url, **_OPTIONS.get(url.partition("://")[0], {}))
-    if isinstance(filesystem, LocalFileSystem):
-        return LocalFolder(Path(path), url)
-    return RemoteFolder(filesystem, path, mask_secrets(url))
 
 
 def join_url(url: str, name: str) -> str:
