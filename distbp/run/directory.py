@@ -73,7 +73,7 @@ class RunDirectory:
     @classmethod
     def _publish(cls, parent: Folder, name: str, contents: Mapping[str, bytes]) -> RunDirectory:
         folder = parent.child(name)
-        has_remains = _check_place(folder)
+        has_remains = check_place(folder)
         fill = partial(_fill, contents=contents)
         try:
             if has_remains:
@@ -106,7 +106,7 @@ class RunDirectory:
     def may_create(storage: str, name: str) -> bool:
         """Return whether `create` would make a run of that name: nothing is there, or the beginning of one."""
         try:
-            _check_place(_open_storage(storage).child(name))
+            check_place(_open_storage(storage).child(name))
         except CheckpointError:
             return False
         return True
@@ -243,7 +243,7 @@ def _open_storage(storage: str) -> Folder:
     return folder
 
 
-def _check_place(folder: Folder) -> bool:
+def check_place(folder: Folder) -> bool:
     """Return whether a killed driver left the beginning of a run in `folder`; raises unless a run may be made there."""
     names = [name for name in folder.names() if not name.startswith(TEMPORARY_PREFIX)]
     if CONFIG_FILE in names:

@@ -115,7 +115,7 @@ def test_the_loser_of_a_name_hears_which_process_has_the_run(make_recipe, tmp_pa
 def test_drivers_that_create_one_run_together_agree_on_its_files(config, monkeypatch):
     """The second looks when nothing is there, and writes when the first one has."""
     storage, numerics = config.placement.storage, ({"by": "first"}, {"by": "second"})
-    monkeypatch.setattr("distbp.run.directory._check_place", lambda _: False)
+    monkeypatch.setattr("distbp.run.directory.check_place", lambda _: False)
     RunDirectory.create(storage, "run", config, numerics[0])
     with pytest.raises(RunTakenError, match="already exists; resume it, or choose another name"):
         RunDirectory.create(storage, "run", config, numerics[1])

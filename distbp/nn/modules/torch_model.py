@@ -52,10 +52,10 @@ class TorchModel:
     """
 
     def __init__(self, make: Callable[[int], torch.nn.Module], losses: Losses, form: Form):
-        """make: returns a new module whose initial values are drawn from a seed below 2^63."""
-        self._make = make
+        """make, later `build`: returns a new module whose initial values are drawn from a seed below 2^63."""
+        self.build = make
         self._losses = losses
-        self._form = form
+        self.form = form
         with process.computing():
             self.module = module = make(0)
             self._parts = Parts.of(module, form.dtype)
@@ -71,7 +71,7 @@ class TorchModel:
     def init(self, parameters: Views, rng: np.random.Generator) -> None:
         """Write the values of a module that is built with a seed of `rng`."""
         with process.computing():
-            Parts.of(self._make(int(rng.integers(1 << 63))), self._form.dtype).write_to(parameters)
+            Parts.of(self.build(int(rng.integers(1 << 63))), self.form.dtype).write_to(parameters)
 
     def gradient_sums(
         self, parameters: Views, x: NDArray, y: NDArray, gradient: Views, rng: np.random.Generator
@@ -95,7 +95,7 @@ class TorchModel:
         """Return (B, K) or (B, T, K) probabilities of classes, or (B, O) values."""
         with self._explaining(len(x)), self._evaluating():
             outputs = self._keyed(0, lambda: self._forward(parameters, x))
-            found: NDArray = (outputs.softmax(-1) if self._form.is_classification else outputs).numpy()
+            found: NDArray = (outputs.softmax(-1) if self.form.is_classification else outputs).numpy()
         return found
 
     def calm(self) -> None:
@@ -144,7 +144,7 @@ class TorchModel:
     def _evaluate(self, parameters: Views, x: NDArray, y: NDArray) -> Sums:
         outputs, targets = self._forward(parameters, x), self._targets(y)
         loss, count = _sum(self._losses_of(outputs, targets)), self._count(targets)
-        if not self._form.is_classification:
+        if not self.form.is_classification:
             return Sums(loss, count)
         learned = targets != IGNORED
         correct = int(((outputs.argmax(-1) == targets) & learned).sum())
@@ -154,8 +154,8 @@ class TorchModel:
         """Return the outputs, computed from the parameters and buffers as they lie in the flat vector."""
         self._load(parameters)
         self._parts.read_buffers_from(parameters)
-        dtype = np.int64 if self._form.integer_inputs else x.dtype
-        inputs = torch.empty((len(x), *self._form.input_shape), dtype=torch.from_numpy(np.empty(0, dtype)).dtype)
+        dtype = np.int64 if self.form.integer_inputs else x.dtype
+        inputs = torch.empty((len(x), *self.form.input_shape), dtype=torch.from_numpy(np.empty(0, dtype)).dtype)
         inputs.numpy()[...] = x.reshape(inputs.shape)  # torch's own memory: aligned the same everywhere
         outputs = self.module(inputs)
         self._check_outputs(outputs, len(x))
@@ -166,19 +166,19 @@ class TorchModel:
         """Refuse outputs that are not a row of num_outputs for each example, or each place of a sequence."""
         if not isinstance(outputs, torch.Tensor):
             raise ConfigError(f"the module returned {type(outputs).__name__}; expected one tensor of outputs")
-        expected = (num_examples, *self._form.target_shape, self._form.num_outputs)
-        if self._form.has_named_loss and tuple(outputs.shape) != expected:
+        expected = (num_examples, *self.form.target_shape, self.form.num_outputs)
+        if self.form.has_named_loss and tuple(outputs.shape) != expected:
             raise ConfigError(
                 f"the module returned outputs of shape {tuple(outputs.shape)} for {num_examples} examples; "
                 f"expected {expected}"
             )
 
     def _targets(self, y: NDArray) -> torch.Tensor:
-        return torch.from_numpy(y.astype(np.int64) if self._form.is_classification else y.copy())
+        return torch.from_numpy(y.astype(np.int64) if self.form.is_classification else y.copy())
 
     def _count(self, targets: torch.Tensor) -> int:
         """Return what the sums are divided by."""
-        return int((targets != IGNORED).sum()) if self._form.per_token else len(targets)
+        return int((targets != IGNORED).sum()) if self.form.per_token else len(targets)
 
     def _losses_of(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return losses, which must be one for each example or each place."""
