@@ -38,6 +38,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if LEFT_OUT in config.stash:
         num_slow, num_all = config.stash[LEFT_OUT], len(terminalreporter.stats.get("deselected", []))
         terminalreporter.write_line(
-            f"left out: {num_all - num_slow} tests that start Ray and {num_slow} that start other programs or compute "
-            "long; `pytest` runs all"
+            f"left out: {num_all - num_slow} tests that start Ray and {num_slow} that start other programs or train "
+            "whole runs; `pytest` runs all"
         )

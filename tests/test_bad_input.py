@@ -19,6 +19,8 @@ from pyarrow import parquet
 
 from distbp.__main__ import main
 
+pytestmark = pytest.mark.slow
+
 USAGE, DATA, STORAGE, DIVERGED, FAILED, DIFFERENT = 2, 3, 4, 6, 1, 9
 
 

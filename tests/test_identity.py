@@ -12,6 +12,8 @@ from pydantic import Field, create_model
 from distbp.config import Optimizer, Recipe
 from distbp.config.identity import DEFAULTS_OF_0_1_0, FIRST_DEFAULTS, complete, flatten
 
+pytestmark = pytest.mark.slow
+
 AWAY: dict[str, st.SearchStrategy[Any]] = {
     "data.target": st.sampled_from(["price", ["x", "y"], ["x"], "1e3"]),
     "data.task": st.sampled_from(["classification", "regression"]),

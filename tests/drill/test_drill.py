@@ -23,6 +23,8 @@ from distbp.drill.signals import Brakes
 from distbp.errors import ConfigError, StorageError
 from distbp.run import RunDirectory
 
+pytestmark = pytest.mark.slow
+
 RECIPE = {"model": {"hidden": [8]}, "global_batch_size": 100, "epochs": 3}
 
 

@@ -19,6 +19,8 @@ from distbp.nn.streams import Purpose, epoch_order, stream
 from distbp.protocol.planning import step_order
 from distbp.training.plan import make_plan, model_spec
 
+pytestmark = pytest.mark.slow
+
 TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
 
 

@@ -12,6 +12,8 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from distbp.protocol.planning import step_order, steps_per_epoch
 
+pytestmark = pytest.mark.slow
+
 NUM_EPOCHS, BATCH, RATE = 12, 20, 0.1
 MOMENTA = [
     pytest.param({"momentum": 0.0}, id="plain"),

@@ -20,6 +20,8 @@ from distbp.run.checkpoints.manifest import SEAL
 from distbp.run.storage.opening import open_folder
 from distbp.text.json_text import seal
 
+pytestmark = pytest.mark.slow
+
 NEWEST = "checkpoints/step-00000020"
 NEWER = r"was written by distbp 9\.8 \(format \d+\); this is version .*, which reads formats up to \d+; install a newer"
 MANY = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -16,6 +16,8 @@ from distbp.run import RunDirectory
 from distbp.run.lock import LOCK_FILE
 from distbp.run.owner import LockOwner, Sign
 
+pytestmark = pytest.mark.slow
+
 HOLD = """
 import sys
 from distbp.run import RunDirectory

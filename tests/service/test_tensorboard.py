@@ -12,6 +12,8 @@ from distbp.errors import ConfigError, TerminatedRunError
 from distbp.run import RunDirectory
 from distbp.service.tensorboard import TensorBoardFiles
 
+pytestmark = pytest.mark.slow
+
 RECIPE = Recipe.model_validate({"model": {"hidden": [8]}, "epochs": 3})
 
 

@@ -21,6 +21,8 @@ from distbp.run import RunDirectory
 from distbp.service import tracking
 from distbp.service.tracking import MlflowTracking, hide_password
 
+pytestmark = pytest.mark.slow
+
 RECIPE = Recipe.model_validate({"model": {"hidden": [8]}, "epochs": 3})
 
 

@@ -19,6 +19,8 @@ from distbp.run import RunDirectory, names
 from distbp.training.plan import Plan, make_plan
 from distbp.training.run_choice import choose_name, take_run
 
+pytestmark = pytest.mark.slow
+
 
 def plan_of(config: Config) -> Plan:
     return make_plan(config, prepare(config.recipe.data, config.recipe.seed))

@@ -24,6 +24,8 @@ from distbp import Recipe, load_run
 from distbp.errors import DivergedError
 from distbp.nn import blas
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def wide_recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
