@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rich.table import Table
+
+from distbp.text.printable import printable
+
 if TYPE_CHECKING:
+    from distbp.verification.check import Check
     from distbp.verification.deep import Parting
 
 
@@ -52,3 +57,22 @@ def _describe_record(parting: Parting, run_a: str, run_b: str) -> str:
 def _name_tensors(names: tuple[str, ...]) -> str:
     more = len(names) - 1
     return f"tensor '{names[0]}'" + (f" (and {more} more)" if more > 0 else "")
+
+
+def make_claim_table(check: Check) -> Table:
+    """Return one row for each part of a receipt: whether the run bears it out."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("part")
+    table.add_column("holds")
+    table.add_column("found", overflow="fold")
+    for claim in check.claims:
+        table.add_row(claim.part, "yes" if claim.holds else "no", printable(claim.words))
+    return table
+
+
+def describe_check(run: str, file: str, check: Check) -> str:
+    """Return what checking a receipt comes to."""
+    if check.holds:
+        return f"'{run}' is what '{file}' claims, in all that was looked at"
+    wrong = "; ".join(f"{claim.part}: {claim.words}" for claim in check.claims if not claim.holds)
+    return f"'{run}' is not what '{file}' claims: {wrong}"

@@ -94,13 +94,17 @@ def verify(run_a: Run, run_b: OtherRun, deep: Deep = False, as_json: AsJson = Fa
 
 def _look_deep(run_a: str, run_b: str, step: int | None) -> tuple[str, dict[str, object]]:
     """Return where two runs part inside a step, or why that cannot be said: they differ in any case."""
+    from distbp.cli.kernels import use_kernels_of
     from distbp.cli.proof_words import describe_parting
     from distbp.errors import DistbpError
+    from distbp.run import RunDirectory
     from distbp.verification.deep import find_parting
 
     if step is None:
         return "; no step that both have logged differs, so none was computed again", {"parting": None}
     try:
+        for run in (run_a, run_b):
+            use_kernels_of(RunDirectory.open(run).read_config())
         parting = find_parting(run_a, run_b, step)
     except DistbpError as error:
         return f"; where in step {step} cannot be said: {error}", {"parting": None, "missing": str(error)}

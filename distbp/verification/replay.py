@@ -13,7 +13,7 @@ from distbp.config import Config, Placement, Recipe
 from distbp.data import prepare
 from distbp.errors import CheckpointError
 from distbp.nn.blas import one_blas_thread
-from distbp.protocol.messages import Partial, Shard, StepReport, TrainState
+from distbp.protocol.messages import Evaluation, Partial, Shard, StepReport, TrainState
 from distbp.protocol.planning import step_order
 from distbp.protocol.worker import Worker
 from distbp.run import CheckpointStore, RunDirectory
@@ -79,6 +79,10 @@ class Walk:
         for report in self._backend.run(orders):
             self._step = report.step
             yield report
+
+    def evaluate(self) -> Evaluation:
+        """Return loss and accuracy over the validation part where it stands."""
+        return self._backend.evaluate()
 
     @property
     def state(self) -> TrainState:
