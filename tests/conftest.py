@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
+from pathlib import Path
 
+import fsspec
 import hypothesis
 import pytest
 from faulty_storage import Faults, make_faulty_storage
@@ -20,6 +23,19 @@ def faults() -> Iterator[Faults]:
     faults = make_faulty_storage()
     yield faults
     faults.end()
+
+
+@pytest.fixture(params=["local", "memory"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A storage URL of each of the two kinds of filesystem: with renames and appends, and without."""
+    if request.param == "local":
+        yield str(tmp_path / "runs")
+        return
+    url = f"memory://{secrets.token_hex(4)}/runs"
+    yield url
+    filesystem, path = fsspec.core.url_to_fs(url)
+    if filesystem.exists(path):
+        filesystem.rm(path, recursive=True)
 
 
 @pytest.hookimpl(trylast=True)  # after pytest itself has left out those that start Ray

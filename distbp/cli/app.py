@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from distbp.cli.advise_command import advise
+from distbp.cli.attest_command import attest
 from distbp.cli.config_command import config
 from distbp.cli.data_commands import data
 from distbp.cli.doctor_command import doctor
@@ -43,6 +44,7 @@ for job_command in (submit, status, logs, stop, result):
 app.command("list")(list_jobs)
 app.command("explain")(explain_command)
 app.command()(watch)
+app.command()(attest)
 
 
 def run(argv: Sequence[str]) -> int:

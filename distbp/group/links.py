@@ -24,6 +24,8 @@ from numpy.typing import DTypeLike, NDArray
 
 _LENGTH = struct.Struct("<Q")
 BACKLOG = 128
+HANDSHAKE_S = 3.0
+"""How long a caller may take over each word that shows who it is: strangers must not hold up the members."""
 
 CAN_SHARE = hasattr(os, "memfd_create") and hasattr(socket, "send_fds")
 """Whether processes of one node can share memory here; elsewhere they send copies."""
@@ -58,6 +60,10 @@ class Link:
         self._socket.settimeout(timeout_s)
         if self._socket.family != socket.AF_UNIX:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def be_patient(self, timeout_s: float) -> None:
+        """Wait from now on up to `timeout_s` seconds for the other end."""
+        self._socket.settimeout(timeout_s)
 
     def send(self, message: Any) -> None:
         """Send one small object."""
@@ -147,10 +153,11 @@ class Switchboard:
         deadline = time.monotonic() + timeout_s
         while True:
             self._await_caller(kind, deadline)
-            link = Link(self._listeners[kind].accept()[0], timeout_s)
+            link = Link(self._listeners[kind].accept()[0], min(timeout_s, HANDSHAKE_S))
             try:
                 deliver_challenge(link, self._secret)  # type: ignore[arg-type]  # a Link speaks what it needs
                 answer_challenge(link, self._secret)  # type: ignore[arg-type]
+                link.be_patient(timeout_s)
                 return link
             except (AuthenticationError, AssertionError, EOFError, OSError):
                 link.close()

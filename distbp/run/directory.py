@@ -49,7 +49,8 @@ class RunDirectory:
     """
 
     def __init__(self, folder: Folder) -> None:
-        self.folder = folder
+        self.folder = folder  # guarded once there is a lock
+        self._unguarded = folder
         self.url = folder.url
         self.name = folder.name
         self._lock: RunLock | None = None
@@ -200,7 +201,8 @@ class RunDirectory:
 
     def lock(self, heartbeat_s: float = HEARTBEAT_S) -> RunLock:
         """Return a lock to enter with `with`: only one driver at a time may write to a run."""
-        self._lock = RunLock(self.folder, heartbeat_s)
+        self._lock = RunLock(self._unguarded, heartbeat_s)
+        self.folder = self._unguarded.guarded(self._lock.guard)
         return self._lock
 
     def is_locked(self) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Self
 
 from distbp.errors import CheckpointError, RunTakenError, StorageError
@@ -17,6 +18,9 @@ logger = logging.getLogger("distbp")
 LOCK_FILE = "lock.json"
 HEARTBEAT_S = 5.0
 RELEASE_TIMEOUT_S = 5.0
+MAX_ANSWER_S = 10.0
+"""What storage answered later than that is asked again: this process may have been stopped meanwhile."""
+MAX_TRIES = 3
 
 
 def is_driver_alive(folder: Folder) -> bool:
@@ -90,12 +94,32 @@ class RunLock:
                 "this driver stops, resume the run when the other one has ended"
             )
 
+    @contextmanager
+    def guard(self) -> Iterator[None]:
+        """Enter around each change of the run: what a driver does that was replaced, even unawares, must not happen.
+
+        A driver may have been stopped for an hour between any two of its instructions. So storage itself is asked
+        whose the run is, and on local filesystems the run cannot be taken over inside: taking it needs the same flock.
+        Object stores have none; there a driver that is stopped between the answer and its next request, some
+        microseconds, still makes that one request.
+
+        Raises CheckpointError if the run belongs to another driver, StorageError if that cannot be found out.
+        """
+        self.check()
+        with ExitStack() as stack:
+            if self._is_written:
+                with suppress(StorageError):  # a stranger has the flock: nobody can have taken the run over since
+                    stack.enter_context(self._folder.exclusively())
+                self._expect_ours()
+            yield
+
     def release(self) -> None:
         """Give the lock back; never removes another driver's lock. If storage hangs, the lock stays and grows old."""
         if self._thread is None:
             return
         if not self._end_heartbeat():
             return
+        self._is_written = False
         with self._folder.exclusively():
             if self._is_ours():
                 self._folder.remove(LOCK_FILE)
@@ -166,15 +190,35 @@ class RunLock:
                     self._beat()
 
     def _beat(self) -> None:
+        content = self._read_own()
+        self._is_lost = content is None
+        self._owner = self._owner.refresh()
+        if content is not None:  # if somebody writes it just now, the next beat finds out
+            self._folder.write_over(LOCK_FILE, content, self._owner.encode())
+
+    def _expect_ours(self) -> None:
         if self._is_ours():
-            self._owner = self._owner.refresh()
-            self._folder.write(LOCK_FILE, self._owner.encode(), sync=False)
-        else:
-            self._is_lost = True
+            return
+        if not self._folder.names():
+            raise StorageError(f"cannot write to '{self._folder.url}': it does not exist; check the storage")
+        self._is_lost = True
+        self.check()
 
     def _is_ours(self) -> bool:
-        owner = LockOwner.decode(self._folder.read(LOCK_FILE))
-        return owner is not None and owner.token == self._owner.token
+        return self._read_own() is not None
+
+    def _read_own(self) -> bytes | None:
+        """Return the content of the lock on storage if it is this one, as of some seconds ago at most, else None."""
+        for _ in range(MAX_TRIES):
+            asked_at = time.monotonic()
+            content = self._folder.read(LOCK_FILE)
+            if time.monotonic() - asked_at <= MAX_ANSWER_S:
+                owner = LockOwner.decode(content)
+                return content if owner is not None and owner.token == self._owner.token else None
+        raise StorageError(
+            f"cannot write to '{self._folder.url}': its {LOCK_FILE} cannot be read within {MAX_ANSWER_S:.0f} s; check "
+            "the storage and the connection to it"
+        )
 
     def _make_error(self, owner: LockOwner | None) -> RunTakenError:
         who = "another process" if owner is None else owner.describe(observer=self._owner)

@@ -35,7 +35,7 @@ def verify(run_a: str, run_b: str) -> Verdict:
     Raises CheckpointError if one of them is no run, has not finished, or does not hold the parameters of its result.
     """
     a, b = RunDirectory.open(run_a), RunDirectory.open(run_b)
-    final_a, final_b = _load_final(a), _load_final(b)
+    final_a, final_b = load_final(a), load_final(b)
     checksums_a, checksums_b = a.read_checksums(), b.read_checksums()
     shared = sorted(checksums_a.keys() & checksums_b.keys())
     first_difference = next((step for step in shared if checksums_a[step] != checksums_b[step]), None)
@@ -50,8 +50,11 @@ def verify(run_a: str, run_b: str) -> Verdict:
     )
 
 
-def _load_final(run: RunDirectory) -> Checkpoint:
-    """Return the checkpoint that a run ended with, which is the one that its result tells of."""
+def load_final(run: RunDirectory) -> Checkpoint:
+    """Return the checkpoint that a run ended with, which is the one that its result tells of.
+
+    Raises CheckpointError if there is none, or if it is not what the result says.
+    """
     result = run.read_result()
     if result is None:
         raise CheckpointError(f"'{run.url}' has not finished; resume it with the command that started it")
@@ -64,11 +67,11 @@ def _load_final(run: RunDirectory) -> Checkpoint:
             f"result.json of '{run.url}' tells of parameters {digest[:12]}, its checkpoint of step {step} holds "
             f"{checkpoint.digest[:12]}; one of them is of another run, copy the run again"
         )
-    _check_digest(run, checkpoint)
+    check_digest(run, checkpoint)
     return checkpoint
 
 
-def _check_digest(run: RunDirectory, checkpoint: Checkpoint) -> None:
+def check_digest(run: RunDirectory, checkpoint: Checkpoint) -> None:
     """Raise CheckpointError unless the parameters have the digest that is written beside them.
 
     Of a model of the user's own, whose module need not be here, the order in which they are hashed is not known;

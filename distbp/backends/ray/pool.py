@@ -162,8 +162,8 @@ class ActorPool:
 
     def _admit(self, starting: _Starting) -> str | None:
         try:
-            who: Membership = ray.get(starting.introduction)
-        except (*GONE, RayTaskError) as error:
+            who: Membership = ray.get(starting.introduction, timeout=ANSWER_S)  # what is ready may be lost since
+        except (*GONE, RayTaskError, GetTimeoutError) as error:
             return self._note_failed_start(starting, error)
         self._num_failed_starts = 0
         if who.probe != self._probe:

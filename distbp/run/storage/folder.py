@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from distbp.machine.aside import TEMPORARY_PREFIX
+
+Guard = Callable[[], AbstractContextManager[None]]
+"""Is entered around every change of what others see; raises StorageError where this process may not make it."""
 
 
 class Folder(ABC):
@@ -21,6 +24,7 @@ class Folder(ABC):
     flush_interval_s: seconds between two appends that this storage takes lightly.
     patience_s: how long to try again at the end of a run, when nothing else is left to do, before giving up.
     prompt_s: how long training may wait for a checkpoint under way before this storage counts as slow.
+    guard: what every change goes through, also in its children.
     Every method raises StorageError for what storage refuses; what does not exist is no error when reading.
     """
 
@@ -28,6 +32,11 @@ class Folder(ABC):
     flush_interval_s: float
     patience_s: float
     prompt_s: float
+    guard: Guard = nullcontext
+
+    @abstractmethod
+    def guarded(self, guard: Guard) -> Folder:
+        """Return the same folder with another guard."""
 
     @property
     @abstractmethod
@@ -96,6 +105,14 @@ class Folder(ABC):
     @abstractmethod
     def write_new(self, name: str, content: bytes) -> bool:
         """Write a file if there is none and return True; else change nothing and return False."""
+
+    @abstractmethod
+    def write_over(self, name: str, old: bytes, new: bytes) -> bool:
+        """Replace a file whose content is `old` and return True; else change nothing and return False.
+
+        On a local filesystem nothing else may write meanwhile, as inside `exclusively`. On S3 the server decides; other
+        object stores are asked first.
+        """
 
     @abstractmethod
     def append(self, name: str, content: bytes) -> None:
