@@ -11,6 +11,7 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
+from distbp.backends.ray.notices import TermNotice
 from distbp.group.links import CAN_SHARE, Switchboard
 from distbp.group.member import Member
 from distbp.group.roster import Membership, Roster
@@ -48,6 +49,7 @@ class MemberActor:
         self._pin = ExitStack()
         self._switchboard: Switchboard | None = None
         self._member: Member | None = None
+        self._notice = TermNotice(lambda: self._member is not None)
 
     def introduce(self) -> Membership:
         """Say who this is."""
@@ -88,10 +90,10 @@ class MemberActor:
         if self._member is not None:
             self._member.cut()
 
-    def run(self, orders: list[StepOrder], paces: tuple[float, ...]) -> tuple[list[StepReport], Effort]:
-        """Carry out consecutive steps."""
+    def run(self, orders: list[StepOrder], paces: tuple[float, ...]) -> tuple[list[StepReport], Effort, float | None]:
+        """Carry out consecutive steps; also returns how many seconds this process has left, None: any number."""
         assert self._member is not None  # `connect` comes first
-        return self._member.run(orders, paces)
+        return *self._member.run(orders, paces), self._notice.left_s
 
     def evaluate(self, shard: Shard) -> list[Sums]:
         """Return the sums over the evaluation chunks in `shard`."""

@@ -19,6 +19,7 @@ from ray.exceptions import GetTimeoutError, RayTaskError
 
 from distbp.backends.base import Process, join_reports, join_snapshots, num_evaluation_chunks, summarize
 from distbp.backends.ray.calls import Calls
+from distbp.backends.ray.notices import Departure
 from distbp.backends.ray.pool import GONE, ActorPool, Joined
 from distbp.group.roster import Roster, spread
 from distbp.protocol.messages import (
@@ -114,8 +115,11 @@ class RayGroup:
         timeout_s = 2 * self._roster.timeout_s + CHUNK_S  # the members themselves notice silence after one
         found = self._calls.ask(self._members, flight.results, timeout_s)
         self._adapt(len(flight.orders), time.perf_counter() - began)
-        self._pace(flight.orders, [effort for _, effort in found])
-        by_server = [reports for reports, _ in found if reports]
+        self._pace(flight.orders, [effort for _, effort, _ in found])
+        for member, (_, _, left_s) in zip(self._members, found, strict=True):
+            if left_s is not None:
+                self._pool.expect_end(member, Departure("its process has got SIGTERM", time.monotonic() + left_s))
+        by_server = [reports for reports, _, _ in found if reports]
         return [join_reports(reports) for reports in zip(*by_server, strict=True)]
 
     def _adapt(self, num_steps: int, seconds: float) -> None:
