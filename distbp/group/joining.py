@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from distbp.group.arena import Arena
 from distbp.group.lines import Lines
 from distbp.group.links import Link, SharedMemory, Switchboard, call
+from distbp.group.spare import Spare
 from distbp.protocol.messages import TrainState
 
 
@@ -22,6 +24,28 @@ def join(lines: Lines, switchboard: Switchboard, arena: Arena, state: TrainState
     memory = lines.guard(None, lambda: _share_parameters(lines, state))
     lines.guard(None, lambda: _share_arenas(lines, arena, len(state.parameters), state.parameters.dtype))
     return memory
+
+
+def share_spares(lines: Lines, parameters: NDArray, num_moments: int) -> dict[int, Spare]:
+    """Return the slices of this node's servers as every member of the node sees them, by the rank of the server.
+
+    None on a node with a single member: nobody else could read them. parameters: of this node, (num_parameters,).
+    """
+    return lines.guard(None, lambda: _share_spares(lines, parameters, num_moments))
+
+
+def _share_spares(lines: Lines, parameters: NDArray, num_moments: int) -> dict[int, Spare]:
+    near, slices = lines.roster.near(lines.rank), lines.roster.slices
+    found = {}
+    if near and lines.rank < len(slices):
+        own = found[lines.rank] = Spare(parameters[slice(*slices[lines.rank])], num_moments)
+        for rank in near:
+            lines.peers[rank].link.send_memory(own.memory)
+    for rank in near:
+        if rank < len(slices):
+            memory = lines.peers[rank].link.receive_memory(np.uint8)
+            found[rank] = Spare(parameters[slice(*slices[rank])], num_moments, memory)
+    return found
 
 
 def _link_up(lines: Lines, switchboard: Switchboard) -> None:

@@ -15,6 +15,7 @@ from distbp.backends.ray.notices import TermNotice
 from distbp.group.links import CAN_SHARE, Switchboard
 from distbp.group.member import Member
 from distbp.group.roster import Membership, Roster
+from distbp.group.spare import Offer
 from distbp.machine.processes import read_start_time
 from distbp.nn.blas import pin_blas
 from distbp.nn.model import Sums
@@ -103,6 +104,14 @@ class MemberActor:
     def snapshot(self) -> Snapshot | None:
         """Return a copy of this server's slice of the state; None when it is in no group."""
         return None if self._member is None else self._member.snapshot()
+
+    def offers(self) -> dict[int, Offer]:
+        """Return of which steps this member can give the state of which server's slice."""
+        return {} if self._member is None else self._member.offers()
+
+    def spare(self, rank: int, step: int) -> Snapshot | None:
+        """Return a copy of the slice of the server of `rank` after `step` steps; None if it is not to be had."""
+        return None if self._member is None else self._member.spare(rank, step)
 
 
 def _attach(examples: Examples, arrays: tuple[Any, ...]) -> Examples:
