@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from distbp.errors import ConfigError
 from distbp.group.arena import Arena
 from distbp.group.lines import Lines
-from distbp.group.links import Link, SharedMemory, Switchboard, call
+from distbp.group.links import Link, SharedMemory, Switchboard, call, far_kind
 from distbp.group.spare import Spare
+from distbp.group.tls import SWITCH, Certificates
 from distbp.protocol.messages import TrainState
 
 
@@ -54,16 +56,22 @@ def _link_up(lines: Lines, switchboard: Switchboard) -> None:
     ranks = lines.roster.links(lines.rank)
     for rank in ranks:
         if rank < lines.rank:
-            lines.add(rank, _call(lines, rank))
+            lines.add(rank, _call(lines, rank, switchboard.certificates))
     for kind in ("unix", "tcp"):
         for _ in [rank for rank in ranks if rank > lines.rank and _kind(lines, rank) == kind]:
             link = switchboard.accept(kind, timeout_s)
             lines.add(link.receive(), link)
 
 
-def _call(lines: Lines, rank: int) -> Link:
-    roster = lines.roster
-    link = call(roster.members[rank].addresses[_kind(lines, rank)], roster.secret, roster.timeout_s)
+def _call(lines: Lines, rank: int, certificates: Certificates | None) -> Link:
+    roster, addresses = lines.roster, lines.roster.members[rank].addresses
+    kind = "unix" if lines.is_near(rank) else far_kind(certificates)
+    if kind not in addresses:
+        raise ConfigError(
+            f"{roster.name(rank)} and {roster.name(lines.rank)} do not agree whether lines are encrypted; set {SWITCH} "
+            "and its certificates alike on every node"
+        )
+    link = call(addresses[kind], roster.secret, roster.timeout_s, certificates)
     link.send(lines.rank)
     return link
 

@@ -12,10 +12,12 @@ import ray
 from numpy.typing import NDArray
 
 from distbp.backends.ray.notices import TermNotice
+from distbp.errors import ConfigError
 from distbp.group.links import CAN_SHARE, Switchboard
 from distbp.group.member import Member
 from distbp.group.roster import Membership, Roster
 from distbp.group.spare import Offer
+from distbp.group.tls import Certificates
 from distbp.machine.processes import read_start_time
 from distbp.nn.blas import pin_blas
 from distbp.nn.model import Sums
@@ -70,7 +72,11 @@ class MemberActor:
         if self._member is not None:
             self._member.close()
         self._member = None
-        self._switchboard = Switchboard(ray.util.get_node_ip_address(), secret)
+        try:
+            certificates = Certificates.from_environment()
+        except ConfigError as error:
+            raise ConfigError(f"on node {os.uname().nodename}: {error}") from None
+        self._switchboard = Switchboard(ray.util.get_node_ip_address(), secret, certificates)
         return self._switchboard.addresses
 
     def connect(self, rank: int, roster: Roster, server: ServerTask, state: TrainState) -> None:
