@@ -1,8 +1,8 @@
 """A server's slice of the state where other processes of its node see it, so that it outlives the server.
 
-The parameters lie in the node's shared memory already. Here the optimizer's moments do so too, with the values that
-the newest commit has replaced, block by block: a commit that was torn by the end of its process is undone, and one
-that other servers could not follow as well.
+The parameters lie in the node's shared memory already. Here the optimizer's moments do so too, in two sets that are
+written in turn, with the parameters that the newest commit has replaced, block by block: a commit that was torn by the
+end of its process is undone, and one that other servers could not follow as well.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class Offer:
 class Spare:
     """The state of one slice in shared memory: its server writes, other processes read when the server is gone.
 
-    header: how many steps are done; the same, or one more while that step is committed; values of the slice whose
-    former ones are kept; the step that the server began with; how many reports there were.
+    header: how many steps are done; the same, or one more while that step is committed; parameters whose former
+    values are kept; the step that the server began with; how many reports there were.
     """
 
     def __init__(self, parameters: NDArray, num_moments: int, memory: SharedMemory | None = None):
@@ -59,15 +59,20 @@ class Spare:
         self._header = cutter.cut(_HEADER_SIZE, np.dtype("i8"))
         self._reports = cutter.cut(NUM_REMEMBERED_REPORTS, _REPORT)
         self._parameters = parameters
-        self.moments = tuple(cutter.cut(size, dtype) for _ in range(num_moments))
-        self._kept = tuple(cutter.cut(size, dtype) for _ in range(1 + num_moments))
+        self._moments = tuple(tuple(cutter.cut(size, dtype) for _ in range(num_moments)) for _ in range(2))
+        self._kept = cutter.cut(size, dtype)
+
+    def moments(self, step: int) -> tuple[NDArray, ...]:
+        """Return the arrays for the moments after `step` steps, (n,) each."""
+        return self._moments[step % 2]
 
     # The server
 
     def open(self, state: TrainState) -> None:
         """Take over the server's state; its parameters are written already."""
-        for own, moment in zip(self.moments, state.moments, strict=True):
-            own[...] = moment
+        for both in self._moments:  # the other set too: without momentum nobody writes it
+            for own, moment in zip(both, state.moments, strict=True):
+                own[...] = moment
         self._header[_STEP] = self._header[_BEGUN] = self._header[_FIRST] = state.step
 
     def begin(self) -> None:
@@ -76,9 +81,8 @@ class Spare:
         self._header[_BEGUN] += 1
 
     def keep(self, block: slice) -> None:
-        """Keep the values of the next block, which are about to be changed."""
-        for kept, values in zip(self._kept, (self._parameters, *self.moments), strict=True):
-            kept[block] = values[block]
+        """Keep the next block of the parameters, which is about to be changed."""
+        self._kept[block] = self._parameters[block]
         self._header[_NUM_KEPT] = block.stop
 
     def finish(self, report: StepReport) -> None:
@@ -114,11 +118,10 @@ class Spare:
             return None
         is_clean = self._header[_BEGUN] == offer.newest
         num_undone = 0 if step == offer.newest and is_clean else int(self._header[_NUM_KEPT])
-        parameters, *moments = (
-            _undone(values, kept, num_undone)
-            for values, kept in zip((self._parameters, *self.moments), self._kept, strict=True)
-        )
-        found = Snapshot(TrainState(step, parameters, tuple(moments)), self._read_reports(step))
+        parameters = self._parameters.copy()
+        parameters[:num_undone] = self._kept[:num_undone]
+        moments = tuple(moment.copy() for moment in self.moments(step))
+        found = Snapshot(TrainState(step, parameters, moments), self._read_reports(step))
         return found if self._header.tobytes() == before else None
 
     def close(self) -> None:
@@ -144,13 +147,6 @@ def align_reports(found: Sequence[Snapshot]) -> list[Snapshot]:
     """Return snapshots of one step with as many reports each: the newest that all have."""
     count = min(len(snapshot.reports) for snapshot in found)
     return [Snapshot(snapshot.state, snapshot.reports[len(snapshot.reports) - count :]) for snapshot in found]
-
-
-def _undone(values: NDArray, kept: NDArray, count: int) -> NDArray:
-    """Return a copy of the values, the first `count` as they were before."""
-    copy = values.copy()
-    copy[:count] = kept[:count]
-    return copy
 
 
 def _to_report(row: np.void) -> StepReport:

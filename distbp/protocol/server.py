@@ -25,9 +25,10 @@ Exchange = Callable[[list[float]], list[float]]
 
 
 class Keeper(Protocol):
-    """Keeps what a server needs to be replaced: its moments, and what each commit changes, until the next one."""
+    """Keeps what a server needs to be replaced: its moments, and the state before each commit, until the next one."""
 
-    moments: tuple[NDArray, ...]
+    def moments(self, step: int) -> tuple[NDArray, ...]:
+        """Return the arrays for the moments after `step` steps; two sets of them in turn, so those before stay."""
 
     def open(self, state: TrainState) -> None:
         """Take over the state."""
@@ -36,7 +37,7 @@ class Keeper(Protocol):
         """The next step is going to be committed."""
 
     def keep(self, block: slice) -> None:
-        """Keep a block of the slice, which is about to be changed; blocks come in order."""
+        """Keep a block of the parameters, which is about to be changed; blocks come in order."""
 
     def finish(self, report: StepReport) -> None:
         """The step is committed."""
@@ -72,7 +73,7 @@ class ParameterServer:
             self._moments = tuple(moment.copy() for moment in state.moments)
         else:
             keeper.open(state)
-            self._moments = keeper.moments
+            self._moments = keeper.moments(state.step)
         self._gradient = np.empty_like(state.parameters) if task.optimizer.clip_norm is not None else None
         self._reports: deque[StepReport] = deque(maxlen=NUM_REMEMBERED_REPORTS)
         self._last_commit = time.perf_counter()
@@ -129,8 +130,10 @@ class ParameterServer:
         clip_norm = self._task.optimizer.clip_norm
         clip = 1.0 if clip_norm is None else clip_factor(squares, clip_norm)
         checksum = 0
+        before = moments = self._moments
         if self._keeper is not None:
             self._keeper.begin()
+            moments = self._keeper.moments(self._step + 1)
         for start in range(0, len(self._parameters), BLOCK):
             block = slice(start, start + BLOCK)
             if self._keeper is not None:
@@ -141,16 +144,18 @@ class ParameterServer:
             update(
                 self._task.optimizer,
                 self._parameters[block],
-                [moment[block] for moment in self._moments],
+                [moment[block] for moment in moments],
                 gradient,
                 self._step + 1,
                 learning_rate,
                 self._task.decays,
                 self._offset + block.start,
+                [moment[block] for moment in before],
             )
             for part in self._buffers_in(block):
                 self._parameters[part] += sums.mean(part)
             checksum += block_checksum(self._parameters[block], (self._offset + start) // BLOCK)
+        self._moments = moments
         return checksum % (1 << 64)
 
     def _averaged(self, sums: _Sums, block: slice) -> NDArray:
