@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 from certificates import Authority
+from encrypted_ray import issue, start_encrypted_ray
 from hosts import INTERFACE, Host, make_hosts
 from ray_hosts import RayOnHosts
 from test_host_faults import expect_same, start, whole  # noqa: F401 - fixtures
@@ -52,24 +53,9 @@ def was_heard(host: Host) -> bool:
         return process.stdout.readline() == "True\n"
 
 
-def start_ray(hosts: list[Host], authority: Authority | None) -> RayOnHosts:
-    """Start Ray on the first two hosts, each with a certificate of its own."""
-
-    def variables(host: Host) -> dict[str, str]:
-        return {} if authority is None else authority.issue(host.name, ips=(host.ip, "127.0.0.1"))
-
-    cluster = RayOnHosts(hosts[:1], variables=variables(hosts[0]))
-    own = dict(cluster.environment)
-    for host in hosts[1:]:
-        cluster.environment.update(variables(host))
-        cluster.add([host])
-    cluster.environment = own
-    return cluster
-
-
 def test_the_listener_hears_what_is_not_encrypted(start):  # noqa: F811
     with make_hosts(2) as hosts:
-        running = start(hosts[0], start_ray(hosts, None), 2)
+        running = start(hosts[0], RayOnHosts(hosts), 2)
         running.until_workers(2)
         assert was_heard(hosts[1])
         running.stop()
@@ -78,13 +64,13 @@ def test_the_listener_hears_what_is_not_encrypted(start):  # noqa: F811
 def test_members_send_nothing_in_the_clear_also_with_renewed_certificates(start, whole, tmp_path):  # noqa: F811
     authority = Authority(tmp_path / "certificates")
     with make_hosts(3) as hosts:
-        cluster = start_ray(hosts[:2], authority)
+        cluster = start_encrypted_ray(hosts[:2], authority)
         running = start(hosts[0], cluster, [2, 3])
         running.until_workers(2)
         assert not was_heard(hosts[1])
         for host in hosts[:2]:
-            authority.issue(host.name, ips=(host.ip, "127.0.0.1"))  # renewed, while the run goes on
-        cluster.environment.update(authority.issue(hosts[2].name, ips=(hosts[2].ip, "127.0.0.1")))
+            issue(authority, host)  # renewed, while the run goes on
+        cluster.environment.update(issue(authority, hosts[2]))
         cluster.add(hosts[2:])
         running.until_workers(3)
         assert not was_heard(hosts[1])
