@@ -17,6 +17,7 @@ def make_backend(placement: Placement) -> Backend:
             placement.servers,
             placement.address,
             placement.step_timeout_s,
+            placement.min_workers_left,
         )
     from distbp.backends.local import LocalBackend
 

@@ -15,7 +15,10 @@ from distbp.protocol.planning import EVALUATION_CHUNK, num_microbatches
 
 @dataclass(frozen=True)
 class Note:
-    """Something that happened to a group: `kind` is "joined", "lost", "refused" or "shards", `text` is for people."""
+    """Something that happened to a group; `text` is for people.
+
+    kind: "joined", "lost", "refused", "shards", "leaving" (somebody will be gone soon), "left" (and has left in time).
+    """
 
     kind: str
     text: str
@@ -56,7 +59,15 @@ class Backend(Protocol):
         ...
 
     def admit(self) -> bool:
-        """Let workers in that have started since; returns whether a new `start` would give a larger group."""
+        """Let workers in that have started since; returns whether the run should pause between two steps.
+
+        Either a new `start` would give a better group, larger or without those that will be gone soon; or there is a
+        `departure`.
+        """
+        ...
+
+    def departure(self) -> str | None:
+        """Return why this process, the driver's, will be gone soon; None while nobody has said so."""
         ...
 
     def start(self, worker: WorkerTask, server: ServerTask, state: TrainState, minimum: int = 1) -> Shortage | None:
@@ -70,7 +81,7 @@ class Backend(Protocol):
     def run(self, orders: Iterator[StepOrder]) -> Iterator[StepReport]:
         """Carry out consecutive steps and yield their reports in order.
 
-        Orders may be drawn ahead of the reports; every order drawn is reported. Ends early when it could be larger.
+        Orders may be drawn ahead of the reports; every order drawn is reported. Ends early when the run should pause.
         """
         ...
 

@@ -64,6 +64,10 @@ class LocalBackend:
         """Return False: all threads there are belong to the group."""
         return False
 
+    def departure(self) -> str | None:
+        """Return None: a signal tells this process itself."""
+        return None
+
     def run(self, orders: Iterator[StepOrder]) -> Iterator[StepReport]:
         """Carry out the steps one after the other; nothing is drawn ahead."""
         return map(self._group.step, orders)

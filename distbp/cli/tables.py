@@ -30,6 +30,7 @@ def format_result(result: Result) -> Text:
             "examples/s": f"{result.examples_per_second:,.0f}",
             "parameters": f"{result.num_parameters:,}",
             "recovered": _format_recoveries(result),
+            "left": _format_preemptions(result),
             "digest": result.digest,
             "run": result.run,
         }
@@ -91,6 +92,7 @@ def format_drill(report: DrillReport) -> Text:
         "disturbed": f"{disturbed.digest}",
         "seconds": f"{whole.seconds:.2f} undisturbed, {_format_seconds(disturbed)} disturbed",
         "recovered": _format_recoveries(disturbed),
+        "left": _format_preemptions(disturbed),
         "runs": f"{whole.run}, {disturbed.run}",
     }
     if report.same:
@@ -130,6 +132,12 @@ def _format_seconds(result: Result) -> str:
         "checkpoints": result.checkpointing_s,
     }
     return f"{result.seconds:.2f} ({', '.join(f'{name} {s:.2f}' for name, s in parts.items() if s >= 0.005)})"
+
+
+def _format_preemptions(result: Result) -> str | None:
+    if not result.preemptions:
+        return None
+    return f"{_count(result.preemptions, 'worker')} in time, having heard that they would be gone; no step again"
 
 
 def _format_recoveries(result: Result) -> str | None:

@@ -20,11 +20,12 @@ from distbp.doctor.cluster_checks import (
     describe_versions,
 )
 from distbp.doctor.demand import Demand
+from distbp.doctor.encryption import check_encryption
 from distbp.doctor.findings import Finding, block, ok
 from distbp.doctor.machine_checks import check_blas, check_cores, check_memory, check_storage
 from distbp.doctor.node import NodeFacts, examine_node, weigh_portable_kernels
 from distbp.doctor.storage_trial import StorageFacts, try_storage
-from distbp.errors import ClusterError
+from distbp.errors import ClusterError, ConfigError
 from distbp.nn.kernels import expect_portable
 from distbp.protocol.planning import num_microbatches
 from distbp.training.plan import Plan, make_plan
@@ -102,7 +103,7 @@ def _check_ray(config: Config, plan: Plan, here: NodeFacts, storage: StorageFact
     num_cpus = demand.max_workers * demand.threads
     try:
         found = survey(placement.address, num_cpus, examine_node, storage.url, storage.mark, plan.worker.model)
-    except ClusterError as error:
+    except (ClusterError, ConfigError) as error:
         yield block("cluster", str(error), "or train with --backend local, which needs no cluster", error.exit_code)
         return
     nodes = [
@@ -116,3 +117,4 @@ def _check_ray(config: Config, plan: Plan, here: NodeFacts, storage: StorageFact
     yield from check_shared(storage, nodes)
     yield from check_clocks(nodes)
     yield check_authentication(found.asks_for_token, found.is_private)
+    yield check_encryption({n.address: n.facts.encryption for n in nodes if n.facts is not None}, found.is_private)

@@ -44,8 +44,12 @@ class DrillBackend:
         return self._inner.processes
 
     def admit(self) -> bool:
-        """Let new workers in; returns whether a new `start` would give a larger group."""
+        """Let new workers in; returns whether the run should pause."""
         return self._inner.admit()
+
+    def departure(self) -> str | None:
+        """Return why this process will be gone soon."""
+        return self._inner.departure()
 
     def start(self, worker: WorkerTask, server: ServerTask, state: TrainState, minimum: int = 1) -> Shortage | None:
         """Build the group."""
@@ -55,7 +59,7 @@ class DrillBackend:
         """Carry out the steps, stopping at those where a fault is due."""
         for order in orders:
             if not self._strike_due(order.step):
-                return  # the group has to grow first
+                return  # the group has to change first
             for report in self._inner.run(chain([order], islice(orders, self._num_until_next(order.step)))):
                 self._tell_who_is_back()
                 yield report

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
+from distbp.errors import ConfigError
 from distbp.group.arena import Arena
 from distbp.group.lines import Lines
-from distbp.group.links import Link, SharedMemory, Switchboard, call
+from distbp.group.links import Link, SharedMemory, Switchboard, call, far_kind
+from distbp.group.spare import Spare
+from distbp.group.tls import SWITCH, Certificates
 from distbp.protocol.messages import TrainState
 
 
@@ -24,22 +28,50 @@ def join(lines: Lines, switchboard: Switchboard, arena: Arena, state: TrainState
     return memory
 
 
+def share_spares(lines: Lines, parameters: NDArray, num_moments: int) -> dict[int, Spare]:
+    """Return the slices of this node's servers as every member of the node sees them, by the rank of the server.
+
+    None on a node with a single member: nobody else could read them. parameters: of this node, (num_parameters,).
+    """
+    return lines.guard(None, lambda: _share_spares(lines, parameters, num_moments))
+
+
+def _share_spares(lines: Lines, parameters: NDArray, num_moments: int) -> dict[int, Spare]:
+    near, slices = lines.roster.near(lines.rank), lines.roster.slices
+    found = {}
+    if near and lines.rank < len(slices):
+        own = found[lines.rank] = Spare(parameters[slice(*slices[lines.rank])], num_moments)
+        for rank in near:
+            lines.peers[rank].link.send_memory(own.memory)
+    for rank in near:
+        if rank < len(slices):
+            memory = lines.peers[rank].link.receive_memory(np.uint8)
+            found[rank] = Spare(parameters[slice(*slices[rank])], num_moments, memory)
+    return found
+
+
 def _link_up(lines: Lines, switchboard: Switchboard) -> None:
     """Call the members of lower rank, then be called by those of higher rank."""
     timeout_s = lines.roster.timeout_s
     ranks = lines.roster.links(lines.rank)
     for rank in ranks:
         if rank < lines.rank:
-            lines.add(rank, _call(lines, rank))
+            lines.add(rank, _call(lines, rank, switchboard.certificates))
     for kind in ("unix", "tcp"):
         for _ in [rank for rank in ranks if rank > lines.rank and _kind(lines, rank) == kind]:
             link = switchboard.accept(kind, timeout_s)
             lines.add(link.receive(), link)
 
 
-def _call(lines: Lines, rank: int) -> Link:
-    roster = lines.roster
-    link = call(roster.members[rank].addresses[_kind(lines, rank)], roster.secret, roster.timeout_s)
+def _call(lines: Lines, rank: int, certificates: Certificates | None) -> Link:
+    roster, addresses = lines.roster, lines.roster.members[rank].addresses
+    kind = "unix" if lines.is_near(rank) else far_kind(certificates)
+    if kind not in addresses:
+        raise ConfigError(
+            f"{roster.name(rank)} and {roster.name(lines.rank)} do not agree whether lines are encrypted; set {SWITCH} "
+            "and its certificates alike on every node"
+        )
+    link = call(addresses[kind], roster.secret, roster.timeout_s, certificates)
     link.send(lines.rank)
     return link
 

@@ -15,10 +15,11 @@ from functools import cache, partial
 from numpy.typing import NDArray
 
 from distbp.group.arena import Arena
-from distbp.group.joining import join
+from distbp.group.joining import join, share_spares
 from distbp.group.lines import Lines
 from distbp.group.links import SharedMemory, Switchboard
 from distbp.group.roster import Roster
+from distbp.group.spare import Offer, Spare
 from distbp.nn.model import Sums
 from distbp.protocol.messages import (
     Effort,
@@ -52,6 +53,7 @@ class Member:
         self._server_task = server
         self._server: ParameterServer | None = None
         self._memory: SharedMemory | None = None
+        self._spares: dict[int, Spare] = {}
         self._has_diverged = False
         self._effort = Effort(0, 0.0)
 
@@ -61,11 +63,11 @@ class Member:
         Raises PeerLostError naming who did not link up.
         """
         self._memory = join(self._lines, switchboard, self._arena, state)
+        self._spares = share_spares(self._lines, self._parameters, len(state.moments))
         if self._rank < self._roster.num_servers:
             start, stop = self._slice
-            self._server = ParameterServer(
-                self._server_task, slice_state(state, start, stop), start, self._parameters[start:stop]
-            )
+            own, spare = slice_state(state, start, stop), self._spares.get(self._rank)
+            self._server = ParameterServer(self._server_task, own, start, self._parameters[start:stop], spare)
 
     def run(self, orders: list[StepOrder], paces: tuple[float, ...] = ()) -> tuple[list[StepReport], Effort]:
         """Carry out consecutive steps; returns the reports of this member's server, none if it has no server.
@@ -95,6 +97,19 @@ class Member:
         """Return a copy of the server's slice of the state; None without a server."""
         return None if self._server is None else self._server.snapshot()
 
+    def offers(self) -> dict[int, Offer]:
+        """Return of which steps this member can give the state of a slice, by the rank of its server."""
+        found = {rank: spare.offer for rank, spare in self._spares.items()}
+        if self._server is not None and self._rank not in found:
+            found[self._rank] = Offer(self._server.num_steps, self._server.num_steps)
+        return found
+
+    def spare(self, rank: int, step: int) -> Snapshot | None:
+        """Return a copy of the slice of the server of `rank` after `step` steps; None if it is not to be had."""
+        if rank in self._spares:
+            return self._spares[rank].read(step)
+        return self.snapshot()
+
     def cut(self) -> None:
         """Leave the group: every line ends, what waits on one raises PeerLostError. Any thread may call this."""
         self._lines.cut()
@@ -103,6 +118,8 @@ class Member:
         """Leave the group and give back lines, threads and shared memory. The server still has its state."""
         self._lines.close()
         self._arena.memory.close()
+        for spare in self._spares.values():
+            spare.close()
         if self._memory is not None:
             self._memory.close()
 

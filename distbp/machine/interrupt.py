@@ -51,6 +51,10 @@ class StopRequest:
         if self._ends_at_once:
             raise _StopNow
 
+    def ask(self) -> None:
+        """Ask the run to stop, as SIGTERM would."""
+        self._signal = self._signal or signal.SIGTERM
+
     @contextmanager
     def at_once(self, message: str) -> Iterator[None]:
         """Let a signal end the block with `message`: for waiting, where no step is under way."""

@@ -23,8 +23,9 @@ class Position:
 
     epoch_loss, epoch_examples: sums over the steps of the epoch under way. train_loss: mean over the last whole
     epoch. best_*: of the epoch with the lowest validation loss. Over all sessions of the run: examples, recoveries,
-    and seconds spent on steps, on waiting for workers (starts and recoveries), on steps that a lost state made
-    necessary again, and on checkpoints while training waited for them.
+    preemptions (workers that left in time, because a notice was heard), and seconds spent on steps, on waiting for
+    workers (starts and recoveries), on steps that a lost state made necessary again, and on checkpoints while training
+    waited for them.
     """
 
     step: int = 0
@@ -41,6 +42,7 @@ class Position:
     examples: int = 0
     recoveries: int = 0
     longest_recovery_s: float = 0.0
+    preemptions: int = 0
     work_s: float = 0.0
     waiting_s: float = 0.0
     recomputing_s: float = 0.0

@@ -53,6 +53,8 @@ class Session:
         self._furthest = state.step + journal.steps.num_removed
         self._saved_step = state.step
         self._last_report: StepReport | None = None
+        self._has_formed = False
+        self._departure: str | None = None
 
     def run(self) -> Position:
         """Train to the end and return the final position; every state worth keeping is checkpointed.
@@ -85,20 +87,24 @@ class Session:
         self._journal.events.append("formed", step=state.step, workers=self._backend.num_workers)
         self._ledger.charge("waiting_s")
         self._pending = None
+        self._has_formed = True
 
     def _await_group(self, state: TrainState) -> None:
-        has_failed = self._lost_groups.has_any
-        minimum = self._placement.min_workers_left if has_failed else self._placement.min_workers
-        wait = WorkerWait(WorkersLostError if has_failed else ClusterError)
+        has_begun = self._has_formed or self._lost_groups.has_any
+        minimum = self._placement.min_workers_left if has_begun else self._placement.min_workers
+        wait = WorkerWait(WorkersLostError if has_begun else ClusterError)
         while (shortage := self._backend.start(self._plan.worker, self._plan.server, state, minimum)) is not None:
             self._take_notes()
+            if self._heeds_departure():
+                raise self._stop.error(self._interruption("while it waited for workers"))
             wait.keep(shortage)
 
     def _train(self) -> None:
-        """Go from boundary to boundary: epoch ends, checkpoints, new workers, the end."""
+        """Go from boundary to boundary: epoch ends, checkpoints, workers that come or leave, the end."""
         while True:
             if self._position.step >= (self._position.epochs_evaluated + 1) * self._plan.steps_per_epoch:
                 self._close_epoch()
+            self._heeds_departure()
             is_done = self._is_done()
             if is_done or self._stop or self._checkpoint_is_due():
                 self._checkpoint()
@@ -111,6 +117,13 @@ class Session:
             for report in self._backend.run(self._orders(self._next_boundary())):
                 self._advance(report)
             self._take_notes()
+
+    def _heeds_departure(self) -> bool:
+        """Return whether the driver has to leave its machine; then the run stops as after SIGTERM."""
+        self._departure = self._departure or self._backend.departure()
+        if self._departure is not None:
+            self._stop.ask()
+        return self._departure is not None
 
     def _orders(self, boundary: int) -> Iterator[StepOrder]:
         for step in range(self._position.step, boundary):
@@ -206,7 +219,9 @@ class Session:
         self._position = self._lost_groups.note_work(now, self._position, num_workers)
 
     def _take_notes(self) -> None:
-        self._journal.note_group(self._backend.take_notes(), self._position.step)
+        num_left = self._journal.note_group(self._backend.take_notes(), self._position.step)
+        if num_left:
+            self._position = self._position.changed(preemptions=self._position.preemptions + num_left)
 
     def _newest_state(self, rescued: Snapshot | None) -> TrainState:
         """Return the state to go on from, and move the position there."""
@@ -223,7 +238,8 @@ class Session:
         )
         self._saved_step = state.step
         now = self._position
-        self._position = replace(position, recoveries=now.recoveries, longest_recovery_s=now.longest_recovery_s)
+        counts = {"recoveries": now.recoveries, "preemptions": now.preemptions}
+        self._position = position.changed(**counts, longest_recovery_s=now.longest_recovery_s)
         return state
 
     def _newest_checkpoint(self) -> tuple[TrainState, Position]:
@@ -233,7 +249,10 @@ class Session:
 
     def _interruption(self, how: str) -> str:
         step, num_steps = self._position.step, self._plan.num_steps
-        return f"stopped after step {step} of {num_steps}, {how}; the same command resumes"
+        stopped = f"stopped after step {step} of {num_steps}, {how}"
+        if self._departure is None:
+            return f"{stopped}; the same command resumes"
+        return f"{self._departure}; {stopped}; give the same command on another machine to go on"
 
     def _divergence(self, what: str) -> str:
         rate = self._plan.recipe.optimizer.learning_rate

@@ -38,7 +38,7 @@ class Result:
     run: its folder or URL, with passwords masked. digest: SHA-256 of the final parameters, those after `final_step`
     steps; with early stopping the best ones, otherwise the last. Over all sessions of the run: seconds and what they
     went to (steps that count, waiting for workers, steps done again, checkpoints), goodput = work_s / seconds, and
-    failures recovered from.
+    failures recovered from. preemptions: workers that left in time, because a notice was heard.
     """
 
     run: str
@@ -62,6 +62,7 @@ class Result:
     recomputing_s: float
     checkpointing_s: float
     goodput: float
+    preemptions: int = 0
 
 
 def train(
@@ -237,4 +238,5 @@ def _conclude(run: RunDirectory, config: Config, plan: Plan, position: Position)
         recomputing_s=round(position.recomputing_s, 4),
         checkpointing_s=round(position.checkpointing_s, 4),
         goodput=round(position.goodput, 4),
+        preemptions=position.preemptions,
     )

@@ -11,9 +11,13 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
+from distbp.backends.ray.notices import TermNotice
+from distbp.errors import ConfigError
 from distbp.group.links import CAN_SHARE, Switchboard
 from distbp.group.member import Member
 from distbp.group.roster import Membership, Roster
+from distbp.group.spare import Offer
+from distbp.group.tls import Certificates
 from distbp.machine.processes import read_start_time
 from distbp.nn.blas import pin_blas
 from distbp.nn.model import Sums
@@ -48,6 +52,7 @@ class MemberActor:
         self._pin = ExitStack()
         self._switchboard: Switchboard | None = None
         self._member: Member | None = None
+        self._notice = TermNotice(lambda: self._member is not None)
 
     def introduce(self) -> Membership:
         """Say who this is."""
@@ -67,7 +72,11 @@ class MemberActor:
         if self._member is not None:
             self._member.close()
         self._member = None
-        self._switchboard = Switchboard(ray.util.get_node_ip_address(), secret)
+        try:
+            certificates = Certificates.from_environment()
+        except ConfigError as error:
+            raise ConfigError(f"on node {os.uname().nodename}: {error}") from None
+        self._switchboard = Switchboard(ray.util.get_node_ip_address(), secret, certificates)
         return self._switchboard.addresses
 
     def connect(self, rank: int, roster: Roster, server: ServerTask, state: TrainState) -> None:
@@ -88,10 +97,10 @@ class MemberActor:
         if self._member is not None:
             self._member.cut()
 
-    def run(self, orders: list[StepOrder], paces: tuple[float, ...]) -> tuple[list[StepReport], Effort]:
-        """Carry out consecutive steps."""
+    def run(self, orders: list[StepOrder], paces: tuple[float, ...]) -> tuple[list[StepReport], Effort, float | None]:
+        """Carry out consecutive steps; also returns how many seconds this process has left, None: any number."""
         assert self._member is not None  # `connect` comes first
-        return self._member.run(orders, paces)
+        return *self._member.run(orders, paces), self._notice.left_s
 
     def evaluate(self, shard: Shard) -> list[Sums]:
         """Return the sums over the evaluation chunks in `shard`."""
@@ -101,6 +110,14 @@ class MemberActor:
     def snapshot(self) -> Snapshot | None:
         """Return a copy of this server's slice of the state; None when it is in no group."""
         return None if self._member is None else self._member.snapshot()
+
+    def offers(self) -> dict[int, Offer]:
+        """Return of which steps this member can give the state of which server's slice."""
+        return {} if self._member is None else self._member.offers()
+
+    def spare(self, rank: int, step: int) -> Snapshot | None:
+        """Return a copy of the slice of the server of `rank` after `step` steps; None if it is not to be had."""
+        return None if self._member is None else self._member.spare(rank, step)
 
 
 def _attach(examples: Examples, arrays: tuple[Any, ...]) -> Examples:

@@ -19,8 +19,10 @@ from ray.exceptions import GetTimeoutError, RayTaskError
 
 from distbp.backends.base import Process, join_reports, join_snapshots, num_evaluation_chunks, summarize
 from distbp.backends.ray.calls import Calls
+from distbp.backends.ray.notices import Departure
 from distbp.backends.ray.pool import GONE, ActorPool, Joined
 from distbp.group.roster import Roster, spread
+from distbp.group.spare import align_reports, choose_step
 from distbp.protocol.messages import (
     Effort,
     Evaluation,
@@ -114,8 +116,11 @@ class RayGroup:
         timeout_s = 2 * self._roster.timeout_s + CHUNK_S  # the members themselves notice silence after one
         found = self._calls.ask(self._members, flight.results, timeout_s)
         self._adapt(len(flight.orders), time.perf_counter() - began)
-        self._pace(flight.orders, [effort for _, effort in found])
-        by_server = [reports for reports, _ in found if reports]
+        self._pace(flight.orders, [effort for _, effort, _ in found])
+        for member, (_, _, left_s) in zip(self._members, found, strict=True):
+            if left_s is not None:
+                self._pool.expect_end(member, Departure("its process has got SIGTERM", time.monotonic() + left_s))
+        by_server = [reports for reports, _, _ in found if reports]
         return [join_reports(reports) for reports in zip(*by_server, strict=True)]
 
     def _adapt(self, num_steps: int, seconds: float) -> None:
@@ -157,14 +162,20 @@ class RayGroup:
         return found
 
     def rescue(self) -> Snapshot | None:
-        """Return the servers' state if all of them still answer and stand at the same step."""
-        if any(member not in self._pool.joined for member in self._servers):
+        """Return the newest state that the servers, or others of their nodes, can still give; None if none is whole."""
+        there = {rank: member for rank, member in enumerate(self._members) if member in self._pool.joined}
+        answers = _answers([member.actor.offers.remote() for member in there.values()])
+        holders = {
+            server: (holder, offer)
+            for holder, offers in zip(there.values(), answers, strict=True)
+            for server, offer in (offers or {}).items()
+        }
+        step = choose_step({server: offer for server, (_, offer) in holders.items()}, self._roster.num_servers)
+        if step is None:
             return None
-        try:
-            found = ray.get(self._ask_servers(), timeout=RESCUE_TIMEOUT_S)
-        except (*GONE, RayTaskError, GetTimeoutError):
-            return None
-        return join_snapshots(found) if all(found) else None
+        slices = _answers([holders[server][0].actor.spare.remote(server, step) for server in sorted(holders)])
+        found = [snapshot for snapshot in slices if snapshot is not None]
+        return join_snapshots(align_reports(found)) if len(found) == len(slices) else None
 
     @property
     def _servers(self) -> list[Joined]:
@@ -172,3 +183,17 @@ class RayGroup:
 
     def _ask_servers(self) -> list[Any]:
         return [member.actor.snapshot.remote() for member in self._servers]
+
+
+def _answers(calls: Sequence[Any]) -> list[Any]:
+    """Return what the calls return, None for those that fail or take too long."""
+    if calls:
+        ray.wait(calls, num_returns=len(calls), timeout=RESCUE_TIMEOUT_S)
+    return [_answer(call) for call in calls]
+
+
+def _answer(call: Any) -> Any:
+    try:
+        return ray.get(call, timeout=0)
+    except (*GONE, RayTaskError, GetTimeoutError):
+        return None
