@@ -66,3 +66,6 @@ class EpochTasks:
             task.call_on_fit_task_end(estimator=self._estimator, **data, reconstruction_attributes=attributes)
         )
 
+
+
+__all__ = ["CallbackSupportMixin", "EpochTasks", "with_callbacks"]

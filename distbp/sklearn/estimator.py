@@ -45,6 +45,18 @@ def in_scikit_learns_words(method: Callable[..., Any]) -> Callable[..., Any]:
 class DistbpEstimator(CallbackSupportMixin, BaseEstimator):
     """Base of both estimators. README.md beside this file says what each parameter and attribute is."""
 
+    network_: Network
+    recipe_: Recipe
+    run_: str | None
+    digest_: str
+    loss_: float
+    loss_curve_: list[float]
+    validation_scores_: list[float] | None
+    n_iter_: int
+    _start: Start
+    _first_seed: int
+    _num_parts: int
+
     def __init__(
         self,
         *,
@@ -208,7 +220,7 @@ class DistbpEstimator(CallbackSupportMixin, BaseEstimator):
         self.run_ = fitted.run
         self.digest_ = fitted.digest
         self.loss_curve_ = fitted.curve.losses
-        self.loss_ = self.loss_curve_[-1] if self.loss_curve_ else None
+        self.loss_ = self.loss_curve_[-1] if self.loss_curve_ else np.inf  # stopped before an epoch's first step
         self.validation_scores_ = self._score_epochs(fitted, data) if self.early_stopping else None
         self.n_iter_ = len(fitted.curve.losses)
 

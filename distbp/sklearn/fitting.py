@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import fsspec
-from numpy.typing import NDArray
 
 from distbp.config import Placement, Recipe
 from distbp.data import PreparedData

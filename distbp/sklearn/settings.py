@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from distbp.config import Placement, Recipe, parse_config
+from distbp.errors import ConfigError
 
 DEFAULTS = Recipe()
 FIELDS = {
@@ -38,9 +41,9 @@ def make_recipe(
 ) -> Recipe:
     """Return the recipe of an estimator with these parameters for `num_examples` examples, held-out ones included.
 
-    seed: what random_state comes to. task_fields: fields that the task asks for, unless parameters["recipe"] names them.
+    seed: what random_state comes to. task_fields: what the task asks for, where parameters["recipe"] says nothing else.
 
-    Raises ConfigError for a value that is none, naming the field of the recipe.
+    Raises ConfigError for a value that is none, naming the parameter.
     """
     values = _nest({FIELDS[name]: _plain(parameters[name]) for name in FIELDS if name in parameters})
     values["seed"] = seed
@@ -49,7 +52,8 @@ def make_recipe(
     _set_network(values)
     _set_batch(values, num_examples)
     more = _merge(task_fields, _read_more(parameters["recipe"]))
-    return parse_config({"recipe": _merge(values, more)}, "the estimator").recipe
+    with _naming_parameters():
+        return parse_config({"recipe": _merge(values, more)}, "the estimator").recipe
 
 
 def make_placement(parameters: Mapping[str, Any]) -> Placement:
@@ -68,7 +72,8 @@ def make_placement(parameters: Mapping[str, Any]) -> Placement:
         values = {"workers": 1, **values}
         if values.get("address") is None:
             values["backend"] = "local"
-    return parse_config({"placement": values}, "the estimator").placement
+    with _naming_parameters():
+        return parse_config({"placement": values}, "the estimator").placement
 
 
 def keeps_run(parameters: Mapping[str, Any]) -> bool:
@@ -76,6 +81,18 @@ def keeps_run(parameters: Mapping[str, Any]) -> bool:
     given = parameters["placement"]
     named = given.model_fields_set if isinstance(given, Placement) else set(given or {})
     return "storage" in named
+
+
+@contextmanager
+def _naming_parameters() -> Iterator[None]:
+    """Call a field by the parameter that sets it, in what is said of a wrong value."""
+    try:
+        yield
+    except ConfigError as error:
+        names = {f"recipe.{field}": name for name, field in FIELDS.items()}
+        names |= {f"placement.{name}": name for name in _PLACES}
+        pattern = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
+        raise ConfigError(re.sub(rf"({pattern})\b", lambda found: names[found[0]], str(error))) from None
 
 
 def _set_early_stopping(values: dict[str, Any], parameters: Mapping[str, Any]) -> None:
