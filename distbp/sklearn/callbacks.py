@@ -62,10 +62,7 @@ class EpochTasks:
     def _end(self, attributes: Callable[[], dict[str, Any]] | None) -> bool:
         task, self._task = self._task, None
         data = {} if attributes is None else self._data
-        return bool(
-            task.call_on_fit_task_end(estimator=self._estimator, **data, reconstruction_attributes=attributes)
-        )
-
+        return bool(task.call_on_fit_task_end(estimator=self._estimator, **data, reconstruction_attributes=attributes))
 
 
 __all__ = ["CallbackSupportMixin", "EpochTasks", "with_callbacks"]

@@ -251,5 +251,3 @@ class DistbpEstimator(CallbackSupportMixin, BaseEstimator):
     def _score_epochs(self, fitted: Fitted, data: PreparedData) -> list[float]:
         """Return the score on the held-out examples after each epoch."""
         raise NotImplementedError
-
-

@@ -36,9 +36,7 @@ _OWN = (*FIELDS.values(), "data.source", "data.target", "data.task")
 _PLACES = ("workers", "backend", "address")
 
 
-def make_recipe(
-    parameters: Mapping[str, Any], seed: int, num_examples: int, task_fields: Mapping[str, Any]
-) -> Recipe:
+def make_recipe(parameters: Mapping[str, Any], seed: int, num_examples: int, task_fields: Mapping[str, Any]) -> Recipe:
     """Return the recipe of an estimator with these parameters for `num_examples` examples, held-out ones included.
 
     seed: what random_state comes to. task_fields: what the task asks for, where parameters["recipe"] says nothing else.
@@ -174,4 +172,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
-
