@@ -15,6 +15,7 @@ from distbp.cli.data_commands import data
 from distbp.cli.doctor_command import doctor
 from distbp.cli.drill_command import drill
 from distbp.cli.explain_command import explain_command
+from distbp.cli.export_command import export
 from distbp.cli.failures import explain
 from distbp.cli.report_command import report
 from distbp.cli.service_commands import list_jobs, logs, result, status, stop, submit
@@ -36,7 +37,7 @@ app = typer.Typer(
 )
 app.add_typer(study, name="study")
 app.add_typer(data, name="data")
-for command in (train, evaluate, predict, verify, drill, doctor, config, advise):
+for command in (train, evaluate, predict, verify, export, drill, doctor, config, advise):
     app.command()(command)
 app.command()(report)
 for job_command in (submit, status, logs, stop, result):

@@ -41,11 +41,22 @@ def prepare(data: Data, seed: int) -> PreparedData:
 
     Raises DataError for whatever is wrong with the data, in one sentence.
     """
-    raw = read_source(data.source, Wanted(data.target, task=data.task))
-    spec = specify_targets(raw, data.task)
+    return prepare_raw(read_source(data.source, Wanted(data.target, task=data.task)), data, seed)
+
+
+@fixed_arithmetic()
+def prepare_raw(
+    raw: RawExamples, data: Data, seed: int, spec: TargetSpec | None = None, scaling: Scaling | None = None
+) -> PreparedData:
+    """Return examples that have been read already, or never were in a file, as `prepare` returns those of a source.
+
+    spec, scaling: what the targets mean, and the inputs' scaling, where both are known before; None: by the examples.
+    """
+    spec = spec or specify_targets(raw, data.task)
     fraction = 0.0 if isinstance(data.validation, str) else data.validation
     train_rows, validation_rows = split_rows(len(raw.x), fraction, seed)
-    scaling = measure_scaling(raw, train_rows, data.scaling)
+    measured = measure_scaling(raw, train_rows, data.scaling if scaling is None else "none")  # it checks all values
+    scaling = measured if scaling is None else scaling
     schema = _build_schema(raw, spec, scaling)
     y = encode_targets(raw, spec)
     train = Examples(raw.x, y, train_rows, scaling)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Literal
@@ -18,9 +18,9 @@ from distbp.data.fingerprint import find_changed_part, fingerprint
 from distbp.errors import CheckpointError, ConfigError, DataError
 from distbp.nn.blas import compute_exactly, fixed_arithmetic
 from distbp.nn.digests import digest
-from distbp.nn.model import IGNORED, Model
+from distbp.nn.model import IGNORED
+from distbp.prediction.network import Network
 from distbp.protocol.examples import Examples
-from distbp.protocol.planning import EVALUATION_CHUNK
 from distbp.run import Checkpoint, CheckpointStore, RunDirectory
 from distbp.run.position import Position
 from distbp.training.checkpoint_contents import check_data, check_recipe, make_checkpoint, read_flat, read_scaling
@@ -76,15 +76,15 @@ class TrainedRun:
         self.digest = checkpoint.digest
         self._data = checkpoint.data
         self.schema = Schema.from_json(dict(checkpoint.schema), read_scaling(checkpoint.tensors))
-        self._spec = model_spec(self.config.recipe, self.schema, builder)
-        self._model: Model = self._spec.build()
-        self._flat = read_flat("parameters", self._model.layout, checkpoint.tensors, self.config.recipe.dtype)
-        _check_origin(run, self._flat, checkpoint)
+        spec = model_spec(self.config.recipe, self.schema, builder)
+        flat = read_flat("parameters", spec.build().layout, checkpoint.tensors, self.config.recipe.dtype)
+        _check_origin(run, flat, checkpoint)
+        self.network = Network(self.schema, spec, flat)
 
     @cached_property
     def parameters(self) -> dict[str, NDArray]:
         """The parameters by name, "0.weight" (O, I), "0.bias" (O,), ..."""
-        return self._model.layout.views(self._flat)
+        return self.network.parameters
 
     @fixed_arithmetic()
     def predict(self, data: str | os.PathLike[str] | ArrayLike) -> Predictions:
@@ -96,7 +96,7 @@ class TrainedRun:
         """
         is_source = isinstance(data, str | os.PathLike)
         examples = self._read(data, need_targets=False) if is_source else take_features(self.schema, data)
-        outputs = self._outputs(examples)
+        outputs = self.network.outputs(examples)
         if self.schema.classes is None:
             return Predictions(outputs, None)
         return Predictions(outputs, np.array(self.schema.classes)[outputs.argmax(axis=-1)])
@@ -108,11 +108,9 @@ class TrainedRun:
         Raises DataError, also when there is no validation part and no data are named.
         """
         examples = self._own_validation() if data is None else self._read(data, need_targets=True)
-        with self._spec.pinned():
-            sums = [
-                compute_exactly(partial(self._model.loss_sums, self.parameters, x, y))
-                for x, y in self._chunks(examples)
-            ]
+        with self.network.spec.pinned():
+            loss_sums = partial(self.network.model.loss_sums, self.parameters)
+            sums = [compute_exactly(partial(loss_sums, x, y)) for x, y in self.network.chunks(examples)]
             total = summarize(sums, self.schema.task == "classification")
             classes = None if self.schema.classes is None else self._score_classes(examples)
         return EvaluationReport(total.loss, total.accuracy, len(examples), classes)
@@ -137,27 +135,11 @@ class TrainedRun:
     def _read(self, source: object, need_targets: bool) -> Examples:
         return read_examples(self.schema, as_source(source), self.config.recipe.data.target, need_targets)
 
-    def _chunks(self, examples: Examples) -> Iterator[tuple[NDArray, NDArray]]:
-        dtype = self.config.recipe.dtype
-        ready = examples.ready(dtype)
-        for start in range(0, len(examples), EVALUATION_CHUNK):
-            yield ready.take(slice(start, start + EVALUATION_CHUNK), dtype)
-
-    def _outputs(self, examples: Examples) -> NDArray:
-        with self._spec.pinned():
-            found = [
-                compute_exactly(partial(self._model.predict, self.parameters, x)) for x, _ in self._chunks(examples)
-            ]
-        return np.concatenate(found) if found else np.empty((0, self.schema.num_outputs), self.config.recipe.dtype)
-
     def _score_classes(self, examples: Examples) -> tuple[ClassScore, ...]:
-        found = [
-            compute_exactly(partial(self._model.predict, self.parameters, x)).argmax(axis=-1)
-            for x, _ in self._chunks(examples)
-        ]
+        predicted = self.network.class_numbers(examples)
         actual = examples.y[examples.rows]
         learned = actual != IGNORED
-        return _score_classes(self.schema.classes or (), np.concatenate(found)[learned], actual[learned])
+        return _score_classes(self.schema.classes or (), predicted[learned], actual[learned])
 
 
 def _describe_change(url: str, recipe: Recipe, part: str) -> str:

@@ -57,9 +57,10 @@ def unpack(plan: Plan, checkpoint: Checkpoint) -> tuple[TrainState, Position]:
     """Return the state and position in a checkpoint; raises CheckpointError if they do not fit the plan."""
     check_data(plan, checkpoint.data)
     if checkpoint.position.get(_INITIAL) != _identify_initial(plan).get(_INITIAL):
+        source = plan.recipe.model.initial
+        weights = "the weights given to start with" if source is None else f"the weights in '{source}'"
         raise CheckpointError(
-            f"the weights in '{plan.recipe.model.initial}' are not those that the run started from; "
-            "restore them, or start a new run with another --name"
+            f"{weights} are not those that the run started from; restore them, or start a new run with another --name"
         )
     state = TrainState(
         checkpoint.step,
@@ -96,7 +97,7 @@ def check_recipe(run: RunDirectory, checkpoint: Checkpoint) -> None:
 
 
 def _identify_initial(plan: Plan) -> dict[str, str]:
-    return {} if plan.initial is None else {_INITIAL: digest(plan.initial)}
+    return {} if plan.initial is None else {_INITIAL: digest(np.concatenate((plan.initial, *plan.moments)))}
 
 
 def _read_position(step: int, values: Mapping[str, object]) -> Position:

@@ -33,10 +33,19 @@ Builder = Callable[..., Any]
 
 
 @dataclass(frozen=True)
+class Start:
+    """What a run begins with: parameters and the optimizer's moments, each (num_parameters,); no moments: zeros."""
+
+    parameters: NDArray
+    moments: tuple[NDArray, ...] = ()
+
+
+@dataclass(frozen=True)
 class Plan:
     """A recipe that fits its data.
 
-    num_steps: of the whole run. initial: the weights to start from, (num_parameters,), where the recipe names some.
+    num_steps: of the whole run. initial: the weights to start from, (num_parameters,), where the recipe names some or
+    the caller gave them; moments: of the optimizer, as in `Start`.
     """
 
     recipe: Recipe
@@ -48,6 +57,7 @@ class Plan:
     steps_per_epoch: int
     num_steps: int
     initial: NDArray | None = None
+    moments: tuple[NDArray, ...] = ()
 
     @cached_property
     def fingerprint(self) -> DataFingerprint:
@@ -81,8 +91,8 @@ class Plan:
         """Return the state before the first step: drawn parameters, moments of zeros."""
         given = self.initial
         parameters = initial_parameters(self.recipe, self.worker.model) if given is None else given.copy()
-        moments = MOMENTS[self.recipe.optimizer.kind]
-        return TrainState(0, parameters, tuple(np.zeros_like(parameters) for _ in moments))
+        moments = self.moments or tuple(np.zeros_like(parameters) for _ in MOMENTS[self.recipe.optimizer.kind])
+        return TrainState(0, parameters, tuple(moment.copy() for moment in moments))
 
 
 def initial_parameters(recipe: Recipe, spec: ModelSpec) -> NDArray:
@@ -145,8 +155,8 @@ def server_task(recipe: Recipe, layout: Layout) -> ServerTask:
 
 
 @fixed_arithmetic()
-def make_plan(config: Config, data: PreparedData, builder: Builder | None = None) -> Plan:
-    """Return the plan. builder: of the PyTorch module, where it is given as an object.
+def make_plan(config: Config, data: PreparedData, builder: Builder | None = None, start: Start | None = None) -> Plan:
+    """Return the plan. builder: of the PyTorch module, where it is given as an object. start: None: as the recipe says.
 
     Raises ConfigError where the recipe's sizes or loss do not fit the data, or there are no weights to start from.
     """
@@ -159,7 +169,7 @@ def make_plan(config: Config, data: PreparedData, builder: Builder | None = None
         )
     spec = model_spec(recipe, data.schema, builder)
     layout = spec.build().layout
-    initial = None if recipe.model.initial is None else load_initial(recipe.model.initial, layout, recipe.dtype)
+    start = start or _load_start(recipe, layout)
     num_steps = steps_per_epoch(recipe, num_examples)
     _report_scaling(recipe)
     return Plan(
@@ -173,8 +183,14 @@ def make_plan(config: Config, data: PreparedData, builder: Builder | None = None
         server=server_task(recipe, layout),
         steps_per_epoch=num_steps,
         num_steps=num_steps * recipe.epochs,
-        initial=initial,
+        initial=None if start is None else start.parameters,
+        moments=() if start is None else start.moments,
     )
+
+
+def _load_start(recipe: Recipe, layout: Layout) -> Start | None:
+    initial = recipe.model.initial
+    return None if initial is None else Start(load_initial(initial, layout, recipe.dtype))
 
 
 def _check_whole_numbers(task: WorkerTask) -> None:

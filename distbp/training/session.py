@@ -20,7 +20,7 @@ from distbp.training.journal import Journal
 from distbp.training.ledger import Ledger
 from distbp.training.lost_groups import LostGroups
 from distbp.training.plan import Plan
-from distbp.training.progress import Finisher, Observer, Progress
+from distbp.training.progress import EpochWatcher, Finisher, Observer, Progress
 from distbp.training.worker_wait import WorkerWait
 
 
@@ -55,6 +55,7 @@ class Session:
         self._last_report: StepReport | None = None
         self._has_formed = False
         self._departure: str | None = None
+        self._is_told_to_end = False
 
     def run(self) -> Position:
         """Train to the end and return the final position; every state worth keeping is checkpointed.
@@ -137,9 +138,8 @@ class Session:
         return min(epoch_end, self._schedule.next_stop(step))
 
     def _is_done(self) -> bool:
-        return self._position.step >= self._plan.num_steps or self._position.ran_out_of_patience(
-            self._plan.recipe.early_stopping
-        )
+        is_at_end = self._position.step >= self._plan.num_steps or self._is_told_to_end
+        return is_at_end or self._position.ran_out_of_patience(self._plan.recipe.early_stopping)
 
     def _advance(self, report: StepReport) -> None:
         """Take the report of a step that the group has just done."""
@@ -186,6 +186,13 @@ class Session:
             )
         self._ledger.charge("work_s")
         self._note_work()
+        self._show_epoch()
+
+    def _show_epoch(self) -> None:
+        """Let an observer see the epoch that has just ended, and say whether the run is to end with it."""
+        if self._last_report is not None and isinstance(self._observe, EpochWatcher):
+            progress = self._progress(self._last_report)
+            self._is_told_to_end = self._observe.end_epoch(progress, lambda: self._backend.snapshot().state)
 
     def _checkpoint_is_due(self) -> bool:
         return self._schedule.is_due(self._position.step) or self._position.is_best

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from distbp.backends import Backend, make_backend
 from distbp.config import Config, Placement, Recipe
-from distbp.data import find_doubts, prepare
+from distbp.data import PreparedData, find_doubts, prepare
 from distbp.errors import CheckpointError, InterruptedRunError, StorageError
 from distbp.machine.interrupt import StopRequest, stop_on_signals
 from distbp.nn.kernels import expect_portable
@@ -22,7 +22,7 @@ from distbp.run.storage.patience import persist
 from distbp.text.masking import mask_secrets
 from distbp.training.checkpoint_contents import newest_saved
 from distbp.training.journal import Journal
-from distbp.training.plan import Builder, Plan, describe_placement, make_plan, name_builder
+from distbp.training.plan import Builder, Plan, Start, describe_placement, make_plan, name_builder
 from distbp.training.progress import Observer
 from distbp.training.run_choice import Resume, hold_run
 from distbp.training.run_match import adopt
@@ -74,6 +74,8 @@ def train(
     observe: Observer | None = None,
     connect: Callable[[Placement], Backend] = make_backend,
     model: Builder | None = None,
+    data: PreparedData | None = None,
+    start: Start | None = None,
 ) -> Result:
     """Train by `recipe`, where `placement` says, and return what the run ended with.
 
@@ -82,7 +84,8 @@ def train(
     "must" on an old one. A run of that name goes on as well where the recipe names more epochs than it had, unless its
     schedule is cosine or early stopping has ended it. observe: is called after every step. connect: makes the backend
     for a placement. model: a function that builds a torch.nn.Module, in place of recipe.model.torch, under whose name
-    it is recorded.
+    it is recorded. data: examples in memory, in place of what recipe.data names. start: what to begin with instead of
+    drawn parameters.
 
     Raises a DistbpError, one class for each exit code of the command line; InterruptedRunError after SIGINT or
     SIGTERM, when the run has been checkpointed.
@@ -91,8 +94,8 @@ def train(
     config = Config(recipe=recipe if model is None else name_builder(recipe, model), placement=placement or Placement())
     if config.placement.portable:
         expect_portable()
-    data = prepare(config.recipe.data, config.recipe.seed)
-    plan = make_plan(config, data, model)
+    data = data or prepare(config.recipe.data, config.recipe.seed)
+    plan = make_plan(config, data, model, start)
     plan.check_model()
     _warn_of_endless_warmup(plan)
     with hold_run(config, plan, name, resume) as run:
