@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from itertools import chain, islice
+from itertools import chain
 
-from distbp.backends.base import Backend, Note, Process, Shortage
+from distbp.backends.base import Abandon, Backend, Note, Process, Shortage, never
 from distbp.drill.faults import Fault
 from distbp.drill.signals import Brakes, strike
 from distbp.protocol.messages import Evaluation, ServerTask, Snapshot, StepOrder, StepReport, TrainState, WorkerTask
@@ -51,12 +51,12 @@ class DrillBackend:
         """Build the group."""
         return self._inner.start(worker, server, state, minimum)
 
-    def run(self, orders: Iterator[StepOrder]) -> Iterator[StepReport]:
-        """Carry out the steps, stopping at those where a fault is due."""
+    def run(self, orders: Iterator[StepOrder], abandon: Abandon = never) -> Iterator[StepReport]:
+        """Carry out the steps, stopping at those where a fault is due; one within a round comes when that is done."""
         for order in orders:
             if not self._strike_due(order.step):
                 return  # the group has to grow first
-            for report in self._inner.run(chain([order], islice(orders, self._num_until_next(order.step)))):
+            for report in self._inner.run(_take_until(self._next_step(order.step), order, orders), abandon):
                 self._tell_who_is_back()
                 yield report
             if self._inner.admit():
@@ -83,10 +83,9 @@ class DrillBackend:
         self._brakes.release()
         self._inner.close()
 
-    def _num_until_next(self, step: int) -> int | None:
-        """Return how many steps after that of `step` may be done before the next fault; None for any number."""
-        later = [fault.step for fault in self._faults.values() if fault.step > step]
-        return min(later) - step - 1 if later else None
+    def _next_step(self, step: int) -> int | None:
+        """Return at which step after `step` the next fault is due; None if there is none."""
+        return min((fault.step for fault in self._faults.values() if fault.step > step), default=None)
 
     def _strike_due(self, step: int) -> bool:
         """Let the next fault that is due happen; returns False if its target is missing and the group can grow.
@@ -127,3 +126,11 @@ class DrillBackend:
         for number, fired_at in self._fired_at.items():
             self._tell("back", number, time.monotonic() - fired_at)
         self._fired_at.clear()
+
+
+def _take_until(step: int | None, first: StepOrder, orders: Iterator[StepOrder]) -> Iterator[StepOrder]:
+    """Yield `first` and then `orders`, up to the one after which `step` steps are done; None: all."""
+    for order in chain([first], orders):
+        yield order
+        if step is not None and order.end >= step:
+            return

@@ -22,6 +22,7 @@ from distbp.group.roster import Roster
 from distbp.nn.model import Sums
 from distbp.protocol.messages import (
     Effort,
+    InnerStep,
     Partial,
     ServerTask,
     Shard,
@@ -35,8 +36,7 @@ from distbp.protocol.messages import (
     slice_state,
 )
 from distbp.protocol.planning import paced_shards
-from distbp.protocol.server import ParameterServer
-from distbp.protocol.worker import Worker
+from distbp.protocol.roles import AnyServer, make_server, make_worker
 
 
 class Member:
@@ -48,9 +48,9 @@ class Member:
         self._roster = roster
         self._lines = Lines(rank, roster)
         self._arena = Arena(len(state.parameters), state.parameters.dtype)
-        self._worker = Worker(worker, self._arena.allocate)
+        self._worker = make_worker(worker, self._arena.allocate, self._lines.check)
         self._server_task = server
-        self._server: ParameterServer | None = None
+        self._server: AnyServer | None = None
         self._memory: SharedMemory | None = None
         self._has_diverged = False
         self._effort = Effort(0, 0.0)
@@ -63,7 +63,7 @@ class Member:
         self._memory = join(self._lines, switchboard, self._arena, state)
         if self._rank < self._roster.num_servers:
             start, stop = self._slice
-            self._server = ParameterServer(
+            self._server = make_server(
                 self._server_task, slice_state(state, start, stop), start, self._parameters[start:stop]
             )
 
@@ -158,7 +158,7 @@ class Member:
     # Servers to servers
 
     def _commit(
-        self, server: ParameterServer, order: StepOrder, work: Mapping[int, Shard], own: ShardResult | None
+        self, server: AnyServer, order: StepOrder, work: Mapping[int, Shard], own: ShardResult | None
     ) -> StepReport:
         """Commit once all partials of the others are here, and say so to the workers."""
         results = self._lines.from_each(work.keys() - {self._rank}, self._collect)
@@ -221,15 +221,16 @@ def _plan_work(count: int, paces: tuple[float, ...]) -> dict[int, Shard]:
 class _PartialsHeader:
     """A ShardResult without its arrays. places: where they lie in the sender's arena."""
 
-    nodes: tuple[tuple[int, int, float, int], ...]
+    nodes: tuple[tuple[int, int, float, int, tuple[InnerStep, ...]], ...]
     places: tuple[int, ...]
     compute_s: float
 
     @classmethod
     def of(cls, result: ShardResult, arena: Arena) -> _PartialsHeader:
-        nodes = tuple((p.start, p.stop, p.loss, p.num_examples) for p in result.partials)
+        nodes = tuple((p.start, p.stop, p.loss, p.num_examples, p.steps) for p in result.partials)
         return cls(nodes, tuple(arena.place(p.gradient) for p in result.partials), result.compute_s)
 
     def to_result(self, arrays: list[NDArray]) -> ShardResult:
         parts = zip(self.nodes, arrays, strict=True)
-        return ShardResult(tuple(Partial(a, b, array, loss, n) for (a, b, loss, n), array in parts), self.compute_s)
+        partials = tuple(Partial(a, b, array, loss, n, steps) for (a, b, loss, n, steps), array in parts)
+        return ShardResult(partials, self.compute_s)
