@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import PLAIN, train_with_resets
 from numpy_loop import train_in_rounds
+from rounds_by_hand import PLAIN, train_with_resets
 
 from distbp.config import Config
 from distbp.data import prepare

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import orders
+from rounds_by_hand import orders
 
 from distbp.config import Config
 from distbp.data import prepare
