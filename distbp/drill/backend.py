@@ -52,11 +52,12 @@ class DrillBackend:
         return self._inner.start(worker, server, state, minimum)
 
     def run(self, orders: Iterator[StepOrder], abandon: Abandon = never) -> Iterator[StepReport]:
-        """Carry out the steps, stopping at those where a fault is due; one within a round comes when that is done."""
-        for order in orders:
-            if not self._strike_due(order.step):
+        """Carry out the steps, stopping before those, or the rounds of those, at which a fault is due."""
+        held: list[StepOrder] = []
+        while (order := held.pop() if held else next(orders, None)) is not None:
+            if not self._strike_due(order):
                 return  # the group has to grow first
-            for report in self._inner.run(_take_until(self._next_step(order.step), order, orders), abandon):
+            for report in self._inner.run(chain([order], self._until_due(orders, held)), abandon):
                 self._tell_who_is_back()
                 yield report
             if self._inner.admit():
@@ -83,16 +84,24 @@ class DrillBackend:
         self._brakes.release()
         self._inner.close()
 
-    def _next_step(self, step: int) -> int | None:
-        """Return at which step after `step` the next fault is due; None if there is none."""
-        return min((fault.step for fault in self._faults.values() if fault.step > step), default=None)
+    def _until_due(self, orders: Iterator[StepOrder], held: list[StepOrder]) -> Iterator[StepOrder]:
+        """Yield the orders before the one at which the next fault is due, which goes into `held`."""
+        for order in orders:
+            if self._find_due(order):
+                held.append(order)
+                return
+            yield order
 
-    def _strike_due(self, step: int) -> bool:
+    def _find_due(self, order: StepOrder) -> list[int]:
+        """Return the numbers of the faults at a step of this order, or before it."""
+        return [number for number, fault in self._faults.items() if fault.step < order.end]
+
+    def _strike_due(self, order: StepOrder) -> bool:
         """Let the next fault that is due happen; returns False if its target is missing and the group can grow.
 
         One at a time, so that the run has recovered from each before the next.
         """
-        due = [number for number, fault in self._faults.items() if fault.step <= step]
+        due = self._find_due(order)
         if not due:
             return True
         number, fault = due[0], self._faults[due[0]]
@@ -126,11 +135,3 @@ class DrillBackend:
         for number, fired_at in self._fired_at.items():
             self._tell("back", number, time.monotonic() - fired_at)
         self._fired_at.clear()
-
-
-def _take_until(step: int | None, first: StepOrder, orders: Iterator[StepOrder]) -> Iterator[StepOrder]:
-    """Yield `first` and then `orders`, up to the one after which `step` steps are done; None: all."""
-    for order in chain([first], orders):
-        yield order
-        if step is not None and order.end >= step:
-            return

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 
@@ -41,3 +43,24 @@ class SlowModel:
 
 def build(num_inputs: int, num_outputs: int, seconds: float) -> SlowModel:
     return SlowModel(num_inputs, num_outputs, seconds)
+
+
+class UnequalModel(SlowModel):
+    """Slow in the process that first makes `file`, fast in all others."""
+
+    def __init__(self, num_inputs: int, num_outputs: int, file: str):
+        super().__init__(num_inputs, num_outputs, 0.005)
+        self._file = Path(file)
+        self._has_asked = False
+
+    def gradient_sums(self, parameters, x, y, gradient, rng):
+        if not self._has_asked and "ray::" in Path("/proc/self/cmdline").read_text():
+            self._has_asked = True
+            with suppress(FileExistsError):
+                self._file.touch(exist_ok=False)
+                self._seconds = 0.04
+        return super().gradient_sums(parameters, x, y, gradient, rng)
+
+
+def build_unequal(num_inputs: int, num_outputs: int, file: str) -> UnequalModel:
+    return UnequalModel(num_inputs, num_outputs, file)

@@ -31,11 +31,10 @@ class Way:
     @property
     def name(self) -> str:
         """What to call it."""
-        if self.num_hosts == 1:
-            return f"one host, batch {self.batch_size}"
-        if self.steps is None:
-            return f"{self.num_hosts} hosts, every step"
-        return f"{self.num_hosts} hosts, {self.replicas} x {self.steps} steps"
+        hosts = "one host" if self.num_hosts == 1 else f"{self.num_hosts} hosts"
+        if self.steps is not None:
+            return f"{hosts}, {self.replicas} x {self.steps} steps"
+        return f"{hosts}, batch {self.batch_size}" if self.num_hosts == 1 else f"{hosts}, every step"
 
     @property
     def part(self) -> int:

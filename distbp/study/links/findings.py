@@ -76,8 +76,8 @@ class LinksFindings:
 
     @property
     def best_rounds(self) -> WayFinding | None:
-        """The fastest rounds."""
-        return _fastest(self.rounds)
+        """The fastest rounds on more than one host."""
+        return _fastest([found for found in self.rounds if found.way.num_hosts > 1])
 
     @property
     def speedup(self) -> float | None:

@@ -41,15 +41,17 @@ def _plot_seconds(findings: LinksFindings) -> Plot:
 
 
 def _plot_errors(findings: LinksFindings) -> Plot:
+    lengths = sorted({way.way.steps or 1 for way in findings.rounds})
+
     def paint(axes: Axes) -> None:
         for (count, ways), mark, color in zip(_by_replicas(findings).items(), MARKS, SERIES, strict=False):
-            shown = [(way.way.steps or 1, 100 * way.error) for way in ways if way.error is not None]
+            shown = [(lengths.index(way.way.steps or 1), 100 * way.error) for way in ways if way.error is not None]
             if shown:
                 axes.plot(*zip(*shown, strict=True), f"{mark}-", color=color, label=_replicas(count))
         if findings.every_step.error is not None:
             label = "every step committed"
             axes.axhline(100 * findings.every_step.error, color=TEXT, linewidth=1, linestyle=":", label=label)
-        axes.set_xscale("log")
+        axes.set_xticks(range(len(lengths)), [f"{length:,}" for length in lengths])
         axes.set_xlabel("steps between two commits")
         axes.set_ylabel("error at the end (%)")
         axes.legend(loc="best")

@@ -69,7 +69,7 @@ def study_links(recipe: Recipe, settings: LinksSettings, lab: Lab) -> LinksFindi
     """Carry out the study and return what was found."""
     plan, links = plan_of(recipe), settings.links
     ways = list(_ways(recipe, settings))
-    times = _time_parts(recipe, ways, lab)
+    times = _time_parts(recipe, ways, links, lab)
     tried = _try_all(recipe, ways, times, settings.trials, lab)
     goal = settings.goal or _derive_goal(tried)
     num_bytes = plan.initial_state().parameters.nbytes
@@ -88,7 +88,7 @@ def study_links(recipe: Recipe, settings: LinksSettings, lab: Lab) -> LinksFindi
         epochs=recipe.epochs,
         links=links,
         goal=goal,
-        one_host=tuple(one for one in found if one.way.num_hosts == 1),
+        one_host=tuple(one for one in found if one.way.steps is None),
         every_step=find_way(Tried(every_step.way, part_s, whole.choices, whole.results), goal, num_bytes, links),
         rounds=tuple(one for one in found if one.way.steps is not None),
         processor=describe_arithmetic(),
@@ -132,18 +132,17 @@ def _ways(recipe: Recipe, settings: LinksSettings) -> Iterator[Way]:
     yield from (Way(size, 1) for size in sorted(sizes, reverse=True))
     for replicas in settings.replicas:
         for steps in settings.steps:
-            yield Way(recipe.global_batch_size, settings.links.num_hosts, steps, replicas)
+            yield Way(recipe.global_batch_size, min(replicas, settings.links.num_hosts), steps, replicas)
 
 
 def _index_of_whole(ways: Sequence[Way]) -> int:
     """Return which is one host with the recipe's own batch: the numbers of committing every step on any hosts."""
-    return next(number for number, way in enumerate(ways) if way.num_hosts == 1)
+    return next(number for number, way in enumerate(ways) if way.steps is None)
 
 
-def _time_parts(recipe: Recipe, ways: Sequence[Way], lab: Lab) -> dict[int, StepTime]:
+def _time_parts(recipe: Recipe, ways: Sequence[Way], links: Links, lab: Lab) -> dict[int, StepTime]:
     """Return the seconds of a step for every size of a part, measured one after the other."""
-    hosts = max(way.num_hosts for way in ways)
-    sizes = sorted({way.part for way in ways} | {-(-recipe.global_batch_size // hosts)})
+    sizes = sorted({way.part for way in ways} | {Way(recipe.global_batch_size, links.num_hosts).part})
     steps = [recipe_for(recipe, Way(size, 1), Choice(1e-9)) for size in sizes]
     measurements = [
         Measurement(f"step/{size}", time_step, step, StepTime) for size, step in zip(sizes, steps, strict=True)
@@ -173,5 +172,5 @@ def _measurement(recipe: Recipe, way: Way, choice: Choice) -> Measurement[TrialR
 
 def _derive_goal(tried: Sequence[Tried]) -> float:
     """Return the hardest of the goals between the error at the start and the best that one host reaches."""
-    results = [result for one in tried if one.way.num_hosts == 1 for result in one.results]
+    results = [result for one in tried if one.way.steps is None for result in one.results]
     return choose_goals(results[0].curve[0].error, min(p.error for r in results for p in r.curve))[-1]
