@@ -47,6 +47,11 @@ AWAY: dict[str, st.SearchStrategy[Any]] = {
     "schedule.reference_batch_size": st.integers(1, 10**6),
     "early_stopping.patience": st.integers(1, 10**6),
     "early_stopping.min_delta": st.floats(1e-9, 1),
+    "rounds.steps": st.integers(1, 10**6),
+    "rounds.replicas": st.integers(1, 3),
+    "rounds.outer.learning_rate": st.floats(0.01, 0.6),
+    "rounds.outer.momentum": st.floats(0.001, 0.8),
+    "rounds.outer.nesterov": st.just(False),
     "global_batch_size": st.integers(65, 10**6),
     "microbatch_size": st.integers(9, 64),
     "epochs": st.integers(21, 10**6),
@@ -57,6 +62,10 @@ NEEDS = {  # what must be set as well so that a field may be
     "model.options": {"model.function": "m:f"},
     "model.loss_per": {"model.torch": "m:g"},
     "schedule.lr_scaling": {"schedule.reference_batch_size": 32},
+    "rounds.replicas": {"rounds.steps": 20},
+    "rounds.outer.learning_rate": {"rounds.steps": 20},
+    "rounds.outer.momentum": {"rounds.steps": 20},
+    "rounds.outer.nesterov": {"rounds.steps": 20},
 }
 
 

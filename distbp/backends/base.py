@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -11,6 +11,13 @@ import numpy as np
 from distbp.nn.model import Sums
 from distbp.protocol.messages import Evaluation, ServerTask, Snapshot, StepOrder, StepReport, TrainState, WorkerTask
 from distbp.protocol.planning import EVALUATION_CHUNK, num_microbatches
+
+Abandon = Callable[[], bool]
+
+
+def never() -> bool:
+    """Stand for what never gives a round up."""
+    return False
 
 
 @dataclass(frozen=True)
@@ -78,10 +85,13 @@ class Backend(Protocol):
         """
         ...
 
-    def run(self, orders: Iterator[StepOrder]) -> Iterator[StepReport]:
-        """Carry out consecutive steps and yield their reports in order.
+    def run(self, orders: Iterator[StepOrder], abandon: Abandon = never) -> Iterator[StepReport]:
+        """Carry out consecutive steps or rounds and yield the reports of all steps in order.
 
         Orders may be drawn ahead of the reports; every order drawn is reported. Ends early when the run should pause.
+        abandon: is asked again and again during a round whether to give it up.
+
+        Raises RoundAbandonedError where it was; then `rescue` has the state before that round.
         """
         ...
 
@@ -98,7 +108,7 @@ class Backend(Protocol):
         ...
 
     def rescue(self) -> Snapshot | None:
-        """Return the newest state of a lost group if its server still answers, else None."""
+        """Return the newest state of a lost group, or of an abandoned round, if its server still answers, else None."""
         ...
 
     def close(self) -> None:

@@ -26,6 +26,7 @@ def format_result(result: Result) -> Text:
             "accuracy": _format_accuracy(result.validation_accuracy, "validation"),
             "loss": _format_losses(result.train_loss, result.validation_loss),
             "steps": f"{result.steps:,} in {_count(result.epochs, 'epoch')}{early}{kept}",
+            "rounds": _format_rounds(result),
             "seconds": _format_seconds(result),
             "examples/s": f"{result.examples_per_second:,.0f}",
             "parameters": f"{result.num_parameters:,}",
@@ -102,7 +103,7 @@ def format_drill(report: DrillReport) -> Text:
 
 def describe_difference(run_a: str, run_b: str, verdict: Verdict) -> str:
     """Return the sentence about two runs that are not the same bytes."""
-    where = f"they part at step {verdict.first_difference}"
+    where = f"they part at step {verdict.first_difference}{_describe_round(verdict)}"
     if verdict.first_difference is None:
         where = f"their {_count(verdict.steps, 'logged step')} are the same" if verdict.steps else "no step is in both"
     why = (
@@ -116,12 +117,28 @@ def describe_difference(run_a: str, run_b: str, verdict: Verdict) -> str:
     return f"'{run_a}' and '{run_b}' end with different bytes (digests {digests}): {where}; {why}"
 
 
+def _describe_round(verdict: Verdict) -> str:
+    """Return in which round and replica two runs part, "" where they were not trained in the same rounds."""
+    found = verdict.round
+    if found is None:
+        return ""
+    who = "the commit of" if found.replica is None else f"replica {found.replica} of"
+    return f", in {who} the round of steps {found.first_step} to {found.last_step}"
+
+
 def format_pairs(pairs: Mapping[str, str | None]) -> Text:
     """Return one line for each name and value; a value of None leaves its line out."""
     shown = {name: value for name, value in pairs.items() if value is not None}
     width = max(map(len, shown)) + 2
     lines = [Text.assemble((name.ljust(width), "bold"), printable(value)) for name, value in shown.items()]
     return Text("\n").join(lines)
+
+
+def _format_rounds(result: Result) -> str | None:
+    """Return how often there was a commit; None where that was after every step."""
+    if result.rounds is None:
+        return None
+    return f"a commit after {_count(result.rounds['steps'], 'step')} of {_count(result.rounds['replicas'], 'replica')}"
 
 
 def _format_seconds(result: Result) -> str:

@@ -59,6 +59,11 @@ FIRST_DEFAULTS: Mapping[str, Any] = {
     "optimizer.betas": [0.9, 0.999],
     "optimizer.eps": 1e-8,
     "optimizer.decay_groups": {},
+    "rounds.steps": None,
+    "rounds.replicas": 4,
+    "rounds.outer.learning_rate": 0.7,
+    "rounds.outer.momentum": 0.9,
+    "rounds.outer.nesterov": True,
 }
 """The default that each field had in the version that introduced it. Entries are added, never changed."""
 DIGEST_FORMAT = 1

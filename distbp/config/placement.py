@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, Strict, field_validator, model_validator
 
-from distbp.config.recipe import PositiveFloat, PositiveInt, Settings
+from distbp.config.settings import PositiveFloat, PositiveInt, Settings
 
 Range = Annotated[tuple[PositiveInt, PositiveInt], Strict(False)]
 
@@ -36,7 +36,7 @@ class Placement(Settings):
     keep_checkpoints: PositiveInt = Field(3, description="newest checkpoints to keep, besides the best")
     max_failures: Annotated[int, Field(ge=-1)] = Field(100, description="recoveries before giving up; -1: no limit")
     step_timeout_s: PositiveFloat = Field(
-        300.0, description="seconds to wait for one step before workers count as lost"
+        300.0, description="seconds to wait for one step before workers count as lost; a round may take that a step"
     )
     portable: bool = Field(
         False,

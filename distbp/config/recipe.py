@@ -4,32 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationInfo, field_validator, model_validator
+from pydantic import Field, Strict, ValidationInfo, field_validator, model_validator
 
 from distbp.config.identity import identify, identify_as_0_1_0
-from distbp.config.microbatches import RECIPE_MICROBATCHES, choose_microbatch_size
-
-PositiveInt = Annotated[int, Field(gt=0)]
-
-
-NonNegativeInt = Annotated[int, Field(ge=0)]
-
-
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
-
-NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
-Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+from distbp.config.microbatches import RECIPE_MICROBATCHES, choose_microbatch_size, choose_replica_microbatch_size
+from distbp.config.rounds import Rounds
+from distbp.config.settings import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Settings
 
 _OBJECT = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
-
-
-class Settings(BaseModel):
-    """Base of all configuration: frozen, strict about types, unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Data(Settings):
@@ -173,11 +155,12 @@ class Recipe(Settings):
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     early_stopping: EarlyStopping = EarlyStopping()
+    rounds: Rounds = Rounds()
     global_batch_size: PositiveInt = Field(64, description="examples per step, over all workers")
     microbatch_size: PositiveInt = Field(
         "auto",
         validate_default=True,
-        description="examples per unit of gradient arithmetic; auto: an eighth of the batch",
+        description="examples per unit of gradient arithmetic; auto: an eighth of the batch, or a replica's part of it",
     )
     epochs: PositiveInt = Field(20, description="passes over the training data")
     seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(0, description="of every random choice")
@@ -189,6 +172,9 @@ class Recipe(Settings):
         if value != "auto":
             return value
         batch_size = info.data.get("global_batch_size", 1)  # one that is refused is told of alone
+        rounds = info.data.get("rounds", Rounds())
+        if rounds.steps is not None:
+            return choose_replica_microbatch_size(batch_size, rounds.replicas)
         return choose_microbatch_size(batch_size, RECIPE_MICROBATCHES)
 
     @model_validator(mode="after")

@@ -23,6 +23,7 @@ from distbp.group.spare import Offer, Spare
 from distbp.nn.model import Sums
 from distbp.protocol.messages import (
     Effort,
+    InnerStep,
     Partial,
     ServerTask,
     Shard,
@@ -36,8 +37,7 @@ from distbp.protocol.messages import (
     slice_state,
 )
 from distbp.protocol.planning import paced_shards
-from distbp.protocol.server import ParameterServer
-from distbp.protocol.worker import Worker
+from distbp.protocol.roles import AnyServer, make_server, make_worker
 
 
 class Member:
@@ -49,9 +49,9 @@ class Member:
         self._roster = roster
         self._lines = Lines(rank, roster)
         self._arena = Arena(len(state.parameters), state.parameters.dtype)
-        self._worker = Worker(worker, self._arena.allocate)
+        self._worker = make_worker(worker, self._arena.allocate, self._lines.check)
         self._server_task = server
-        self._server: ParameterServer | None = None
+        self._server: AnyServer | None = None
         self._memory: SharedMemory | None = None
         self._spares: dict[int, Spare] = {}
         self._has_diverged = False
@@ -63,11 +63,12 @@ class Member:
         Raises PeerLostError naming who did not link up.
         """
         self._memory = join(self._lines, switchboard, self._arena, state)
-        self._spares = share_spares(self._lines, self._parameters, len(state.moments))
+        if self._server_task.outer is None:
+            self._spares = share_spares(self._lines, self._parameters, len(state.moments))
         if self._rank < self._roster.num_servers:
             start, stop = self._slice
             own, spare = slice_state(state, start, stop), self._spares.get(self._rank)
-            self._server = ParameterServer(self._server_task, own, start, self._parameters[start:stop], spare)
+            self._server = make_server(self._server_task, own, start, self._parameters[start:stop], spare)
 
     def run(self, orders: list[StepOrder], paces: tuple[float, ...] = ()) -> tuple[list[StepReport], Effort]:
         """Carry out consecutive steps; returns the reports of this member's server, none if it has no server.
@@ -175,7 +176,7 @@ class Member:
     # Servers to servers
 
     def _commit(
-        self, server: ParameterServer, order: StepOrder, work: Mapping[int, Shard], own: ShardResult | None
+        self, server: AnyServer, order: StepOrder, work: Mapping[int, Shard], own: ShardResult | None
     ) -> StepReport:
         """Commit once all partials of the others are here, and say so to the workers."""
         results = self._lines.from_each(work.keys() - {self._rank}, self._collect)
@@ -238,15 +239,16 @@ def _plan_work(count: int, paces: tuple[float, ...]) -> dict[int, Shard]:
 class _PartialsHeader:
     """A ShardResult without its arrays. places: where they lie in the sender's arena."""
 
-    nodes: tuple[tuple[int, int, float, int], ...]
+    nodes: tuple[tuple[int, int, float, int, tuple[InnerStep, ...]], ...]
     places: tuple[int, ...]
     compute_s: float
 
     @classmethod
     def of(cls, result: ShardResult, arena: Arena) -> _PartialsHeader:
-        nodes = tuple((p.start, p.stop, p.loss, p.num_examples) for p in result.partials)
+        nodes = tuple((p.start, p.stop, p.loss, p.num_examples, p.steps) for p in result.partials)
         return cls(nodes, tuple(arena.place(p.gradient) for p in result.partials), result.compute_s)
 
     def to_result(self, arrays: list[NDArray]) -> ShardResult:
         parts = zip(self.nodes, arrays, strict=True)
-        return ShardResult(tuple(Partial(a, b, array, loss, n) for (a, b, loss, n), array in parts), self.compute_s)
+        partials = tuple(Partial(a, b, array, loss, n, steps) for (a, b, loss, n, steps), array in parts)
+        return ShardResult(partials, self.compute_s)

@@ -12,6 +12,7 @@ from distbp.backends.local import LocalBackend
 from distbp.config import Config, Data, Recipe
 from distbp.config.microbatches import TRIAL_EXAMPLES, choose_microbatch_size
 from distbp.data import PreparedData, prepare
+from distbp.errors import ConfigError
 from distbp.lab.curves import CurvePoint, next_evaluation
 from distbp.protocol.messages import Evaluation, TrainState
 from distbp.protocol.planning import step_order
@@ -74,7 +75,12 @@ def with_batch(recipe: Recipe, batch_size: int, learning_rate: float, momentum: 
 
 
 def plan_for(recipe: Recipe) -> Plan:
-    """Return the plan of `recipe` on its own data."""
+    """Return the plan of `recipe` on its own data. Raises ConfigError for one in rounds."""
+    if recipe.rounds.steps is not None:
+        raise ConfigError(
+            "this measures training in which every step is committed; leave recipe.rounds out (rounds are compared by "
+            "distbp study links)"
+        )
     return make_plan(Config(recipe=recipe), load(recipe.data, recipe.seed))
 
 

@@ -76,6 +76,17 @@ class StopRequest:
         while not self and (left := deadline - time.monotonic()) > 0:
             time.sleep(min(left, POLL_S))
 
+    def patience(self, seconds: float) -> Callable[[], bool]:
+        """Return a function that says whether a signal has asked to stop, from `seconds` after it first saw that."""
+        seen_at: list[float] = []
+
+        def is_over() -> bool:
+            if self and not seen_at:
+                seen_at.append(time.monotonic())
+            return bool(seen_at) and time.monotonic() - seen_at[0] >= seconds
+
+        return is_over
+
     def watch(self) -> Callable[[], bool]:
         """Return a function that says whether a signal has come after this call."""
         num_before = self._num_received

@@ -42,7 +42,7 @@ class Worker:
         """Return the partials of every whole subtree inside `shard`; their arrays are valid until the next call."""
         began = time.perf_counter()
         batch = self._batch(order)
-        found = self._map(lambda thread, piece: thread.compute(parameters, batch, order.step, piece), shard)
+        found = self._map(lambda thread, piece: thread.compute(parameters, batch, order, piece), shard)
         partials = [partial for piece in found for partial in piece]
         if len(found) > 1:
             partials = _merge_threads(partials, shard)
@@ -79,10 +79,10 @@ class _Thread:
         self._microbatch_size = task.microbatch_size
         self._streams = Streams(task.seed, Purpose.DROPOUT)
 
-    def compute(self, parameters: NDArray, batch: NDArray[np.int64], step: int, shard: Shard) -> list[Partial]:
+    def compute(self, parameters: NDArray, batch: NDArray[np.int64], order: StepOrder, shard: Shard) -> list[Partial]:
         """Return one partial for each whole subtree inside `shard`; divergence shows in the loss."""
         views = self._model.layout.views(parameters)
-        return compute_exactly(lambda: self._reduce(partial(self._backprop, views, batch, step), shard))
+        return compute_exactly(lambda: self._reduce(partial(self._backprop, views, batch, order), shard))
 
     def _reduce(self, leaf: Callable[[int], Partial], shard: Shard) -> list[Partial]:
         self._buffers.reclaim()
@@ -91,12 +91,13 @@ class _Thread:
             for start, stop in tree.cover(shard.start, shard.stop, shard.num_microbatches)
         ]
 
-    def _backprop(self, views: Views, batch: NDArray[np.int64], step: int, microbatch: int) -> Partial:
+    def _backprop(self, views: Views, batch: NDArray[np.int64], order: StepOrder, microbatch: int) -> Partial:
         """Return the gradient sum of one microbatch."""
         start, stop = microbatch * self._microbatch_size, (microbatch + 1) * self._microbatch_size
         x, y = self._train.take(batch[start:stop], self._dtype)
         flat, gradient = self._buffers.take()
-        sums = self._model.gradient_sums(views, x, y, gradient, self._streams.at(step, microbatch))
+        rng = self._streams.at(order.step, order.first_microbatch + microbatch)
+        sums = self._model.gradient_sums(views, x, y, gradient, rng)
         return Partial(microbatch, microbatch + 1, flat, sums.loss, sums.num_examples)
 
     def _add(self, left: Partial, right: Partial) -> Partial:

@@ -12,12 +12,12 @@ from distbp.data.fingerprint import find_changed_part
 from distbp.errors import CheckpointError
 from distbp.nn.digests import digest
 from distbp.nn.layout import Layout
-from distbp.nn.optimizers import MOMENTS
 from distbp.protocol.examples import Scaling
 from distbp.protocol.messages import TrainState
 from distbp.run import Checkpoint, CheckpointStore, RunDirectory
 from distbp.run.position import Position
 from distbp.training.plan import Plan
+from distbp.training.rounds import moment_names
 
 logger = logging.getLogger("distbp")
 
@@ -27,7 +27,7 @@ _INITIAL = "initial_digest"
 def make_checkpoint(plan: Plan, state: TrainState, position: Position) -> Checkpoint:
     """Return everything that continues the run from `state`, and everything that uses it without its data."""
     tensors = _named("parameters", plan.layout, state.parameters)
-    for name, moment in zip(MOMENTS[plan.recipe.optimizer.kind], state.moments, strict=True):
+    for name, moment in zip(moment_names(plan.recipe), state.moments, strict=True):
         tensors |= _named(name, plan.layout, moment)
     scaling = plan.schema.scaling
     if scaling.shift is not None and scaling.scale is not None:
@@ -66,8 +66,7 @@ def unpack(plan: Plan, checkpoint: Checkpoint) -> tuple[TrainState, Position]:
         checkpoint.step,
         read_flat("parameters", plan.layout, checkpoint.tensors, plan.recipe.dtype),
         tuple(
-            read_flat(name, plan.layout, checkpoint.tensors, plan.recipe.dtype)
-            for name in MOMENTS[plan.recipe.optimizer.kind]
+            read_flat(name, plan.layout, checkpoint.tensors, plan.recipe.dtype) for name in moment_names(plan.recipe)
         ),
     )
     if digest(state.parameters) != checkpoint.digest:

@@ -47,6 +47,7 @@ class Journal:
             commit_s=report.commit_s,
             checksum=report.checksum,
             mean_compute_s=report.mean_compute_s,
+            replicas=report.replicas,
         )
         self.steps.append(record)
 

@@ -19,12 +19,19 @@ from distbp.errors import ConfigError
 from distbp.nn.blas import compute_exactly, fixed_arithmetic
 from distbp.nn.build import ModelSpec, check_model
 from distbp.nn.layout import Layout
-from distbp.nn.optimizers import MOMENTS
 from distbp.nn.schedules import batch_scale
 from distbp.nn.streams import Purpose, stream
 from distbp.protocol.messages import ServerTask, TrainState, WorkerTask
 from distbp.protocol.planning import choose_slices, num_local_threads, smallest_microbatch, steps_per_epoch
 from distbp.training.initial import load_initial
+from distbp.training.rounds import (
+    check_rounds,
+    describe_rounds,
+    moment_names,
+    outer_server_task,
+    rounds_task,
+    step_server_task,
+)
 
 logger = logging.getLogger("distbp")
 
@@ -75,9 +82,10 @@ class Plan:
         sizes = [spec.num_inputs, *recipe.model.hidden, spec.num_outputs]
         own = recipe.model.torch or recipe.model.function
         network = own or f"{'-'.join(map(str, sizes))} {recipe.model.activation}"
+        rounds = describe_rounds(recipe, self.steps_per_epoch)
         return (
             f"{network} ({self.layout.num_parameters:,} parameters) on {len(self.worker.train):,} examples of "
-            f"'{recipe.data.source}', {self.num_steps:,} steps of {recipe.global_batch_size}"
+            f"'{recipe.data.source}', {self.num_steps:,} steps of {recipe.global_batch_size}{rounds}"
         )
 
     def check_model(self) -> None:
@@ -91,7 +99,7 @@ class Plan:
         """Return the state before the first step: drawn parameters, moments of zeros."""
         given = self.initial
         parameters = initial_parameters(self.recipe, self.worker.model) if given is None else given.copy()
-        moments = self.moments or tuple(np.zeros_like(parameters) for _ in MOMENTS[self.recipe.optimizer.kind])
+        moments = self.moments or tuple(np.zeros_like(parameters) for _ in moment_names(self.recipe))
         return TrainState(0, parameters, tuple(moment.copy() for moment in moments))
 
 
@@ -149,9 +157,7 @@ def name_builder(recipe: Recipe, builder: Builder) -> Recipe:
 
 def server_task(recipe: Recipe, layout: Layout) -> ServerTask:
     """Return what the recipe's servers need for a model of this layout."""
-    optimizer = recipe.optimizer
-    decays = layout.decays(optimizer.weight_decay, optimizer.decay_groups)
-    return ServerTask(optimizer, decays, layout.buffer_ranges())
+    return (step_server_task if recipe.rounds.steps is None else outer_server_task)(recipe, layout)
 
 
 @fixed_arithmetic()
@@ -171,6 +177,7 @@ def make_plan(config: Config, data: PreparedData, builder: Builder | None = None
     layout = spec.build().layout
     start = start or _load_start(recipe, layout)
     num_steps = steps_per_epoch(recipe, num_examples)
+    check_rounds(recipe, num_steps)
     _report_scaling(recipe)
     return Plan(
         recipe=recipe,
@@ -178,7 +185,13 @@ def make_plan(config: Config, data: PreparedData, builder: Builder | None = None
         schema=data.schema,
         layout=layout,
         worker=WorkerTask(
-            spec, data.train, data.validation, recipe.seed, recipe.microbatch_size, config.placement.threads_per_worker
+            spec,
+            data.train,
+            data.validation,
+            recipe.seed,
+            recipe.microbatch_size,
+            config.placement.threads_per_worker,
+            rounds_task(recipe, layout),
         ),
         server=server_task(recipe, layout),
         steps_per_epoch=num_steps,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import NoReturn
 
 from distbp.backends import Backend
 from distbp.config import Placement
@@ -11,8 +12,8 @@ from distbp.data import advise_on_targets
 from distbp.errors import ClusterError, DivergedError, InterruptedRunError, WorkersLostError
 from distbp.machine.interrupt import StopRequest
 from distbp.protocol.messages import Snapshot, StepOrder, StepReport, TrainState
-from distbp.protocol.planning import step_order
-from distbp.protocol.recovery import GroupLostError
+from distbp.protocol.recovery import GroupLostError, RoundAbandonedError
+from distbp.protocol.rounds import next_order, start_of_round
 from distbp.run.position import Position
 from distbp.training.checkpoint_contents import make_checkpoint, newest_saved, unpack
 from distbp.training.checkpoint_schedule import CheckpointSchedule
@@ -22,6 +23,9 @@ from distbp.training.lost_groups import LostGroups
 from distbp.training.plan import Plan
 from distbp.training.progress import EpochWatcher, Finisher, Observer, Progress
 from distbp.training.worker_wait import WorkerWait
+
+ABANDON_AFTER_S = 1.0
+"""Seconds that a round under way still has when the run is asked to stop: one that ends soon is not lost."""
 
 
 class Session:
@@ -69,11 +73,22 @@ class Session:
                 self._train()
                 self._show_end()
                 return self._ledger.stamp(self._position)
+            except RoundAbandonedError:
+                self._end_within_round()
             except GroupLostError as lost:
                 self._ledger.charge("waiting_s")
                 self._note_lost(lost)
                 if self._pending is None:  # else the group was lost while starting from it
                     self._pending = self._newest_state(self._backend.rescue())
+
+    def _end_within_round(self) -> NoReturn:
+        """Save the state before the round that was given up, and end the session."""
+        rescued = self._backend.rescue()
+        if rescued is None:  # then there is the newest checkpoint
+            raise self._stop.error(self._interruption("within a round"))
+        self._catch_up(rescued)
+        self._save(rescued.state)
+        raise self._stop.error(self._interruption("checkpointed, without the round under way"))
 
     def _start(self, state: TrainState) -> None:
         """Have a group built around `state`, waiting until there are enough workers."""
@@ -115,7 +130,7 @@ class Session:
                 raise self._stop.error(self._interruption("checkpointed"))
             if self._backend.admit():
                 self._start(self._backend.snapshot().state)
-            for report in self._backend.run(self._orders(self._next_boundary())):
+            for report in self._run(self._next_boundary()):
                 self._advance(report)
             self._take_notes()
 
@@ -126,11 +141,19 @@ class Session:
             self._stop.ask()
         return self._departure is not None
 
+    def _run(self, boundary: int) -> Iterator[StepReport]:
+        """Yield the reports of the steps up to `boundary`, or up to the end of the round in which it lies."""
+        orders = self._orders(boundary)
+        if self._plan.worker.rounds is None:
+            return self._backend.run(orders)
+        return self._backend.run(orders, self._stop.patience(ABANDON_AFTER_S))
+
     def _orders(self, boundary: int) -> Iterator[StepOrder]:
-        for step in range(self._position.step, boundary):
-            if self._stop:
-                return
-            yield step_order(self._plan.recipe, step, len(self._plan.worker.train))
+        step = self._position.step
+        while step < boundary and not self._stop:
+            order = next_order(self._plan.recipe, step, len(self._plan.worker.train))
+            step = order.end
+            yield order
 
     def _next_boundary(self) -> int:
         step = self._position.step
@@ -195,7 +218,9 @@ class Session:
             self._is_told_to_end = self._observe.end_epoch(progress, lambda: self._backend.snapshot().state)
 
     def _checkpoint_is_due(self) -> bool:
-        return self._schedule.is_due(self._position.step) or self._position.is_best
+        step, recipe = self._position.step, self._plan.recipe
+        num_steps = step - start_of_round(recipe, max(0, step - 1), self._plan.steps_per_epoch)
+        return self._schedule.is_due(step, num_steps) or self._position.is_best
 
     def _checkpoint(self) -> None:
         """Hand a copy of the state to the writer, unless this step is saved already."""
@@ -233,9 +258,7 @@ class Session:
     def _newest_state(self, rescued: Snapshot | None) -> TrainState:
         """Return the state to go on from, and move the position there."""
         if rescued is not None:
-            for report in rescued.reports:
-                if report.step > self._position.step:
-                    self._record(report)
+            self._catch_up(rescued)
             self._journal.events.append("recovering", step=rescued.state.step, state="server", redone=0)
             return rescued.state
         with self._stop.at_once(self._interruption("while its newest checkpoint was read")):
@@ -248,6 +271,12 @@ class Session:
         counts = {"recoveries": now.recoveries, "preemptions": now.preemptions}
         self._position = position.changed(**counts, longest_recovery_s=now.longest_recovery_s)
         return state
+
+    def _catch_up(self, rescued: Snapshot) -> None:
+        """Record the steps whose reports have not arrived."""
+        for report in rescued.reports:
+            if report.step > self._position.step:
+                self._record(report)
 
     def _newest_checkpoint(self) -> tuple[TrainState, Position]:
         """Return what the newest checkpoint holds, which may still wait for storage."""

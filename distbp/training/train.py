@@ -24,6 +24,7 @@ from distbp.training.checkpoint_contents import newest_saved
 from distbp.training.journal import Journal
 from distbp.training.plan import Builder, Plan, Start, describe_placement, make_plan, name_builder
 from distbp.training.progress import Observer
+from distbp.training.rounds import rounds_as_json
 from distbp.training.run_choice import Resume, hold_run
 from distbp.training.run_match import adopt
 from distbp.training.session import Session
@@ -38,7 +39,8 @@ class Result:
     run: its folder or URL, with passwords masked. digest: SHA-256 of the final parameters, those after `final_step`
     steps; with early stopping the best ones, otherwise the last. Over all sessions of the run: seconds and what they
     went to (steps that count, waiting for workers, steps done again, checkpoints), goodput = work_s / seconds, and
-    failures recovered from. preemptions: workers that left in time, because a notice was heard.
+    failures recovered from. preemptions: workers that left in time, because a notice was heard. rounds: what the recipe
+    says of them; None where every step was committed.
     """
 
     run: str
@@ -63,6 +65,7 @@ class Result:
     checkpointing_s: float
     goodput: float
     preemptions: int = 0
+    rounds: dict[str, Any] | None = None
 
 
 def train(
@@ -242,4 +245,5 @@ def _conclude(run: RunDirectory, config: Config, plan: Plan, position: Position)
         checkpointing_s=round(position.checkpointing_s, 4),
         goodput=round(position.goodput, 4),
         preemptions=position.preemptions,
+        rounds=rounds_as_json(plan.recipe),
     )

@@ -9,6 +9,7 @@ from distbp.errors import CheckpointError
 from distbp.prediction.trained_run import TrainedRun
 from distbp.run import Checkpoint, CheckpointStore, RunDirectory
 from distbp.training.checkpoint_contents import check_recipe
+from distbp.verification.rounds import RoundDifference, find_round
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Verdict:
     first_difference: the first step after which the parameters differ; None where they never do, or where the runs
     share no logged step. steps: how many logged steps were compared.
     same_recipe: whether recipe and data are the same, so that equal bytes were to be expected at all.
+    round: where both were trained in the same rounds, the one of the first difference.
     """
 
     same: bool
@@ -27,6 +29,7 @@ class Verdict:
     first_difference: int | None
     steps: int
     same_recipe: bool
+    round: RoundDifference | None = None
 
 
 def verify(run_a: str, run_b: str) -> Verdict:
@@ -47,6 +50,7 @@ def verify(run_a: str, run_b: str) -> Verdict:
         steps=len(shared),
         same_recipe=a.read_config().recipe.digest == b.read_config().recipe.digest
         and may_be_the_same(final_a.data, final_b.data),
+        round=None if first_difference is None else find_round(first_difference, a, b, final_a),
     )
 
 

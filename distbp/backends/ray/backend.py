@@ -7,7 +7,7 @@ from typing import Literal
 
 import ray
 
-from distbp.backends.base import Note, Process, Shortage
+from distbp.backends.base import Abandon, Note, Process, Shortage, never
 from distbp.backends.ray.cluster import RayCluster
 from distbp.backends.ray.group import RayGroup, form_group
 from distbp.backends.ray.launch import ActorMaker
@@ -104,9 +104,9 @@ class RayBackend:
         each = f"{self._num_threads} CPU{'s' if self._num_threads > 1 else ''}"
         return f"each takes {each}, and {free:g} of the cluster's {there:g} are free"
 
-    def run(self, orders: Iterator[StepOrder]) -> Iterator[StepReport]:
+    def run(self, orders: Iterator[StepOrder], abandon: Abandon = never) -> Iterator[StepReport]:
         """Carry out the steps; ends early when the run should pause."""
-        return self._formed.run(orders, self.admit)
+        return self._formed.run(orders, self.admit, abandon)
 
     def evaluate(self) -> Evaluation:
         """Evaluate on the workers, each on its run of chunks."""

@@ -17,7 +17,15 @@ from typing import Any, Literal
 import ray
 from ray.exceptions import GetTimeoutError, RayTaskError
 
-from distbp.backends.base import Process, join_reports, join_snapshots, num_evaluation_chunks, summarize
+from distbp.backends.base import (
+    Abandon,
+    Process,
+    join_reports,
+    join_snapshots,
+    never,
+    num_evaluation_chunks,
+    summarize,
+)
 from distbp.backends.ray.calls import Calls
 from distbp.backends.ray.notices import Departure
 from distbp.backends.ray.pool import GONE, ActorPool, Joined
@@ -65,6 +73,7 @@ def form_group(
     """
     members = [pool.joined[index] for index in spread([member.who.node for member in pool.joined])]
     secret = os.urandom(32)
+    step_timeout_s *= worker.steps_a_commit
     timeout_s = min(step_timeout_s, START_TIMEOUT_S)
     listening = Calls(pool, members).ask(members, [m.actor.listen.remote(secret) for m in members], timeout_s)
     who = tuple(replace(m.who, addresses=found) for m, found in zip(members, listening, strict=True))
@@ -94,10 +103,12 @@ class RayGroup:
         servers = self._roster.num_servers
         return tuple(Process(who.host, who.pid, rank < servers) for rank, who in enumerate(self._roster.members))
 
-    def run(self, orders: Iterator[StepOrder], must_end: Callable[[], bool]) -> Iterator[StepReport]:
+    def run(
+        self, orders: Iterator[StepOrder], must_end: Callable[[], bool], abandon: Abandon = never
+    ) -> Iterator[StepReport]:
         """Carry out the steps; two chunks of them are under way at a time, so that no actor waits for the driver.
 
-        must_end: is asked before each chunk whether to draw no more orders.
+        must_end: is asked before each chunk whether to draw no more orders. abandon: as of Backend.run.
         """
         flights: deque[_Flight] = deque()
         while True:
@@ -108,20 +119,22 @@ class RayGroup:
             if not flights:
                 return
             if not chunk or len(flights) == 2:
-                yield from self._land(flights.popleft())
+                yield from self._land(flights.popleft(), abandon)
 
-    def _land(self, flight: _Flight) -> list[StepReport]:
+    def _land(self, flight: _Flight, abandon: Abandon) -> list[StepReport]:
         """Wait for a chunk; while the servers' slices are one step apart in time, their reports become one."""
         began = time.perf_counter()
         timeout_s = 2 * self._roster.timeout_s + CHUNK_S  # the members themselves notice silence after one
-        found = self._calls.ask(self._members, flight.results, timeout_s)
+        gives_up = abandon if self._task.rounds is not None else never
+        found = self._calls.ask(self._members, flight.results, timeout_s, abandon=gives_up)
         self._adapt(len(flight.orders), time.perf_counter() - began)
         self._pace(flight.orders, [effort for _, effort, _ in found])
         for member, (_, _, left_s) in zip(self._members, found, strict=True):
             if left_s is not None:
                 self._pool.expect_end(member, Departure("its process has got SIGTERM", time.monotonic() + left_s))
         by_server = [reports for reports, _, _ in found if reports]
-        return [join_reports(reports) for reports in zip(*by_server, strict=True)]
+        joined = [join_reports(reports) for reports in zip(*by_server, strict=True)]
+        return [one for report in joined for one in report.unrolled()]
 
     def _adapt(self, num_steps: int, seconds: float) -> None:
         """Choose the next chunk's length from how long this one was waited for."""
@@ -141,9 +154,10 @@ class RayGroup:
     def _describe_shards(self, count: int, paces: tuple[float, ...]) -> str:
         sizes = [len(shard) for shard in paced_shards(count, paces)]
         slowest = max(range(len(sizes)), key=paces.__getitem__)
+        leaves = "microbatches" if self._task.rounds is None else "replicas"
         return (
             f"{self._roster.name(slowest)} takes {paces[slowest] / min(paces):.1f} times as long as the fastest; "
-            f"microbatches of workers 0 to {len(sizes) - 1} are now {', '.join(map(str, sizes))}"
+            f"{leaves} of workers 0 to {len(sizes) - 1} are now {', '.join(map(str, sizes))}"
         )
 
     def evaluate(self) -> Evaluation:
