@@ -89,10 +89,7 @@ class RunLock:
     def check(self) -> None:
         """Raise CheckpointError if another driver took this lock, which needs silence or a removed file."""
         if self._is_lost:
-            raise CheckpointError(
-                f"run '{self._folder.url}' was taken over by another driver, or its {LOCK_FILE} was removed; "
-                "this driver stops, resume the run when the other one has ended"
-            )
+            raise self._make_loss()
 
     @contextmanager
     def guard(self) -> Iterator[None]:
@@ -190,19 +187,19 @@ class RunLock:
                     self._beat()
 
     def _beat(self) -> None:
-        content = self._read_own()
-        self._is_lost = content is None
+        content = self._expect_ours()
         self._owner = self._owner.refresh()
-        if content is not None:  # if somebody writes it just now, the next beat finds out
-            self._folder.write_over(LOCK_FILE, content, self._owner.encode())
+        self._folder.write_over(LOCK_FILE, content, self._owner.encode())  # if it has just changed: see the next beat
 
-    def _expect_ours(self) -> None:
-        if self._is_ours():
-            return
+    def _expect_ours(self) -> bytes:
+        """Return the content of the lock. Raises CheckpointError if another has it, StorageError if all is away."""
+        content = self._read_own()
+        if content is not None:
+            return content
         if not self._folder.names():
             raise StorageError(f"cannot write to '{self._folder.url}': it does not exist; check the storage")
         self._is_lost = True
-        self.check()
+        raise self._make_loss()
 
     def _is_ours(self) -> bool:
         return self._read_own() is not None
@@ -218,6 +215,12 @@ class RunLock:
         raise StorageError(
             f"cannot write to '{self._folder.url}': its {LOCK_FILE} cannot be read within {MAX_ANSWER_S:.0f} s; check "
             "the storage and the connection to it"
+        )
+
+    def _make_loss(self) -> CheckpointError:
+        return CheckpointError(
+            f"run '{self._folder.url}' was taken over by another driver, or its {LOCK_FILE} was removed; "
+            "this driver stops, resume the run when the other one has ended"
         )
 
     def _make_error(self, owner: LockOwner | None) -> RunTakenError:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -78,3 +80,28 @@ def test_drivers_killed_while_ray_starts_leave_no_folders(folder):
         driver.wait()
     wait_until(lambda: is_reaped(folder))
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.ray
+def test_a_raylet_that_was_paused_while_it_started_does_not_outlive_its_driver(folder):
+    driver = start_driver(DRIVER, folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_until(lambda: find_raylets(folder))
+    raylets = find_raylets(folder)
+    for raylet in raylets:
+        os.kill(raylet, signal.SIGSTOP)
+    driver.terminate()
+    driver.wait()
+    wait_until(lambda: is_reaped(folder))
+    assert find_raylets(folder) == []
+    assert list(folder.iterdir()) == []
+
+
+def find_raylets(folder: Path) -> list[int]:
+    """The raylets, and what they start, that have files in `folder`."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            words = (process / "cmdline").read_bytes()
+            if b"raylet" in words and os.fsencode(folder) in words:
+                found.append(int(process.name))
+    return found

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from waiting import wait_until
 
 from distbp.errors import CheckpointError, StorageError
 from distbp.run import CheckpointStore, EventLog, RunDirectory, StepLog, StepRecord
@@ -111,3 +113,14 @@ def test_a_driver_that_has_the_run_writes_and_gives_it_back(run, make_checkpoint
         run.write_result({"digest": "0"})
     assert CheckpointStore(run, keep=1).list_steps() == [4]
     assert run.folder.read(LOCK_FILE) is None
+
+
+def test_a_folder_that_is_away_for_some_heartbeats_is_no_loss_of_the_run(local_run, tmp_path):
+    folder, away = Path(local_run.url), tmp_path / "away"
+    with local_run.lock(heartbeat_s=0.01) as lock:
+        folder.rename(away)
+        before = (away / LOCK_FILE).read_bytes()
+        time.sleep(0.1)  # some heartbeats, which find nothing
+        away.rename(folder)
+        wait_until(lambda: (folder / LOCK_FILE).read_bytes() != before)
+        lock.check()
