@@ -22,7 +22,7 @@ from distbp.backends.ray.calls import Calls
 from distbp.backends.ray.notices import Departure
 from distbp.backends.ray.pool import GONE, ActorPool, Joined
 from distbp.group.roster import Roster, spread
-from distbp.group.spare import align_reports, choose_step
+from distbp.group.spare import Offer, align_reports, choose_step
 from distbp.protocol.messages import (
     Effort,
     Evaluation,
@@ -51,13 +51,17 @@ class _Flight:
     results: list[Any]
 
 
+@dataclass(frozen=True)
+class GroupRules:
+    """How a group is to be made. has_far_spares: whether a server's state has a second place on another node."""
+
+    num_servers: int | Literal["auto"]
+    step_timeout_s: float
+    has_far_spares: bool = False
+
+
 def form_group(
-    pool: ActorPool,
-    worker: WorkerTask,
-    server: ServerTask,
-    state: TrainState,
-    num_servers: int | Literal["auto"],
-    step_timeout_s: float,
+    pool: ActorPool, worker: WorkerTask, server: ServerTask, state: TrainState, rules: GroupRules
 ) -> RayGroup:
     """Return all actors that have joined `pool`, spread over the nodes and linked up around `state`.
 
@@ -65,10 +69,11 @@ def form_group(
     """
     members = [pool.joined[index] for index in spread([member.who.node for member in pool.joined])]
     secret = os.urandom(32)
-    timeout_s = min(step_timeout_s, START_TIMEOUT_S)
+    timeout_s = min(rules.step_timeout_s, START_TIMEOUT_S)
     listening = Calls(pool, members).ask(members, [m.actor.listen.remote(secret) for m in members], timeout_s)
     who = tuple(replace(m.who, addresses=found) for m, found in zip(members, listening, strict=True))
-    roster = Roster(who, choose_slices(num_servers, len(state.parameters), len(members)), secret, step_timeout_s)
+    slices = choose_slices(rules.num_servers, len(state.parameters), len(members))
+    roster = Roster(who, slices, secret, rules.step_timeout_s, rules.has_far_spares)
     shared = ray.put(state)
     calls = [m.actor.connect.remote(rank, roster, server, shared) for rank, m in enumerate(members)]
     group = Calls(pool, members, roster)
@@ -165,11 +170,11 @@ class RayGroup:
         """Return the newest state that the servers, or others of their nodes, can still give; None if none is whole."""
         there = {rank: member for rank, member in enumerate(self._members) if member in self._pool.joined}
         answers = _answers([member.actor.offers.remote() for member in there.values()])
-        holders = {
-            server: (holder, offer)
-            for holder, offers in zip(there.values(), answers, strict=True)
-            for server, offer in (offers or {}).items()
-        }
+        holders: dict[int, tuple[Joined, Offer]] = {}
+        for (rank, holder), offers in zip(there.items(), answers, strict=True):
+            for server, offer in (offers or {}).items():
+                if server == rank or server not in holders:  # the server itself is preferred
+                    holders[server] = holder, offer
         step = choose_step({server: offer for server, (_, offer) in holders.items()}, self._roster.num_servers)
         if step is None:
             return None
