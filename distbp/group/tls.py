@@ -170,7 +170,7 @@ class EncryptedSocket:
         while True:
             try:
                 with self._lock:
-                    return int(self._engine.read(len(buffer), buffer))  # type: ignore[arg-type]  # any buffer will do
+                    return int(self._engine.read(len(buffer), buffer))
             except ssl.SSLWantReadError:
                 if not self._fill():
                     return 0

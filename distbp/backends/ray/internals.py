@@ -130,7 +130,7 @@ def list_draining_nodes(timeout_s: float) -> dict[str, float | None]:
 
     Raises what Ray does when its directory of the cluster does not answer within `timeout_s`.
     """
-    client = getattr(global_worker, "gcs_client", None)
+    client: Any = getattr(global_worker, "gcs_client", None)
     if not hasattr(client, "get_draining_nodes"):
         return {}
     now_ms = 1000 * time.time()  # deadlines are times of day
