@@ -18,6 +18,7 @@ def make_backend(placement: Placement) -> Backend:
             placement.address,
             placement.step_timeout_s,
             placement.min_workers_left,
+            placement.server_outlives == "node",
         )
     from distbp.backends.local import LocalBackend
 

@@ -25,6 +25,11 @@ class Placement(Settings):
     servers: PositiveInt | Literal["auto"] = Field(
         "auto", description="that each keep a slice of the parameters, beside the first workers; at most `workers`"
     )
+    server_outlives: Literal["process", "node"] = Field(
+        "process",
+        description="what may be lost with a server and no step is done again: its process, where its node has another "
+        "worker; or its whole node: then each server sends the optimizer's moments to another node in every step",
+    )
     threads_per_worker: Annotated[int, Field(gt=0, le=1024)] = Field(1, description="that share one worker's shard")
     address: str | None = Field(
         None, description="Ray cluster to join; null: RAY_ADDRESS if set, else a private one on this machine"

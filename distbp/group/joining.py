@@ -11,7 +11,7 @@ from distbp.group.lines import Lines
 from distbp.group.links import Link, SharedMemory, Switchboard, call, far_kind
 from distbp.group.spare import Spare
 from distbp.group.tls import SWITCH, Certificates
-from distbp.protocol.messages import TrainState
+from distbp.protocol.messages import TrainState, slice_state
 
 
 def join(lines: Lines, switchboard: Switchboard, arena: Arena, state: TrainState) -> SharedMemory:
@@ -28,25 +28,32 @@ def join(lines: Lines, switchboard: Switchboard, arena: Arena, state: TrainState
     return memory
 
 
-def share_spares(lines: Lines, parameters: NDArray, num_moments: int) -> dict[int, Spare]:
-    """Return the slices of this node's servers as every member of the node sees them, by the rank of the server.
+def share_spares(lines: Lines, parameters: NDArray, state: TrainState) -> dict[int, Spare]:
+    """Return the slices of servers that this member can give, by the rank of the server.
 
-    None on a node with a single member: nobody else could read them. parameters: of this node, (num_parameters,).
+    Those of its node, as every member of the node sees them, and those that it keeps for other nodes. parameters: of
+    this node, (num_parameters,).
     """
-    return lines.guard(None, lambda: _share_spares(lines, parameters, num_moments))
+    return lines.guard(None, lambda: _share_spares(lines, parameters, state))
 
 
-def _share_spares(lines: Lines, parameters: NDArray, num_moments: int) -> dict[int, Spare]:
-    near, slices = lines.roster.near(lines.rank), lines.roster.slices
+def _share_spares(lines: Lines, parameters: NDArray, state: TrainState) -> dict[int, Spare]:
+    roster, near, num_moments = lines.roster, lines.roster.near(lines.rank), len(state.moments)
+    servers = range(roster.num_servers)
     found = {}
-    if near and lines.rank < len(slices):
-        own = found[lines.rank] = Spare(parameters[slice(*slices[lines.rank])], num_moments)
+    if lines.rank in servers and (near or roster.far_keeper(lines.rank) is not None):
+        own = found[lines.rank] = Spare(parameters[slice(*roster.slices[lines.rank])], num_moments)
         for rank in near:
             lines.peers[rank].link.send_memory(own.memory)
     for rank in near:
-        if rank < len(slices):
+        if rank in servers:
             memory = lines.peers[rank].link.receive_memory(np.uint8)
-            found[rank] = Spare(parameters[slice(*slices[rank])], num_moments, memory)
+            found[rank] = Spare(parameters[slice(*roster.slices[rank])], num_moments, memory)
+    for rank in servers:
+        if roster.far_keeper(rank) == lines.rank:
+            bounds = roster.slices[rank]
+            found[rank] = Spare(parameters[slice(*bounds)], num_moments)
+            found[rank].open(slice_state(state, *bounds))
     return found
 
 

@@ -9,7 +9,6 @@ Between nodes the arrays themselves travel, partials to each server, parameters 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache, partial
 
 from numpy.typing import NDArray
@@ -18,13 +17,12 @@ from distbp.group.arena import Arena
 from distbp.group.joining import join, share_spares
 from distbp.group.lines import Lines
 from distbp.group.links import SharedMemory, Switchboard
+from distbp.group.partials import PartialsHeader
 from distbp.group.roster import Roster
 from distbp.group.spare import Offer, Spare
 from distbp.nn.model import Sums
 from distbp.protocol.messages import (
     Effort,
-    InnerStep,
-    Partial,
     ServerTask,
     Shard,
     ShardResult,
@@ -64,7 +62,7 @@ class Member:
         """
         self._memory = join(self._lines, switchboard, self._arena, state)
         if self._server_task.outer is None:
-            self._spares = share_spares(self._lines, self._parameters, len(state.moments))
+            self._spares = share_spares(self._lines, self._parameters, state)
         if self._rank < self._roster.num_servers:
             start, stop = self._slice
             own, spare = slice_state(state, start, stop), self._spares.get(self._rank)
@@ -153,7 +151,7 @@ class Member:
         result = self._worker.compute(self._parameters, order, shard)
         so_far = self._effort
         self._effort = Effort(so_far.num_microbatches + len(shard), so_far.compute_s + result.compute_s)
-        header = _PartialsHeader.of(result, self._arena)
+        header = PartialsHeader.of(result, self._arena)
         for rank, (start, stop) in enumerate(self._roster.slices):
             if rank != self._rank:
                 near = self._lines.is_near(rank)
@@ -164,7 +162,7 @@ class Member:
     def _collect(self, rank: int) -> ShardResult:
         """Wait for the partials of one worker and return this server's slice of them."""
         peer, (start, stop) = self._lines.peers[rank], self._slice
-        header: _PartialsHeader = self._lines.receive(rank)
+        header: PartialsHeader = self._lines.receive(rank)
         if peer.arena is not None:
             arrays = [peer.arena.buffer(place)[start:stop] for place in header.places]
         else:
@@ -184,6 +182,9 @@ class Member:
             results.append(slice_result(own, *self._slice))
         report = server.commit(order, results, self._exchange if self._roster.num_servers > 1 else None)
         self._publish(report.committed)
+        keeper = self._roster.far_keeper(self._rank)
+        if keeper is not None and report.committed:
+            self._lines.post(keeper, report, list(self._spares[self._rank].moments(report.step)))
         return report
 
     def _exchange(self, squares: list[float]) -> list[float]:
@@ -226,29 +227,19 @@ class Member:
     def _receive_slice(self, rank: int) -> bool:
         """Wait for the new parameters of a server on another node; returns whether it committed."""
         committed: bool = self._lines.receive(rank)
+        spare = self._spares.get(rank) if committed else None  # kept here for a server of another node
+        if spare is not None:
+            spare.begin()
+            spare.keep(slice(0, len(spare)))
         self._lines.receive_into(rank, self._parameters[slice(*self._roster.slices[rank])])
+        if spare is not None:
+            report: StepReport = self._lines.receive(rank)
+            for moment in spare.moments(report.step):
+                self._lines.receive_into(rank, moment)
+            spare.finish(report)
         return committed
 
 
 def _plan_work(count: int, paces: tuple[float, ...]) -> dict[int, Shard]:
     """Return the shard of every rank that has one."""
     return {rank: shard for rank, shard in enumerate(paced_shards(count, paces)) if shard}
-
-
-@dataclass(frozen=True)
-class _PartialsHeader:
-    """A ShardResult without its arrays. places: where they lie in the sender's arena."""
-
-    nodes: tuple[tuple[int, int, float, int, tuple[InnerStep, ...]], ...]
-    places: tuple[int, ...]
-    compute_s: float
-
-    @classmethod
-    def of(cls, result: ShardResult, arena: Arena) -> _PartialsHeader:
-        nodes = tuple((p.start, p.stop, p.loss, p.num_examples, p.steps) for p in result.partials)
-        return cls(nodes, tuple(arena.place(p.gradient) for p in result.partials), result.compute_s)
-
-    def to_result(self, arrays: list[NDArray]) -> ShardResult:
-        parts = zip(self.nodes, arrays, strict=True)
-        partials = tuple(Partial(a, b, array, loss, n, steps) for (a, b, loss, n, steps), array in parts)
-        return ShardResult(partials, self.compute_s)

@@ -1,8 +1,9 @@
-"""A server's slice of the state where other processes of its node see it, so that it outlives the server.
+"""A server's slice of the state where other processes see it, so that it outlives the server, or even its node.
 
 The parameters lie in the node's shared memory already. Here the optimizer's moments do so too, in two sets that are
 written in turn, with the parameters that the newest commit has replaced, block by block: a commit that was torn by the
-end of its process is undone, and one that other servers could not follow as well.
+end of its process is undone, and one that other servers could not follow as well. A member of another node can keep the
+same, of what it is sent: then a lost node redoes nothing either.
 """
 
 from __future__ import annotations
@@ -61,6 +62,9 @@ class Spare:
         self._parameters = parameters
         self._moments = tuple(tuple(cutter.cut(size, dtype) for _ in range(num_moments)) for _ in range(2))
         self._kept = cutter.cut(size, dtype)
+
+    def __len__(self) -> int:
+        return len(self._parameters)
 
     def moments(self, step: int) -> tuple[NDArray, ...]:
         """Return the arrays for the moments after `step` steps, (n,) each."""

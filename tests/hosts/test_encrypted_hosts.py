@@ -16,7 +16,7 @@ from test_host_faults import expect_same, start, whole  # noqa: F401 - fixtures
 
 pytestmark = pytest.mark.ray
 
-WORD = "_PartialsHeader"
+WORD = "PartialsHeader"
 """What every message about gradients holds in the clear."""
 LISTEN = f"""
 import socket, sys

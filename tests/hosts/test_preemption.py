@@ -135,3 +135,22 @@ def test_a_driver_on_a_node_that_drains_saves_and_says_what_to_type(start, check
         running = go_on(hosts[0])
         running.until(lambda: running.num_steps() > saved + 50)
         expect_nothing_lost(running, checksums)
+
+
+@pytest.mark.usefixtures("wide")
+def test_a_host_that_loses_power_with_its_server_costs_no_step_where_another_keeps_its_state(start, checksums):  # noqa: F811
+    more = {"server_outlives": "node", "checkpoint_every_steps": 1_000_000}
+    with make_hosts(3) as hosts:
+        running = start(hosts[0], RayOnHosts(hosts), 3, more)
+        running.until_workers(3)
+        hosts[1].disconnect()
+        hosts[1].kill()
+        running.until(lambda: running.events("recovered"))
+        code, _, stderr = running.stop()
+        assert code == 128 + signal.SIGTERM, stderr
+    (recovering,) = running.events("recovering")
+    assert (recovering["state"], recovering["redone"]) == ("server", 0)
+    steps = [(record.step, record.checksum) for record in read(running).read_steps()]
+    count = min(len(steps), len(checksums))
+    assert steps[:count] == checksums[:count]
+    assert newest_position(running.storage / "run")["recomputing_s"] == 0

@@ -9,7 +9,7 @@ import ray
 
 from distbp.backends.base import Abandon, Note, Process, Shortage, never
 from distbp.backends.ray.cluster import RayCluster
-from distbp.backends.ray.group import RayGroup, form_group
+from distbp.backends.ray.group import GroupRules, RayGroup, form_group
 from distbp.backends.ray.launch import ActorMaker
 from distbp.backends.ray.notices import DrainWatch
 from distbp.backends.ray.placement import POLL_S, Reservation
@@ -30,13 +30,18 @@ class RayBackend:
         address: str | None,
         step_timeout_s: float,
         min_left: int = 1,
+        has_far_spares: bool = False,
     ):
-        """num_workers: the most that a group may have. min_left: the fewest to go on with when others are gone."""
+        """num_workers: the most that a group may have. min_left: the fewest to go on with when others are gone.
+
+        has_far_spares: whether a server's state has a second place on another node.
+        """
         self._max_workers = num_workers
         self._num_threads = num_threads
         self._num_servers = num_servers
         self._step_timeout_s = step_timeout_s
         self._min_left = min_left
+        self._has_far_spares = has_far_spares
         self._cluster = RayCluster(address, num_cpus=num_workers * num_threads)
         self._reservation = Reservation(num_threads)
         self._pool: ActorPool | None = None
@@ -85,7 +90,8 @@ class RayBackend:
         if not self._pool.gather(minimum, POLL_S):
             return Shortage(len(self._pool.joined), minimum, self._describe_cluster())
         self._num_workers = len(self._pool.joined)
-        self._group = form_group(self._pool, worker, server, state, self._num_servers, self._step_timeout_s)
+        rules = GroupRules(self._num_servers, self._step_timeout_s, self._has_far_spares)
+        self._group = form_group(self._pool, worker, server, state, rules)
         return None
 
     def _reserve(self, pool: ActorPool, minimum: int) -> None:

@@ -30,7 +30,7 @@ from distbp.backends.ray.calls import Calls
 from distbp.backends.ray.notices import Departure
 from distbp.backends.ray.pool import GONE, ActorPool, Joined
 from distbp.group.roster import Roster, spread
-from distbp.group.spare import align_reports, choose_step
+from distbp.group.spare import Offer, align_reports, choose_step
 from distbp.protocol.messages import (
     Effort,
     Evaluation,
@@ -59,13 +59,17 @@ class _Flight:
     results: list[Any]
 
 
+@dataclass(frozen=True)
+class GroupRules:
+    """How a group is to be made. has_far_spares: whether a server's state has a second place on another node."""
+
+    num_servers: int | Literal["auto"]
+    step_timeout_s: float
+    has_far_spares: bool = False
+
+
 def form_group(
-    pool: ActorPool,
-    worker: WorkerTask,
-    server: ServerTask,
-    state: TrainState,
-    num_servers: int | Literal["auto"],
-    step_timeout_s: float,
+    pool: ActorPool, worker: WorkerTask, server: ServerTask, state: TrainState, rules: GroupRules
 ) -> RayGroup:
     """Return all actors that have joined `pool`, spread over the nodes and linked up around `state`.
 
@@ -73,16 +77,24 @@ def form_group(
     """
     members = [pool.joined[index] for index in spread([member.who.node for member in pool.joined])]
     secret = os.urandom(32)
-    step_timeout_s *= worker.steps_a_commit
-    timeout_s = min(step_timeout_s, START_TIMEOUT_S)
+    rules = _fit_to_rounds(rules, worker)
+    timeout_s = min(rules.step_timeout_s, START_TIMEOUT_S)
     listening = Calls(pool, members).ask(members, [m.actor.listen.remote(secret) for m in members], timeout_s)
     who = tuple(replace(m.who, addresses=found) for m, found in zip(members, listening, strict=True))
-    roster = Roster(who, choose_slices(num_servers, len(state.parameters), len(members)), secret, step_timeout_s)
+    slices = choose_slices(rules.num_servers, len(state.parameters), len(members))
+    roster = Roster(who, slices, secret, rules.step_timeout_s, rules.has_far_spares)
     shared = ray.put(state)
     calls = [m.actor.connect.remote(rank, roster, server, shared) for rank, m in enumerate(members)]
     group = Calls(pool, members, roster)
     group.ask(members, calls, START_TIMEOUT_S, is_busy=True)  # while `state` travels they answer nothing
     return RayGroup(pool, members, roster, group, worker)
+
+
+def _fit_to_rounds(rules: GroupRules, worker: WorkerTask) -> GroupRules:
+    """Return the rules for what one commit is: a round takes longer, and its state is kept in one place."""
+    has_far_spares = rules.has_far_spares and worker.rounds is None
+    step_timeout_s = rules.step_timeout_s * worker.steps_a_commit
+    return replace(rules, step_timeout_s=step_timeout_s, has_far_spares=has_far_spares)
 
 
 class RayGroup:
@@ -179,11 +191,11 @@ class RayGroup:
         """Return the newest state that the servers, or others of their nodes, can still give; None if none is whole."""
         there = {rank: member for rank, member in enumerate(self._members) if member in self._pool.joined}
         answers = _answers([member.actor.offers.remote() for member in there.values()])
-        holders = {
-            server: (holder, offer)
-            for holder, offers in zip(there.values(), answers, strict=True)
-            for server, offer in (offers or {}).items()
-        }
+        holders: dict[int, tuple[Joined, Offer]] = {}
+        for (rank, holder), offers in zip(there.items(), answers, strict=True):
+            for server, offer in (offers or {}).items():
+                if server == rank or server not in holders:  # the server itself is preferred
+                    holders[server] = holder, offer
         step = choose_step({server: offer for server, (_, offer) in holders.items()}, self._roster.num_servers)
         if step is None:
             return None
