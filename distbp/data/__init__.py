@@ -7,7 +7,8 @@ one DataError. Nothing here knows workers, batches or models.
 
 from distbp.data.doubts import advise_on_targets, find_doubts
 from distbp.data.memory import take_features
-from distbp.data.prepare import PreparedData, prepare, read_examples
+from distbp.data.opening import hold, prepare, prepare_in_memory, read_examples, read_features
+from distbp.data.prepare import PreparedData
 from distbp.data.reading import as_source
 from distbp.data.schema import Schema
 
@@ -17,7 +18,10 @@ __all__ = [
     "advise_on_targets",
     "as_source",
     "find_doubts",
+    "hold",
     "prepare",
+    "prepare_in_memory",
     "read_examples",
+    "read_features",
     "take_features",
 ]

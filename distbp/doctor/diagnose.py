@@ -26,6 +26,7 @@ from distbp.doctor.node import NodeFacts, examine_node, weigh_portable_kernels
 from distbp.doctor.storage_trial import StorageFacts, try_storage
 from distbp.errors import ClusterError
 from distbp.nn.kernels import expect_portable
+from distbp.protocol.examples import Examples
 from distbp.protocol.planning import num_microbatches
 from distbp.training.plan import Plan, make_plan
 
@@ -90,7 +91,7 @@ def _describe_demand(config: Config, plan: Plan, data: PreparedData) -> Demand:
 
 def _count_bytes(data: PreparedData) -> int:
     """Return the bytes of all arrays in memory; parts split from one source share theirs."""
-    parts = [data.train] if data.validation is None else [data.train, data.validation]
+    parts = [part for part in (data.train, data.validation) if isinstance(part, Examples)]
     arrays = {id(array): array for part in parts for array in (part.x, part.y, part.rows)}
     return sum(array.nbytes for array in arrays.values() if not isinstance(array, np.memmap))
 

@@ -12,6 +12,7 @@ from distbp.errors import ConfigError, DataError, DivergedError
 from distbp.explain.network import Network
 from distbp.explain.population import Population
 from distbp.prediction.trained_run import TrainedRun
+from distbp.protocol.supply import in_memory
 from distbp.text.sentences import find_near
 from distbp.training.plan import initial_parameters, model_spec
 
@@ -55,8 +56,8 @@ def gather(trained: TrainedRun, data: str) -> Population:
         part = prepared.train if data == "training" else prepared.validation
         if part is None:
             raise DataError(f"'{trained.run.url}' was trained without validation data; use --data training or a file")
-        return Population(data, schema, recipe.dtype, part)
+        return Population(data, schema, recipe.dtype, in_memory(part))
     near = find_near(data, PARTS, cutoff=0.5)
     if near and not Path(data).exists():
         raise DataError(f"there are no data '{data}'; did you mean {near}?")
-    return Population(data, schema, recipe.dtype, read_examples(schema, data, recipe.data.target))
+    return Population(data, schema, recipe.dtype, in_memory(read_examples(schema, data, recipe.data.target)))

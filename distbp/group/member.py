@@ -102,6 +102,7 @@ class Member:
     def close(self) -> None:
         """Leave the group and give back lines, threads and shared memory. The server still has its state."""
         self._lines.close()
+        self._worker.close()
         self._arena.memory.close()
         if self._memory is not None:
             self._memory.close()
@@ -224,12 +225,14 @@ class _PartialsHeader:
     nodes: tuple[tuple[int, int, float, int], ...]
     places: tuple[int, ...]
     compute_s: float
+    data_s: float
 
     @classmethod
     def of(cls, result: ShardResult, arena: Arena) -> _PartialsHeader:
         nodes = tuple((p.start, p.stop, p.loss, p.num_examples) for p in result.partials)
-        return cls(nodes, tuple(arena.place(p.gradient) for p in result.partials), result.compute_s)
+        return cls(nodes, tuple(arena.place(p.gradient) for p in result.partials), result.compute_s, result.data_s)
 
     def to_result(self, arrays: list[NDArray]) -> ShardResult:
         parts = zip(self.nodes, arrays, strict=True)
-        return ShardResult(tuple(Partial(a, b, array, loss, n) for (a, b, loss, n), array in parts), self.compute_s)
+        partials = tuple(Partial(a, b, array, loss, n) for (a, b, loss, n), array in parts)
+        return ShardResult(partials, self.compute_s, self.data_s)

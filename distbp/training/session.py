@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 
 from distbp.backends import Backend
 from distbp.config import Placement
 from distbp.data import advise_on_targets
-from distbp.errors import ClusterError, DivergedError, InterruptedRunError, WorkersLostError
+from distbp.errors import ClusterError, DataError, DivergedError, InterruptedRunError, WorkersLostError
 from distbp.machine.interrupt import StopRequest
 from distbp.protocol.messages import Snapshot, StepOrder, StepReport, TrainState
-from distbp.protocol.planning import step_order
 from distbp.protocol.recovery import GroupLostError
 from distbp.run.position import Position
 from distbp.training.checkpoint_contents import make_checkpoint, newest_saved, unpack
 from distbp.training.checkpoint_schedule import CheckpointSchedule
 from distbp.training.journal import Journal
-from distbp.training.ledger import Ledger
+from distbp.training.ledger import Account, Ledger
 from distbp.training.lost_groups import LostGroups
 from distbp.training.plan import Plan
 from distbp.training.progress import Finisher, Observer, Progress
@@ -71,6 +71,9 @@ class Session:
                 self._note_lost(lost)
                 if self._pending is None:  # else the group was lost while starting from it
                     self._pending = self._newest_state(self._backend.rescue())
+            except DataError as error:
+                self._keep_what_is_done()
+                raise DataError(f"{error}; {self._interruption('for want of data')}") from None
 
     def _start(self, state: TrainState) -> None:
         """Have a group built around `state`, waiting until there are enough workers."""
@@ -116,7 +119,7 @@ class Session:
         for step in range(self._position.step, boundary):
             if self._stop:
                 return
-            yield step_order(self._plan.recipe, step, len(self._plan.worker.train))
+            yield self._plan.order(step)
 
     def _next_boundary(self) -> int:
         step = self._position.step
@@ -130,7 +133,10 @@ class Session:
 
     def _advance(self, report: StepReport) -> None:
         """Take the report of a step that the group has just done."""
-        self._ledger.charge("recomputing_s" if report.step <= self._furthest else "work_s")
+        account: Account = "recomputing_s" if report.step <= self._furthest else "work_s"
+        self._ledger.charge(account)
+        if report.data_s:
+            self._ledger.move(report.data_s, account, "data_s")
         self._record(report)
         self._note_work()
         self._show(report)
@@ -194,6 +200,13 @@ class Session:
         self._journal.writer.submit(checkpoint, best=self._position.is_best)
         self._saved_step = state.step
 
+    def _keep_what_is_done(self) -> None:
+        """Checkpoint the last step that the group committed, if it can still be asked."""
+        with suppress(GroupLostError):
+            found = self._backend.snapshot()
+            self._record_missing(found)
+            self._save(found.state)
+
     def _note_lost(self, lost: GroupLostError) -> None:
         """Count the lost group and wait as long as it says; raises WorkersLostError where it is one too many."""
         self._take_notes()
@@ -211,9 +224,7 @@ class Session:
     def _newest_state(self, rescued: Snapshot | None) -> TrainState:
         """Return the state to go on from, and move the position there."""
         if rescued is not None:
-            for report in rescued.reports:
-                if report.step > self._position.step:
-                    self._record(report)
+            self._record_missing(rescued)
             self._journal.events.append("recovering", step=rescued.state.step, state="server", redone=0)
             return rescued.state
         with self._stop.at_once(self._interruption("while its newest checkpoint was read")):
@@ -225,6 +236,12 @@ class Session:
         now = self._position
         self._position = replace(position, recoveries=now.recoveries, longest_recovery_s=now.longest_recovery_s)
         return state
+
+    def _record_missing(self, snapshot: Snapshot) -> None:
+        """Record the steps whose reports never arrived."""
+        for report in snapshot.reports:
+            if report.step > self._position.step:
+                self._record(report)
 
     def _newest_checkpoint(self) -> tuple[TrainState, Position]:
         """Return what the newest checkpoint holds, which may still wait for storage."""

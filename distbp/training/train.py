@@ -21,6 +21,7 @@ from distbp.run.position import Position
 from distbp.run.storage.patience import persist
 from distbp.text.masking import mask_secrets
 from distbp.training.checkpoint_contents import newest_saved
+from distbp.training.dataset import write_dataset
 from distbp.training.journal import Journal
 from distbp.training.plan import Builder, Plan, describe_placement, make_plan, name_builder
 from distbp.training.progress import Observer
@@ -38,7 +39,7 @@ class Result:
     run: its folder or URL, with passwords masked. digest: SHA-256 of the final parameters, those after `final_step`
     steps; with early stopping the best ones, otherwise the last. Over all sessions of the run: seconds and what they
     went to (steps that count, waiting for workers, steps done again, checkpoints), goodput = work_s / seconds, and
-    failures recovered from.
+    failures recovered from. data_s: seconds that steps waited for data in blocks.
     """
 
     run: str
@@ -62,6 +63,7 @@ class Result:
     recomputing_s: float
     checkpointing_s: float
     goodput: float
+    data_s: float = 0.0
 
 
 def train(
@@ -73,6 +75,7 @@ def train(
     observe: Observer | None = None,
     connect: Callable[[Placement], Backend] = make_backend,
     model: Builder | None = None,
+    data: Any = None,
 ) -> Result:
     """Train by `recipe`, where `placement` says, and return what the run ended with.
 
@@ -81,7 +84,8 @@ def train(
     "must" on an old one. A run of that name goes on as well where the recipe names more epochs than it had, unless its
     schedule is cosine or early stopping has ended it. observe: is called after every step. connect: makes the backend
     for a placement. model: a function that builds a torch.nn.Module, in place of recipe.model.torch, under whose name
-    it is recorded.
+    it is recorded. data: a Ray Dataset, which is written as Parquet to recipe.data.source first, a new folder or URL;
+    what an earlier call wrote there is used as it is.
 
     Raises a DistbpError, one class for each exit code of the command line; InterruptedRunError after SIGINT or
     SIGTERM, when the run has been checkpointed.
@@ -90,8 +94,10 @@ def train(
     config = Config(recipe=recipe if model is None else name_builder(recipe, model), placement=placement or Placement())
     if config.placement.portable:
         expect_portable()
-    data = prepare(config.recipe.data, config.recipe.seed)
-    plan = make_plan(config, data, model)
+    if data is not None:
+        write_dataset(data, config.recipe.data.source)
+    prepared = prepare(config.recipe.data, config.recipe.seed)
+    plan = make_plan(config, prepared, model)
     plan.check_model()
     _warn_of_endless_warmup(plan)
     with hold_run(config, plan, name, resume) as run:
@@ -99,7 +105,7 @@ def train(
         if finished is not None:
             logger.info("'%s' has finished already; %s", run.url, _advise_new_run(name))
             return _read_result(run, finished)
-        for doubt in find_doubts(data, config.recipe.dtype):
+        for doubt in find_doubts(prepared, config.recipe.dtype):
             logger.warning("%s", doubt)
         position = _train_session(run, config, plan, connect, observe)
         result = _conclude(run, config, plan, position)
@@ -237,4 +243,5 @@ def _conclude(run: RunDirectory, config: Config, plan: Plan, position: Position)
         recomputing_s=round(position.recomputing_s, 4),
         checkpointing_s=round(position.checkpointing_s, 4),
         goodput=round(position.goodput, 4),
+        data_s=round(position.data_s, 4),
     )

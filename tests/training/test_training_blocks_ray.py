@@ -1,0 +1,77 @@
+"""train() on data in blocks on Ray: the bytes of one process, while each worker reads what it needs itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from block_files import write_blocks
+
+from distbp import Recipe, train, verify
+from distbp.backends import make_backend
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_blocks(tmp_path_factory.mktemp("blocks") / "d")
+
+
+@pytest.fixture
+def recipe(make_recipe, folder: Path) -> Recipe:
+    return make_recipe(data={"source": str(folder), "window_blocks": 2}, global_batch_size=60, epochs=3)
+
+
+@pytest.fixture
+def train_blocks(recipe, make_placement) -> Callable[..., object]:
+    def run(name: str, observe=None, connect=make_backend, **placement: object):
+        return train(recipe, make_placement(**placement), name=name, observe=observe, connect=connect)
+
+    return run
+
+
+def test_ray_gives_the_bytes_of_one_process(train_blocks):
+    local = train_blocks("local", workers=1)
+    placements = [
+        {"workers": 1},
+        {"workers": 2, "memory_for_data": "2kB"},
+        {"workers": 3, "threads_per_worker": 2},
+    ]
+    for number, placement in enumerate(placements):
+        on_ray = train_blocks(f"ray-{number}", backend="ray", **placement)
+        assert verify(local.run, on_ray.run).first_difference is None
+        assert on_ray.digest == local.digest
+        assert (on_ray.train_loss, on_ray.validation_loss) == (local.train_loss, local.validation_loss)
+
+
+def test_a_run_that_moves_between_backends_in_the_middle_of_epochs_ends_like_an_undisturbed_one(train_blocks, stop_at):
+    placements = [{"backend": "ray", "workers": 3}, {"workers": 2}, {"backend": "ray", "workers": 2}]
+    for step, placement in zip((2, 5, 8), placements, strict=True):
+        with pytest.raises(Exception, match="resumes"):
+            train_blocks("run", observe=stop_at(step), checkpoint_every_steps=1, **placement)
+    assert train_blocks("run", backend="ray", workers=1).digest == train_blocks("whole").digest
+
+
+def test_a_worker_killed_in_the_middle_of_an_epoch_changes_nothing(train_blocks):
+    backends = []
+
+    def connect(placement):
+        backends.append(make_backend(placement))
+        return backends[-1]
+
+    killed = []
+
+    def kill(progress) -> None:
+        if progress.position.step >= 3 and not killed:
+            victim = next(process for process in backends[-1].processes if not process.is_server)
+            os.kill(victim.pid, signal.SIGKILL)
+            killed.append(victim.pid)
+
+    result = train_blocks("killed", kill, connect, backend="ray", workers=3)
+    assert killed
+    assert result.recoveries >= 1
+    assert result.digest == train_blocks("whole").digest
