@@ -19,6 +19,7 @@ from distbp.doctor.cluster_checks import (
     check_shared,
     describe_versions,
 )
+from distbp.doctor.data_checks import check_data
 from distbp.doctor.demand import Demand
 from distbp.doctor.findings import Finding, block, ok
 from distbp.doctor.machine_checks import check_blas, check_cores, check_memory, check_storage
@@ -62,6 +63,7 @@ def diagnose(config: Config) -> Diagnosis:
             *check_blas(here, config.placement.portable),
         ]
         findings += check_storage(storage, demand)
+        findings += check_data(plan, data, here.gflops, config.placement.threads_per_worker)
         if config.placement.backend == "local":
             findings += [*check_cores(here, demand), *check_memory(here, demand)]
         else:

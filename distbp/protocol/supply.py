@@ -97,6 +97,10 @@ class Supply(Protocol):
         """Return the smallest and the largest value of each raw feature, (I,) each."""
         ...
 
+    def describe_shortage(self, num_workers: int) -> str | None:
+        """Return what to do where the memory for data is too small for what a worker reads from at a time."""
+        ...
+
     def fingerprint(self) -> str:
         """Return a SHA-256 that other values, or other blocks of them, do not have."""
         ...
@@ -107,6 +111,10 @@ class Supply(Protocol):
 
     def open_held_out(self, dtype: DTypeLike) -> HeldOut:
         """Return the examples as a worker evaluates on them."""
+        ...
+
+    def locate_batch(self, step: int, seed: int) -> NDArray[np.int64]:
+        """Return the examples of a step's batch, ascending, as numbers into what `hold` gives."""
         ...
 
     def hold(self) -> Examples:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from numpy.typing import ArrayLike, NDArray
 
-from distbp.config import Config, Recipe
+from distbp.config import Config, Placement, Recipe
 from distbp.config.sizes import parse_size
 from distbp.data import PreparedData
 from distbp.protocol.examples import Examples
@@ -32,6 +32,11 @@ def along_run(data: PreparedData, config: Config, num_steps: int) -> PreparedDat
 
     validation = None if data.validation is None else along(data.validation)
     return replace(data, train=along(data.train), validation=validation)
+
+
+def find_shortage(data: PreparedData, placement: Placement) -> str | None:
+    """Return what to do where data in blocks need more memory than they may have."""
+    return None if isinstance(data.train, Examples) else data.train.describe_shortage(placement.min_workers)
 
 
 def find_extent(part: Examples | Supply) -> tuple[ArrayLike, ArrayLike]:

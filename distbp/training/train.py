@@ -24,6 +24,7 @@ from distbp.training.checkpoint_contents import newest_saved
 from distbp.training.dataset import write_dataset
 from distbp.training.journal import Journal
 from distbp.training.plan import Builder, Plan, describe_placement, make_plan, name_builder
+from distbp.training.plan_data import find_shortage
 from distbp.training.progress import Observer
 from distbp.training.run_choice import Resume, hold_run
 from distbp.training.run_match import adopt
@@ -105,8 +106,9 @@ def train(
         if finished is not None:
             logger.info("'%s' has finished already; %s", run.url, _advise_new_run(name))
             return _read_result(run, finished)
-        for doubt in find_doubts(prepared, config.recipe.dtype):
-            logger.warning("%s", doubt)
+        for doubt in (*find_doubts(prepared, config.recipe.dtype), find_shortage(plan.data, config.placement)):
+            if doubt is not None:
+                logger.warning("%s", doubt)
         position = _train_session(run, config, plan, connect, observe)
         result = _conclude(run, config, plan, position)
         run.write_result(asdict(result))

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from block_files import write_blocks
 
@@ -75,3 +76,14 @@ def test_a_worker_killed_in_the_middle_of_an_epoch_changes_nothing(train_blocks)
     assert killed
     assert result.recoveries >= 1
     assert result.digest == train_blocks("whole").digest
+
+
+def test_a_ray_dataset_is_written_as_blocks_and_trained_on(make_recipe, make_placement, tmp_path):
+    import ray.data
+
+    rng = np.random.default_rng(0)
+    rows = [{"a": float(a), "b": float(b), "y": int(a + b > 0)} for a, b in rng.standard_normal((300, 2))]
+    recipe = make_recipe(data={"source": str(tmp_path / "ready")}, global_batch_size=60)
+    dataset = ray.data.from_items(rows, override_num_blocks=4)
+    on_ray = train(recipe, make_placement(backend="ray", workers=2), name="ray", data=dataset)
+    assert on_ray.digest == train(recipe, make_placement(workers=1), name="local").digest

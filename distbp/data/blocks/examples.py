@@ -39,6 +39,12 @@ class BlockSource:
         """The map from raw features to inputs, measured on the rows that are trained on."""
         return self.look.statistics.to_scaling(self.scaling_kind) if self.schema is None else self.schema.scaling
 
+    @property
+    def row_bytes(self) -> int:
+        """What a decoded row takes in memory."""
+        num_targets = 1 if self.look.task == "classification" else self.look.num_outputs
+        return int(np.prod(self.look.input_shape)) * np.dtype(self.look.dtype).itemsize + 8 * num_targets
+
     def rows_in_blocks(self, is_held_out: bool) -> NDArray[np.int64]:
         """Return how many rows of one part each block has, (K,)."""
         return np.array([f.num_held_out if is_held_out else f.num_training for f in self.look.blocks], np.int64)
@@ -46,9 +52,7 @@ class BlockSource:
     def open(self, is_held_out: bool, fetcher: Fetcher, memory_bytes: int) -> BlockReader:
         """Return a reader of the rows of one part."""
         decoder = Decoder(self.look.contents, fetcher)
-        rows = self.rows_in_blocks(is_held_out)
-        num_targets = 1 if self.look.task == "classification" else self.look.num_outputs
-        row_bytes = int(np.prod(self.look.input_shape)) * np.dtype(self.look.dtype).itemsize + 8 * num_targets
+        rows, row_bytes = self.rows_in_blocks(is_held_out), self.row_bytes
         return BlockReader(
             lambda block: self.decode(decoder, block, is_held_out),
             lambda block: int(rows[block]) * row_bytes,

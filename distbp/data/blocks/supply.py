@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Self
@@ -55,6 +54,22 @@ class BlockSupply:
         statistics = self.source.look.statistics
         return np.array(statistics.low), np.array(statistics.high)
 
+    def describe_shortage(self, num_workers: int) -> str | None:
+        """Return what to do where a worker's lanes are in more blocks at a time than its memory holds."""
+        course, rows = self.course, self._rows[self._rows > 0]
+        lanes = -(-course.batch_size // course.microbatch_size)
+        at_once = min(len(rows), -(-lanes // num_workers) * (course.window_blocks + 1))
+        block_bytes = int(rows.mean()) * self.source.row_bytes
+        usable = course.memory_bytes - course.memory_bytes // HELD_OUT_SHARE
+        if at_once * block_bytes <= usable:
+            return None
+        wanted_mb = at_once * block_bytes * HELD_OUT_SHARE // ((HELD_OUT_SHARE - 1) * 10**6) + 1
+        return (
+            f"a worker reads from about {at_once} blocks of {block_bytes / 1e6:.3g} MB at a time, more than "
+            f"memory_for_data={course.memory_bytes / 1e6:.3g}MB holds, so blocks are read again and again; raise it to "
+            f"{wanted_mb}MB, use more workers, or a smaller data.window_blocks, which is another recipe"
+        )
+
     def fingerprint(self) -> str:
         """Return a SHA-256 over all values of the source, its blocks, and which part this is."""
         found = ["in blocks", self.source.look.fingerprint(), self.is_held_out]
@@ -71,13 +86,20 @@ class BlockSupply:
     def hold(self) -> Examples:
         """Return all examples in memory, in the order of the blocks. Raises DataError where there is too little."""
         source, count = self.source, len(self)
-        row_bytes = math.prod(source.look.input_shape) * np.dtype(source.look.dtype).itemsize + 8
-        check_memory(count * row_bytes, f"'{source.look.contents.listing.source}'")
+        check_memory(count * source.row_bytes, f"'{source.look.contents.listing.source}'")
         fetcher = self.make_fetcher()
         numbers = np.flatnonzero(self._rows).tolist()
         blocks = [source.read(number, self.is_held_out, fetcher) for number in numbers]
         x, y = np.concatenate([block.x for block in blocks]), np.concatenate([block.y for block in blocks])
         return Examples(x, y, np.arange(count), source.scaling)
+
+    def locate_batch(self, step: int, seed: int) -> NDArray[np.int64]:
+        """Return the examples of a step's batch, ascending, as numbers into what `hold` gives."""
+        course = self.course
+        order = make_order(self.source, course.batch_size, course.microbatch_size, course.window_blocks, seed)
+        starts = np.concatenate([[0], np.cumsum(self._rows)])
+        found = [order.select(step, lane) for lane in range(order.lanes.num_lanes)]
+        return np.sort(np.concatenate([starts[lane.blocks] + lane.rows for lane in found]))
 
     def make_fetcher(self) -> Fetcher:
         """Return what reads files here."""
