@@ -5,6 +5,7 @@ The readers (`digits`, `idx`, `arrays`, `tables`) give x and y as they are store
 one DataError. Nothing here knows workers, batches or models.
 """
 
+from distbp.data.blocks.preparing import is_in_blocks
 from distbp.data.doubts import advise_on_targets, find_doubts
 from distbp.data.memory import take_features
 from distbp.data.opening import hold, prepare, prepare_in_memory, read_examples, read_features
@@ -19,6 +20,7 @@ __all__ = [
     "as_source",
     "find_doubts",
     "hold",
+    "is_in_blocks",
     "prepare",
     "prepare_in_memory",
     "read_examples",

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from distbp.config import Data
+from distbp.data.blocks.look import Mapper
 from distbp.data.blocks.preparing import (
     is_in_blocks,
     is_same_source,
@@ -28,11 +29,11 @@ Target = str | tuple[str, ...] | None
 
 
 @fixed_arithmetic()
-def prepare(data: Data, seed: int) -> PreparedData:
+def prepare(data: Data, seed: int, mapper: Mapper | None = None) -> PreparedData:
     """Return the examples that `data` describes, the same for the same `data`, files and `seed`.
 
     A fraction is held out at random, by `seed`. A validation path is read whole with the training data's schema; of
-    an IDX folder its t10k files are taken, if it has them.
+    an IDX folder its t10k files are taken, if it has them. mapper: has blocks looked at; None: threads of this process.
 
     Raises DataError for whatever is wrong with the data, in one sentence.
     """
@@ -42,7 +43,7 @@ def prepare(data: Data, seed: int) -> PreparedData:
             return prepare_arrays(data, seed)
         alone = prepare_arrays(data.model_copy(update={"validation": 0.0}), seed)
         return replace(alone, validation=read_held_out(alone.schema, named))
-    train, schema = prepare_training(data, seed)
+    train, schema = prepare_training(data, seed, mapper)
     if named is not None:
         _check_other(data.source, named)
         return PreparedData(train, read_examples(schema, named), schema)

@@ -22,6 +22,7 @@ from distbp.run.storage.patience import persist
 from distbp.text.masking import mask_secrets
 from distbp.training.checkpoint_contents import newest_saved
 from distbp.training.dataset import write_dataset
+from distbp.training.first_look import open_mapper
 from distbp.training.journal import Journal
 from distbp.training.plan import Builder, Plan, describe_placement, make_plan, name_builder
 from distbp.training.plan_data import find_shortage
@@ -97,7 +98,8 @@ def train(
         expect_portable()
     if data is not None:
         write_dataset(data, config.recipe.data.source)
-    prepared = prepare(config.recipe.data, config.recipe.seed)
+    with open_mapper(config) as mapper:
+        prepared = prepare(config.recipe.data, config.recipe.seed, mapper)
     plan = make_plan(config, prepared, model)
     plan.check_model()
     _warn_of_endless_warmup(plan)

@@ -38,6 +38,7 @@ def test_public_names_are_these():
         "as_source",
         "find_doubts",
         "hold",
+        "is_in_blocks",
         "prepare",
         "prepare_in_memory",
         "read_examples",

@@ -13,6 +13,9 @@ from block_files import write_blocks
 
 from distbp import Recipe, train, verify
 from distbp.backends import make_backend
+from distbp.backends.ray.tasks import RayTasks
+from distbp.data.blocks.look import Question, look_at
+from distbp.errors import DataError
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
@@ -76,6 +79,17 @@ def test_a_worker_killed_in_the_middle_of_an_epoch_changes_nothing(train_blocks)
     assert killed
     assert result.recoveries >= 1
     assert result.digest == train_blocks("whole").digest
+
+
+def test_a_first_look_by_tasks_is_that_of_threads(folder, tmp_path):
+    question = Question(str(folder), held_out=0.2)
+    with RayTasks(None, 2) as tasks:
+        assert look_at(question, mapper=tasks.map) == look_at(question)
+        path = write_blocks(tmp_path / "bad") / "part-1.parquet"
+        path.write_bytes(path.read_bytes()[:-30])
+        with pytest.raises(DataError, match="truncated") as caught:
+            look_at(Question(str(path.parent)), mapper=tasks.map)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_ray_dataset_is_written_as_blocks_and_trained_on(make_recipe, make_placement, tmp_path):
