@@ -21,7 +21,7 @@ def choose_columns(names: Sequence[str], wanted: Wanted, origin: str) -> tuple[t
     Raises DataError for a column that is missing, and for names that do not tell columns apart.
     """
     names = [name for name in names if not PANDAS_INDEX.fullmatch(name)]
-    _check_names(names, origin)
+    _check_names(names, wanted, origin)
     targets = _choose_targets(names, wanted, origin)
     if wanted.feature_names is not None:
         features = tuple(find_spelling(name, names) for name in wanted.feature_names)
@@ -33,8 +33,8 @@ def choose_columns(names: Sequence[str], wanted: Wanted, origin: str) -> tuple[t
     return features, targets if wanted.need_targets else ()
 
 
-def _check_names(names: Sequence[str], origin: str) -> None:
-    if "" in names:
+def _check_names(names: Sequence[str], wanted: Wanted, origin: str) -> None:
+    if "" in names and not wanted.any_names:
         raise DataError(
             f"column {names.index('') + 1} of {origin} has no name; name it in the header, or drop it "
             f"(pandas writes such an index column unless to_csv gets index=False)"

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from distbp.config import Data
+from distbp.config.settling import Facts, choose_scaling
 from distbp.data.finite import check_finite
+from distbp.data.measuring import measure_targets
+from distbp.data.prepare_table import encode_array, encode_examples, prepare_table, want_features
 from distbp.data.raw import RawExamples, Wanted
 from distbp.data.scaling import measure_scaling
 from distbp.data.schema import Schema, check_inputs
-from distbp.data.sources import is_same_data, read_source
+from distbp.data.sources import is_same_data, is_table_file, open_table, read_source
 from distbp.data.split import split_rows
 from distbp.data.targets import TargetSpec, encode_targets, specify_targets
 from distbp.errors import DataError
@@ -23,12 +26,27 @@ from distbp.protocol.examples import Examples, Scaling
 class PreparedData:
     """Training examples, validation examples if there are any, and how both were read.
 
-    Parts split from one source share its arrays; only their rows differ.
+    Parts split from one source share its arrays; only their rows differ. data: the settings, of a table with
+    everything that was chosen. notes: what was done with a table's columns and rows; warnings: what to look at.
     """
 
     train: Examples
     validation: Examples | None
     schema: Schema
+    data: Data
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def facts(self) -> Facts:
+        """Return what decides the values that a recipe leaves to the data."""
+        return Facts(self.schema.columns is not None, self.schema.task == "regression", len(self.train))
+
+    def scale_targets(self) -> PreparedData:
+        """Return the same data, whose targets (n, O) reach the network with mean 0 and standard deviation 1."""
+        targets = measure_targets(self.train.y[self.train.rows])
+        validation = None if self.validation is None else replace(self.validation, targets=targets)
+        schema, train = replace(self.schema, targets=targets), replace(self.train, targets=targets)
+        return replace(self, train=train, validation=validation, schema=schema)
 
 
 @fixed_arithmetic()
@@ -41,18 +59,36 @@ def prepare(data: Data, seed: int) -> PreparedData:
 
     Raises DataError for whatever is wrong with the data, in one sentence.
     """
+    found = _prepare_table(data, seed) if _has_kinds(data) else _prepare_arrays(data, seed)
+    return found.scale_targets() if data.target_scaling == "standard" and found.facts().is_regression else found
+
+
+def _has_kinds(data: Data) -> bool:
+    """Return whether the source is a table whose columns have kinds; those of older runs are all numbers."""
+    return data.columns is not None and is_table_file(data.source)
+
+
+def _prepare_arrays(data: Data, seed: int) -> PreparedData:
     raw = read_source(data.source, Wanted(data.target, task=data.task))
     spec = specify_targets(raw, data.task)
     fraction = 0.0 if isinstance(data.validation, str) else data.validation
     train_rows, validation_rows = split_rows(len(raw.x), fraction, seed)
-    scaling = measure_scaling(raw, train_rows, data.scaling)
-    schema = _build_schema(raw, spec, scaling)
+    scaling = measure_scaling(raw, train_rows, choose_scaling(data, False))
     y = encode_targets(raw, spec)
+    schema = _build_schema(raw, spec, scaling)
     train = Examples(raw.x, y, train_rows, scaling)
     if isinstance(data.validation, str):
-        return PreparedData(train, _read_validation(schema, data.source, data.validation), schema)
-    validation = None if validation_rows is None else Examples(raw.x, y, validation_rows, scaling)
-    return PreparedData(train, validation, schema)
+        return PreparedData(train, _read_validation(schema, data.source, data.validation), schema, data)
+    validation = None if validation_rows is None else replace(train, rows=validation_rows)
+    return PreparedData(train, validation, schema, data)
+
+
+def _prepare_table(data: Data, seed: int) -> PreparedData:
+    found = prepare_table(data, seed)
+    validation = found.validation
+    if isinstance(data.validation, str):
+        validation = _read_validation(found.schema, data.source, data.validation)
+    return PreparedData(found.train, validation, found.schema, found.data, found.notes, found.warnings)
 
 
 @fixed_arithmetic()
@@ -67,6 +103,8 @@ def read_examples(
 
     Raises DataError for whatever is wrong with the data or does not fit the schema.
     """
+    if schema.columns is not None and is_table_file(source):
+        return encode_examples(open_table(source, want_features(schema, target, need_targets)), schema, need_targets)
     wanted = Wanted(
         target=target,
         need_targets=need_targets,
@@ -76,13 +114,25 @@ def read_examples(
         text_targets=schema.classes is not None and isinstance(schema.classes[0], str),
     )
     raw = read_source(source, wanted)
+    if schema.columns is not None:
+        return _read_array_for_table(raw, schema, need_targets)
     check_inputs(raw, schema)
     check_finite(raw.x, raw.locate_input, raw.origin)
     if need_targets:
         y = encode_targets(raw, TargetSpec(schema.task, schema.classes, schema.num_outputs, schema.target_shape))
     else:
         y = np.empty((len(raw.x), 0))
-    return Examples(raw.x, y, np.arange(len(raw.x)), schema.scaling)
+    return Examples(
+        raw.x, y, np.arange(len(raw.x)), schema.scaling, None, schema.targets if need_targets else Scaling()
+    )
+
+
+def _read_array_for_table(raw: RawExamples, schema: Schema, need_targets: bool) -> Examples:
+    examples = encode_array(raw, schema)
+    if not need_targets:
+        return examples
+    y = encode_targets(raw, TargetSpec(schema.task, schema.classes, schema.num_outputs, schema.target_shape))
+    return replace(examples, y=y, targets=schema.targets)
 
 
 def _build_schema(raw: RawExamples, spec: TargetSpec, scaling: Scaling) -> Schema:

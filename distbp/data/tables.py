@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,8 +32,28 @@ CODE = r"^\s*[+-]?0\d"  # a number would not be written so
 LONGEST_EXAMPLE = 40
 
 
+@dataclass(frozen=True)
+class Table:
+    """A table as it was read: which columns are features and which are targets."""
+
+    kind: SourceKind
+    origin: str
+    cells: pa.Table
+    features: tuple[str, ...]
+    targets: tuple[str, ...]
+
+    def to_examples(self) -> RawExamples:
+        """Return the examples of a table whose features are all numbers."""
+        return from_table(self.kind, self.origin, self.cells, self.features, self.targets)
+
+
 def read_csv(path: Path, wanted: Wanted) -> RawExamples:
-    """Return the examples of a text table whose first line names the columns, plain or gzipped.
+    """Return the examples of a text table all of whose features are numbers."""
+    return open_csv(path, wanted).to_examples()
+
+
+def open_csv(path: Path, wanted: Wanted) -> Table:
+    """Return a text table whose first line names the columns, plain or gzipped.
 
     Cells are separated by commas, or by semicolons (then 0,5 is a number), tabs or bars; UTF-8, or UTF-16 with a mark.
     """
@@ -46,11 +67,16 @@ def read_csv(path: Path, wanted: Wanted) -> RawExamples:
     features, targets = choose_columns(names, wanted, f"'{path}'")
     if len(targets) == 1 and _may_be_labels(table.column(targets[0]).type, wanted):
         table = _keep_codes(table, path, dialect, targets[0])
-    return from_table("csv", f"'{path}'", table, features, targets)
+    return Table("csv", f"'{path}'", table, features, targets)
 
 
 def read_parquet(path: Path, wanted: Wanted) -> RawExamples:
-    """Return the examples of a Parquet file; columns that are neither features nor targets are not read."""
+    """Return the examples of a Parquet file all of whose features are numbers."""
+    return open_parquet(path, wanted).to_examples()
+
+
+def open_parquet(path: Path, wanted: Wanted) -> Table:
+    """Return a Parquet file; columns that are neither features nor targets are not read."""
     need("reading a Parquet file", "pyarrow")
     from pyarrow import parquet
 
@@ -61,7 +87,7 @@ def read_parquet(path: Path, wanted: Wanted) -> RawExamples:
         check_memory(_estimate_bytes(file.metadata, len(features)), f"'{path}'")
         table = file.read(columns=[*features, *targets])
         table.validate(full=True)
-    return from_table("parquet", f"'{path}'", table, features, targets)
+    return Table("parquet", f"'{path}'", table, features, targets)
 
 
 def _estimate_bytes(metadata: pq.FileMetaData, num_features: int) -> int:
@@ -70,8 +96,8 @@ def _estimate_bytes(metadata: pq.FileMetaData, num_features: int) -> int:
     return int(max(stored, metadata.num_rows * num_features))
 
 
-def read_frame(frame: object, wanted: Wanted) -> RawExamples:
-    """Return the examples of a table in memory: pyarrow's own, or one of another library with its interface."""
+def open_frame(frame: object, wanted: Wanted) -> Table:
+    """Return a table in memory: pyarrow's own, or one of another library with its interface."""
     need("reading a table", "pyarrow")
     import pyarrow as pa
 
@@ -81,7 +107,7 @@ def read_frame(frame: object, wanted: Wanted) -> RawExamples:
     except Exception as error:  # whatever another library raises
         raise DataError(f"{origin} is no table: {error}; pass its features as a NumPy array instead") from error
     features, targets = choose_columns(table.column_names, wanted, origin)
-    return from_table("parquet", origin, table, features, targets)
+    return Table("parquet", origin, table, features, targets)
 
 
 def _count_bytes(path: Path) -> int:
@@ -103,12 +129,13 @@ def _may_be_labels(kind: pa.DataType, wanted: Wanted) -> bool:
 
 
 def _list_text_columns(dialect: Dialect, wanted: Wanted) -> list[str]:
-    """Return the columns whose cells are text whatever they look like: targets, where the run's classes are text."""
+    """Return the columns whose cells are text whatever they look like: those of categories, targets that are text."""
+    features = [find_spelling(name, dialect.names) for name in wanted.text_features]
     if not wanted.text_targets:
-        return []
+        return features
     names = wanted.target if wanted.target is not None else wanted.known_targets
     names = (names,) if isinstance(names, str) else names or TARGET_NAMES
-    return [find_spelling(name, dialect.names) for name in names]
+    return features + [find_spelling(name, dialect.names) for name in names]
 
 
 def _parse_csv(path: Path, dialect: Dialect, text_columns: Sequence[str], only: Sequence[str] = ()) -> pa.Table:
@@ -184,17 +211,17 @@ def from_table(
     if table.num_rows == 0:
         raise DataError(f"{origin} has columns but no rows; expected at least one example")
     x = _read_numbers(table, features, "feature", origin)
-    y = _read_targets(table, targets, origin) if targets else None
+    y = read_target_columns(table, targets, origin) if targets else None
     return RawExamples(kind, origin, x, y, (len(features),), features, targets or None, first_row=first_row)
 
 
-def _read_targets(table: pa.Table, names: Sequence[str], origin: str) -> NDArray:
+def read_target_columns(table: pa.Table, names: Sequence[str], origin: str) -> NDArray:
     """Return one column as (N,), text as objects, or several columns of numbers as (N, O)."""
     import pyarrow as pa
 
     if len(names) > 1:
         return _read_numbers(table, names, "target", origin)
-    column = _to_plain(table.column(names[0]))
+    column = to_plain(table.column(names[0]))
     if not pa.types.is_string(column.type) and not pa.types.is_large_string(column.type):
         return _read_numbers(table, names, "target", origin)[:, 0]
     check_filled(column, names[0], origin)
@@ -221,7 +248,7 @@ def _to_numbers(column: pa.ChunkedArray, name: str, role: str, origin: str) -> p
     import pyarrow as pa
 
     check_filled(column, name, origin)
-    column = _to_plain(column)
+    column = to_plain(column)
     if pa.types.is_decimal(column.type):
         return column.cast(pa.float64())
     if _is_numeric(column.type):
@@ -289,7 +316,7 @@ def check_filled(column: pa.ChunkedArray, name: str, origin: str, first_row: int
         )
 
 
-def _to_plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+def to_plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return a categorical column as its plain values, and text as text, in whatever layout it is stored."""
     import pyarrow as pa
 

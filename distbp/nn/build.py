@@ -49,6 +49,8 @@ class ModelSpec:
 
     folders: where a model function of the user's own is looked for, besides what is installed.
     builder: what config.torch names, where it was given as an object.
+    target_units: for each of O scaled targets, what a squared error of 1 is in the users' own units; losses are told
+    in these.
     """
 
     config: ModelConfig
@@ -60,6 +62,7 @@ class ModelSpec:
     integer_inputs: bool = False
     target_shape: tuple[int, ...] = ()
     builder: Callable[..., Any] | None = None
+    target_units: tuple[float, ...] | None = None
     folders: tuple[str, ...] = field(default_factory=find_user_folders, compare=False)
 
     def pinned(self) -> AbstractContextManager[None]:
@@ -91,7 +94,9 @@ class ModelSpec:
                 "model.loss=cross_entropy needs classes, but the targets are numbers; "
                 "use model.loss=squared_error, or data.task=classification if they are classes"
             )
-        return build_mlp(self.config, self.num_inputs, self.num_outputs, self.is_classification, self.dtype)
+        return build_mlp(
+            self.config, self.num_inputs, self.num_outputs, self.is_classification, self.dtype, self.target_units
+        )
 
 
 def import_object(setting: str, name: str) -> Any:
@@ -159,7 +164,7 @@ def _build_torch_model(spec: ModelSpec) -> Model:
     _import_process(spec.config.torch)
     from distbp.nn.modules.building import build_model
 
-    loss = spec.config.loss
+    loss = spec.config.loss or ("cross_entropy" if spec.is_classification else "squared_error")
     with importable(spec.folders):
         return build_model(
             spec.builder or import_object("model.torch", spec.config.torch),

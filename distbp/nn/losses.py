@@ -62,8 +62,10 @@ class SquaredError:
     y: (B, O) targets, or (B,) classes, whose wanted output is 1 for the class and 0 elsewhere.
     """
 
-    def __init__(self, activation: Activation):
+    def __init__(self, activation: Activation, units: tuple[float, ...] | None = None):
+        """units: (O,) what each square counts in the loss that is told; the gradient is that of plain squares."""
         self._activation = activation
+        self._units = None if units is None else np.array(units, np.float64)
 
     def outputs(self, z: NDArray) -> NDArray:
         """Return s(z)."""
@@ -73,18 +75,23 @@ class SquaredError:
 
     def losses(self, z: NDArray, y: NDArray) -> NDArray:
         """Return sum_j (a_j - y_j)^2."""
-        off = _subtract_wanted(self.outputs(z), y)
-        losses: NDArray = np.einsum("bo,bo->b", off, off)
-        return losses
+        return self._add_squares(_subtract_wanted(self.outputs(z), y))
 
     def losses_and_delta(self, z: NDArray, y: NDArray) -> tuple[NDArray, NDArray]:
         """Return the losses and 2 (a - y) s'(z)."""
         a = self.outputs(z)
         delta = _subtract_wanted(a.copy(), y)
-        losses = np.einsum("bo,bo->b", delta, delta)
+        losses = self._add_squares(delta)
         delta *= 2
         self._activation.chain(delta, z, a)
         return losses, delta
+
+    def _add_squares(self, off: NDArray) -> NDArray:
+        if self._units is not None:
+            told: NDArray = np.einsum("bo,o->b", np.square(off, dtype=np.float64), self._units)
+            return told
+        losses: NDArray = np.einsum("bo,bo->b", off, off)
+        return losses
 
 
 def _subtract_wanted(a: NDArray, y: NDArray) -> NDArray:

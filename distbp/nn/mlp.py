@@ -179,13 +179,21 @@ class _LayerScratch:
         self.delta = np.empty(shape, dtype, order="F")
 
 
-def build_mlp(config: ModelConfig, num_inputs: int, num_outputs: int, is_classification: bool, dtype: DTypeLike) -> MLP:
+def build_mlp(
+    config: ModelConfig,
+    num_inputs: int,
+    num_outputs: int,
+    is_classification: bool,
+    dtype: DTypeLike,
+    target_units: tuple[float, ...] | None = None,
+) -> MLP:
     """Return the network of `config`; with squared error its outputs are sigmoids for classes, values otherwise."""
-    return MLP((num_inputs, *config.hidden, num_outputs), config, build_loss(config, is_classification), dtype)
+    loss = build_loss(config, is_classification, target_units)
+    return MLP((num_inputs, *config.hidden, num_outputs), config, loss, dtype)
 
 
-def build_loss(config: ModelConfig, is_classification: bool) -> Loss:
+def build_loss(config: ModelConfig, is_classification: bool, target_units: tuple[float, ...] | None = None) -> Loss:
     """Return the loss of `config` with the activation of the outputs that belongs to it."""
-    if config.loss == "cross_entropy":
+    if config.loss == "cross_entropy" or (config.loss is None and is_classification):
         return CrossEntropy()
-    return SquaredError(activation("sigmoid" if is_classification else "identity"))
+    return SquaredError(activation("sigmoid" if is_classification else "identity"), target_units)

@@ -96,9 +96,14 @@ class TrainedRun:
         """
         is_source = isinstance(data, str | os.PathLike)
         examples = self._read(data, need_targets=False) if is_source else take_features(self.schema, data)
+        return self.predict_examples(examples)
+
+    @fixed_arithmetic()
+    def predict_examples(self, examples: Examples) -> Predictions:
+        """Return predictions for examples that were read as the run's own."""
         outputs = self._outputs(examples)
         if self.schema.classes is None:
-            return Predictions(outputs, None)
+            return Predictions(self._in_units(outputs), None)
         return Predictions(outputs, np.array(self.schema.classes)[outputs.argmax(axis=-1)])
 
     @fixed_arithmetic()
@@ -149,6 +154,13 @@ class TrainedRun:
                 compute_exactly(partial(self._model.predict, self.parameters, x)) for x, _ in self._chunks(examples)
             ]
         return np.concatenate(found) if found else np.empty((0, self.schema.num_outputs), self.config.recipe.dtype)
+
+    def _in_units(self, outputs: NDArray) -> NDArray:
+        """Return a regression's outputs (n, O) in the units of the targets."""
+        targets = self.schema.targets
+        if targets.shift is None or targets.scale is None:
+            return outputs
+        return outputs.astype(np.float64) / targets.scale + targets.shift
 
     def _score_classes(self, examples: Examples) -> tuple[ClassScore, ...]:
         found = [

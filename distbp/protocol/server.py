@@ -41,7 +41,7 @@ class ParameterServer:
         self._parameters = np.empty_like(state.parameters) if memory is None else memory
         self._parameters[...] = state.parameters
         self._moments = tuple(moment.copy() for moment in state.moments)
-        self._gradient = np.empty_like(state.parameters) if task.optimizer.clip_norm is not None else None
+        self._gradient = np.empty_like(state.parameters) if task.optimizer.largest_norm is not None else None
         self._reports: deque[StepReport] = deque(maxlen=NUM_REMEMBERED_REPORTS)
         self._last_commit = time.perf_counter()
 
@@ -89,7 +89,7 @@ class ParameterServer:
 
     def _apply(self, sums: _Sums, squares: list[float], learning_rate: float) -> int:
         """Average, decay, clip and step; returns what this slice adds to the checksum of the new parameters."""
-        clip_norm = self._task.optimizer.clip_norm
+        clip_norm = self._task.optimizer.largest_norm
         clip = 1.0 if clip_norm is None else clip_factor(squares, clip_norm)
         checksum = 0
         for start in range(0, len(self._parameters), BLOCK):

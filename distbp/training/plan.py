@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.config import Config, Placement, Recipe
+from distbp.config.settling import settle
 from distbp.data import PreparedData, Schema
 from distbp.data.fingerprint import DataFingerprint, fingerprint
 from distbp.errors import ConfigError
@@ -117,7 +118,14 @@ def model_spec(recipe: Recipe, schema: Schema, builder: Builder | None = None) -
         schema.integer_inputs,
         schema.target_shape,
         builder,
+        target_units=_units_of(schema),
     )
+
+
+def _units_of(schema: Schema) -> tuple[float, ...] | None:
+    """Return the squares of the users' units that the network's unit is, for each target."""
+    scale = schema.targets.scale
+    return None if scale is None else tuple((1 / scale**2).tolist())
 
 
 def name_builder(recipe: Recipe, builder: Builder) -> Recipe:
@@ -150,13 +158,13 @@ def make_plan(config: Config, data: PreparedData, builder: Builder | None = None
 
     Raises ConfigError where the recipe's sizes or loss do not fit the data, or there are no weights to start from.
     """
-    recipe = config.recipe
+    recipe, data = settle_with(config.recipe, data)
     num_examples = len(data.train)
-    if recipe.global_batch_size > num_examples:
-        raise ConfigError(
-            f"global_batch_size={recipe.global_batch_size} is larger than the {num_examples} training examples "
-            f"in '{recipe.data.source}'; use at most {num_examples}"
-        )
+    if recipe.global_batch_size < config.recipe.global_batch_size:
+        logger.info(
+            "global_batch_size=%d is larger than the %d training examples in '%s', so a batch is all of them",
+            config.recipe.global_batch_size, num_examples, recipe.data.source,
+        )  # fmt: skip
     spec = model_spec(recipe, data.schema, builder)
     layout = spec.build().layout
     initial = None if recipe.model.initial is None else load_initial(recipe.model.initial, layout, recipe.dtype)
@@ -175,6 +183,15 @@ def make_plan(config: Config, data: PreparedData, builder: Builder | None = None
         num_steps=num_steps * recipe.epochs,
         initial=initial,
     )
+
+
+def settle_with(recipe: Recipe, data: PreparedData) -> tuple[Recipe, PreparedData]:
+    """Return the recipe without anything left open, and the data as it takes them."""
+    chosen = recipe.data if recipe.data.columns is None else data.data
+    settled = settle(recipe.model_copy(update={"data": chosen}), data.facts())
+    if settled.data.target_scaling == "standard" and data.schema.targets.scale is None and data.facts().is_regression:
+        data = data.scale_targets()
+    return settled, data
 
 
 def _check_whole_numbers(task: WorkerTask) -> None:

@@ -92,6 +92,7 @@ def train(
         expect_portable()
     data = prepare(config.recipe.data, config.recipe.seed)
     plan = make_plan(config, data, model)
+    config = config.model_copy(update={"recipe": plan.recipe})
     plan.check_model()
     _warn_of_endless_warmup(plan)
     with hold_run(config, plan, name, resume) as run:
@@ -99,7 +100,9 @@ def train(
         if finished is not None:
             logger.info("'%s' has finished already; %s", run.url, _advise_new_run(name))
             return _read_result(run, finished)
-        for doubt in find_doubts(data, config.recipe.dtype):
+        for note in data.notes:
+            logger.info("%s", note)
+        for doubt in find_doubts(plan.data, config.recipe.dtype):
             logger.warning("%s", doubt)
         position = _train_session(run, config, plan, connect, observe)
         result = _conclude(run, config, plan, position)

@@ -1,0 +1,90 @@
+"""The targets of a table: rows without one are left out, and whole numbers are told to be classes or a quantity."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distbp.data.cells import find_gap_marks, is_text, read_numbers
+from distbp.data.tables import Table, read_target_columns, to_plain
+from distbp.data.targets import Task
+from distbp.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MOST_LIKELY_CLASSES = 20
+"""Whole numbers with more different values are a quantity, unless the task says otherwise."""
+
+
+def keep_rows_with_targets(table: Table, task: Task | None) -> tuple[Table, NDArray, list[str]]:
+    """Return the rows that have all targets, their targets (N,) or (N, O), and a note where others were left out."""
+    from pyarrow import compute
+
+    if table.cells.num_rows == 0:
+        raise DataError(f"{table.origin} has columns but no rows; expected at least one example")
+    cells, is_whole = table.cells, False
+    for name in table.targets:
+        column = _read_target(cells.column(name), task)
+        is_whole = is_whole or _is_whole(column)
+        cells = cells.set_column(cells.column_names.index(name), name, column)
+    missing = np.zeros(cells.num_rows, bool)
+    for name in table.targets:
+        missing |= compute.is_null(cells.column(name), nan_is_null=True).to_numpy()
+    num_missing = int(missing.sum())
+    if num_missing == len(missing):
+        raise DataError(f"the target {' and '.join(map(repr, table.targets))} of {table.origin} is empty in every row")
+    kept = cells.filter(~missing) if num_missing else cells
+    y = read_target_columns(kept, table.targets, table.origin)
+    if is_whole and y.ndim == 1:
+        y = y.astype(np.int64)
+    notes = [f"{num_missing:,} of {len(missing):,} rows have no target, so they are left out"] if num_missing else []
+    return Table(table.kind, table.origin, kept, table.features, table.targets), y, notes
+
+
+def _read_target(column: pa.ChunkedArray, task: Task | None) -> pa.ChunkedArray:
+    """Return a target's cells with null for empty text; text that is all numbers but for marks such as ? as numbers."""
+    import pyarrow as pa
+    from pyarrow import compute
+
+    plain = to_plain(column)
+    if not is_text(plain.type):
+        return plain
+    if task != "classification" and find_gap_marks(plain) and (values := read_numbers(plain)) is not None:
+        return pa.chunked_array([pa.array(values, from_pandas=True)])
+    return compute.if_else(compute.equal(plain, ""), pa.scalar(None, plain.type), plain)
+
+
+def _is_whole(column: pa.ChunkedArray) -> bool:
+    """Return whether numbers with gaps are whole, which other programs store as floats because of the gaps."""
+    import pyarrow as pa
+
+    if not pa.types.is_floating(column.type):
+        return False
+    values = column.to_numpy()
+    known = values[np.isfinite(values)]
+    return (
+        len(known) < len(values)
+        and bool((known == np.floor(known)).all())
+        and float(np.abs(known).max(initial=0)) < 2**53
+    )
+
+
+def choose_task(y: NDArray, task: Task | None, table: Table) -> tuple[Task | None, list[str]]:
+    """Return the task, and a note where whole numbers are a quantity, or two numbers are classes."""
+    if task is not None or y.ndim > 1 or y.dtype.kind not in "iuf":
+        return task, []
+    values = np.unique(y)
+    name = table.targets[0]
+    if y.dtype.kind == "f":
+        if len(values) != 2 or (values != np.floor(values)).any():
+            return task, []
+        return "classification", [
+            f"{name!r} is {values[0]:g} or {values[1]:g}, so these are classes; data.task says so"
+        ]
+    if len(values) <= MOST_LIKELY_CLASSES:
+        return "classification", []
+    note = f"{name!r} has {len(values):,} different whole numbers, so it is a quantity; data.task=classification if not"
+    return "regression", [note]
