@@ -26,7 +26,7 @@ def evaluate(
 ) -> None:
     """Show loss, accuracy and how well each class is told apart."""
     with open_terminal(as_json, debug) as terminal:
-        from distbp.cli.tables import format_report, make_class_table
+        from distbp.cli.tables import format_report, make_class_table, make_confusion_table
         from distbp.prediction.trained_run import load_run, parse_step
 
         trained = load_run(run, parse_step(step))
@@ -34,6 +34,8 @@ def evaluate(
         terminal.show(format_report(trained, report))
         if report.classes is not None:
             terminal.show("", make_class_table(report))
+        if (confusion := make_confusion_table(trained, report)) is not None:
+            terminal.show("", confusion)
         terminal.document({"run": run, "step": trained.step, "digest": trained.digest, "data": data, **asdict(report)})
 
 

@@ -23,6 +23,7 @@ GAPS = ("", "?", "-", "--", ".", "*", "na", "n/a", "#n/a", "nan", "null", "nil",
 """Texts that mean "nothing" among numbers or dates, in lower case and without spaces around."""
 DATE_FORMATS = ("%Y-%m-%d", "%Y/%m/%d", "%d.%m.%Y", "%Y-%m-%d %H:%M:%S", "%Y/%m/%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S")
 """Tried in this order after Arrow's own reading of ISO 8601. 01/02/2024 may be two dates, so it is none of them."""
+TRUTHS = {"true": "true", "false": "false", "1": "true", "0": "false"}
 PARTS = ("year", "month", "day_of_year", "weekday", "second_of_day")
 """The parts of a date, each a number; weekday counts from Monday, 0."""
 
@@ -116,7 +117,8 @@ def read_labels(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
     column = to_plain(column)
     if is_text(column.type):
         texts = column.cast(pa.large_string())
-        return compute.if_else(compute.equal(texts, ""), pa.scalar(None, texts.type), texts)
+        texts = compute.if_else(compute.equal(texts, ""), pa.scalar(None, texts.type), texts)
+        return _name_truths(texts) if are_truths(texts) else texts
     if pa.types.is_null(column.type) or pa.types.is_boolean(column.type) or pa.types.is_integer(column.type):
         return column.cast(pa.large_string())
     if pa.types.is_floating(column.type) or pa.types.is_decimal(column.type):
@@ -124,6 +126,25 @@ def read_labels(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
     if is_date(column.type):
         return column.cast(pa.large_string())
     return None
+
+
+def are_truths(texts: pa.ChunkedArray) -> bool:
+    """Return whether texts are true and false, as readers of text tables tell: with gaps, with 1 and 0 beside words."""
+    from pyarrow import compute
+
+    known = compute.unique(_blank_gaps(texts).drop_null())
+    words = {text.strip().lower() for text in known.to_pylist()} if len(known) <= len(TRUTHS) ** 2 else {""}
+    return words <= set(TRUTHS) and not words <= {"0", "1"}
+
+
+def _name_truths(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return true, false or null for texts that are truths."""
+    import pyarrow as pa
+    from pyarrow import compute
+
+    plain = compute.utf8_lower(compute.utf8_trim_whitespace(_blank_gaps(texts)))
+    place = compute.index_in(plain, value_set=pa.array([*TRUTHS], plain.type))
+    return pa.chunked_array([pa.array(TRUTHS.values(), pa.large_string()).take(place.combine_chunks())])
 
 
 def read_moments(column: pa.ChunkedArray) -> NDArray[np.datetime64] | None:

@@ -27,7 +27,7 @@ def choose_columns(names: Sequence[str], wanted: Wanted, origin: str) -> tuple[t
         features = tuple(find_spelling(name, names) for name in wanted.feature_names)
         _check_present(features, names, "feature", origin)
     else:
-        features = tuple(name for name in names if name not in targets)
+        features = tuple(name for name in names if name not in targets and name != wanted.weight)
     if not features:
         raise DataError(f"{origin} has no column besides the target {list_names(targets)}; expected features too")
     return features, targets if wanted.need_targets else ()

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.config.recipe import ColumnKind
-from distbp.data.cells import PARTS, is_text, split_moments
+from distbp.data.cells import PARTS, are_truths, is_text, split_moments
 from distbp.data.finite import LARGEST, iterate_chunks
 from distbp.data.kinds import Choice, choose_kinds
 from distbp.data.preparation import Column, Number, Preparation, encode_labels, numbers_of, pack
@@ -75,7 +75,7 @@ def _measure_categories(choice: Choice, table: Table, rows: NDArray[np.int64]) -
     assert choice.labels is not None
     found = compute.unique(choice.labels.take(rows)).to_pylist()
     names = tuple(sorted(label for label in found if label is not None))
-    has_text = is_text(to_plain(table.cells.column(choice.name)).type)
+    has_text = is_text(to_plain(table.cells.column(choice.name)).type) and not are_truths(choice.labels)
     return Column(choice.name, "category", categories=names, has_gaps=None in found, is_text=has_text)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -17,6 +19,7 @@ from distbp.data.schema import Schema, check_inputs
 from distbp.data.sources import is_same_data, is_table_file, open_table, read_source
 from distbp.data.split import split_rows
 from distbp.data.targets import TargetSpec, encode_targets, specify_targets
+from distbp.data.weights import weigh_classes
 from distbp.errors import DataError
 from distbp.nn.blas import fixed_arithmetic
 from distbp.protocol.examples import Examples, Scaling
@@ -60,7 +63,18 @@ def prepare(data: Data, seed: int) -> PreparedData:
     Raises DataError for whatever is wrong with the data, in one sentence.
     """
     found = _prepare_table(data, seed) if _has_kinds(data) else _prepare_arrays(data, seed)
+    if data.class_weights is not None:
+        found = _weigh_classes(found, data.class_weights)
     return found.scale_targets() if data.target_scaling == "standard" and found.facts().is_regression else found
+
+
+def _weigh_classes(found: PreparedData, wanted: Literal["balanced"] | Mapping[str, float]) -> PreparedData:
+    """Return the same data, whose training examples count as their classes do."""
+    train, classes = found.train, found.schema.classes
+    if classes is None or found.schema.target_shape:
+        raise DataError("data.class_weights is for targets that are one class each, and these are not; leave it out")
+    weights = weigh_classes(train.y, train.rows, classes, wanted)
+    return replace(found, train=replace(train, weights=weights if train.weights is None else train.weights * weights))
 
 
 def _has_kinds(data: Data) -> bool:
@@ -69,6 +83,8 @@ def _has_kinds(data: Data) -> bool:
 
 
 def _prepare_arrays(data: Data, seed: int) -> PreparedData:
+    if data.weight is not None:
+        raise DataError(f"data.weight={data.weight} names a column, and '{data.source}' is no table with columns")
     raw = read_source(data.source, Wanted(data.target, task=data.task))
     spec = specify_targets(raw, data.task)
     fraction = 0.0 if isinstance(data.validation, str) else data.validation

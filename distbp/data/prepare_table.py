@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +22,7 @@ from distbp.data.split import split_rows
 from distbp.data.table_targets import choose_task, keep_rows_with_targets
 from distbp.data.tables import Table
 from distbp.data.targets import TargetSpec, encode_targets, specify_targets
+from distbp.data.weights import read_weights
 from distbp.errors import DataError
 from distbp.protocol.examples import Examples, Scaling
 
@@ -46,7 +47,8 @@ def prepare_table(data: Data, seed: int) -> PreparedTable:
     assert data.columns is not None  # else it is a table of numbers
     named = data.columns
     text = tuple(name for name, kind in named.items() if kind == "category")
-    table = open_table(data.source, Wanted(data.target, task=data.task, text_features=text, any_names=True))
+    wanted = Wanted(data.target, task=data.task, text_features=text, any_names=True, weight=data.weight)
+    table = open_table(data.source, wanted)
     _check_not_targets(named, table)
     table, y, notes = keep_rows_with_targets(table, data.task)
     task, task_notes = choose_task(y, data.task, table)
@@ -58,8 +60,8 @@ def prepare_table(data: Data, seed: int) -> PreparedTable:
     preparation, x, choices = measure_table(table, named, train_rows, scaling_kind)
     encoded = encode_targets(raw, spec)
     schema = _build_schema(table, spec, preparation)
-    train = _make_examples(x, encoded, train_rows, schema)
-    validation = None if validation_rows is None else _make_examples(x, encoded, validation_rows, schema)
+    train = _make_examples(x, encoded, train_rows, schema, read_weights(table))
+    validation = None if validation_rows is None else replace(train, rows=validation_rows)
     settled = data.model_copy(
         update={"columns": preparation.kinds, "task": spec.task, "scaling": scaling_kind, "target": data.target}
     )
@@ -77,6 +79,7 @@ def want_features(schema: Schema, target: str | tuple[str, ...] | None = None, n
         held_out=True,
         feature_names=tuple(column.name for column in schema.columns.used),
         known_targets=schema.target_names,
+        weight=schema.weight if need_targets else None,
         text_targets=schema.classes is not None and isinstance(schema.classes[0], str),
         task=schema.task,
         text_features=tuple(column.name for column in schema.columns.used if column.is_text),
@@ -90,16 +93,17 @@ def encode_examples(table: Table, schema: Schema, need_targets: bool) -> Example
     Raises DataError for cells, labels and targets that do not fit.
     """
     assert schema.columns is not None
-    y = np.empty((table.cells.num_rows, 0))
+    y, weights = np.empty((table.cells.num_rows, 0)), None
     if need_targets:
         table, labels, _ = keep_rows_with_targets(table, schema.task)
         raw = RawExamples(table.kind, table.origin, np.empty((len(labels), 0)), labels, (0,), None, table.targets)
         y = encode_targets(raw, TargetSpec(schema.task, schema.classes, schema.num_outputs, schema.target_shape))
+        weights = read_weights(table)
     names = [column.name for column in schema.columns.used]  # accents may be composed in another way
     cells = table.cells.select(list(table.features)).rename_columns(names)
     x = encode_table(cells, schema.columns, table.origin)
     check_usable(x, schema.columns, table.origin)
-    return _make_examples(x, y, np.arange(len(y)), schema)
+    return _make_examples(x, y, np.arange(len(y)), schema, weights)
 
 
 def encode_array(raw: RawExamples, schema: Schema) -> Examples:
@@ -125,10 +129,12 @@ def encode_array(raw: RawExamples, schema: Schema) -> Examples:
     return _make_examples(raw.x, np.empty((len(raw.x), 0)), np.arange(len(raw.x)), schema)
 
 
-def _make_examples(x: NDArray, y: NDArray, rows: NDArray[np.int64], schema: Schema) -> Examples:
+def _make_examples(
+    x: NDArray, y: NDArray, rows: NDArray[np.int64], schema: Schema, weights: NDArray[np.float64] | None = None
+) -> Examples:
     assert schema.columns is not None
     targets = schema.targets if y.ndim == 2 and y.shape[1] else Scaling()
-    return Examples(x, y, rows, schema.scaling, schema.columns.encoding(), targets)
+    return Examples(x, y, rows, schema.scaling, schema.columns.encoding(), targets, weights)
 
 
 def _check_not_targets(named: Mapping[str, ColumnKind], table: Table) -> None:
@@ -151,6 +157,7 @@ def _build_schema(table: Table, spec: TargetSpec, preparation: Preparation) -> S
         scaling=preparation.scaling(),
         target_shape=spec.target_shape,
         columns=preparation,
+        weight=table.weight,
     )
 
 

@@ -28,6 +28,7 @@ class Wanted:
     task: Literal["classification", "regression"] | None = None  # of training data; None: told by the targets
     text_features: tuple[str, ...] = ()  # categories, so a CSV's 01 is the category "01"
     any_names: bool = False  # a column without a name may be there: it will be ignored
+    weight: str | None = None  # the column with the examples' weights, which is no feature
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ class Schema:
     integer_inputs: they are stored as whole numbers and not scaled, such as tokens.
     scaling: (I,) float64 arrays or none, measured on the training part; of a table that of its numbers.
     columns: of a table, what is done with each of its columns, and feature_names are those of the inputs; else None.
-    targets: the scaling of the targets, (O,) float64 arrays or none.
+    targets: the scaling of the targets, (O,) float64 arrays or none. weight: the column with the weights of a table.
     """
 
     source_kind: SourceKind
@@ -43,6 +43,7 @@ class Schema:
     integer_inputs: bool = False
     columns: Preparation | None = None
     targets: Scaling = field(default_factory=Scaling)
+    weight: str | None = None
 
     @property
     def raw_shape(self) -> tuple[int, ...]:
@@ -51,7 +52,11 @@ class Schema:
 
     def to_json(self) -> dict[str, Any]:
         """Return everything but the scaling of inputs that are no table's in JSON's types."""
-        apart = ("scaling", "columns", "targets")
+        apart = (
+            ("scaling", "columns", "targets")
+            if self.weight is not None
+            else ("scaling", "columns", "targets", "weight")
+        )
         values = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in apart}
         plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
         if self.columns is not None:
@@ -115,6 +120,7 @@ class _StoredSchema(BaseModel):
     integer_inputs: StrictBool = False
     columns: list[Any] | None = None
     targets: _StoredScaling | None = None
+    weight: StrictStr | None = None
 
 
 def _find_contradiction(schema: Schema) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,7 +42,7 @@ def keep_rows_with_targets(table: Table, task: Task | None) -> tuple[Table, NDAr
     if is_whole and y.ndim == 1:
         y = y.astype(np.int64)
     notes = [f"{num_missing:,} of {len(missing):,} rows have no target, so they are left out"] if num_missing else []
-    return Table(table.kind, table.origin, kept, table.features, table.targets), y, notes
+    return replace(table, cells=kept), y, notes
 
 
 def _read_target(column: pa.ChunkedArray, task: Task | None) -> pa.ChunkedArray:

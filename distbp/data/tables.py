@@ -19,6 +19,7 @@ from distbp.data.raw import RawExamples, SourceKind, Wanted
 from distbp.data.reading import check_file, check_memory, reading
 from distbp.errors import DataError
 from distbp.installation import need
+from distbp.text.sentences import suggest
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -34,13 +35,14 @@ LONGEST_EXAMPLE = 40
 
 @dataclass(frozen=True)
 class Table:
-    """A table as it was read: which columns are features and which are targets."""
+    """A table as it was read: which columns are features, which are targets, and which has weights, if it is there."""
 
     kind: SourceKind
     origin: str
     cells: pa.Table
     features: tuple[str, ...]
     targets: tuple[str, ...]
+    weight: str | None = None
 
     def to_examples(self) -> RawExamples:
         """Return the examples of a table whose features are all numbers."""
@@ -67,7 +69,7 @@ def open_csv(path: Path, wanted: Wanted) -> Table:
     features, targets = choose_columns(names, wanted, f"'{path}'")
     if len(targets) == 1 and _may_be_labels(table.column(targets[0]).type, wanted):
         table = _keep_codes(table, path, dialect, targets[0])
-    return Table("csv", f"'{path}'", table, features, targets)
+    return Table("csv", f"'{path}'", table, features, targets, find_weight(names, wanted))
 
 
 def read_parquet(path: Path, wanted: Wanted) -> RawExamples:
@@ -84,10 +86,11 @@ def open_parquet(path: Path, wanted: Wanted) -> Table:
     with reading(path, "a Parquet file"), parquet.ParquetFile(str(path)) as file:
         names = file.schema_arrow.names
         features, targets = choose_columns(names, wanted, f"'{path}'")
+        weight = find_weight(names, wanted)
         check_memory(_estimate_bytes(file.metadata, len(features)), f"'{path}'")
-        table = file.read(columns=[*features, *targets])
+        table = file.read(columns=[*features, *targets, *([] if weight is None else [weight])])
         table.validate(full=True)
-    return Table("parquet", f"'{path}'", table, features, targets)
+    return Table("parquet", f"'{path}'", table, features, targets, weight)
 
 
 def _estimate_bytes(metadata: pq.FileMetaData, num_features: int) -> int:
@@ -107,7 +110,20 @@ def open_frame(frame: object, wanted: Wanted) -> Table:
     except Exception as error:  # whatever another library raises
         raise DataError(f"{origin} is no table: {error}; pass its features as a NumPy array instead") from error
     features, targets = choose_columns(table.column_names, wanted, origin)
-    return Table("parquet", origin, table, features, targets)
+    return Table("parquet", origin, table, features, targets, find_weight(table.column_names, wanted))
+
+
+def find_weight(names: Sequence[str], wanted: Wanted) -> str | None:
+    """Return the column with the weights; None where none is wanted, or other data than those of training have none.
+
+    Raises DataError where training data have no such column.
+    """
+    if wanted.weight is None or wanted.weight in names:
+        return wanted.weight
+    if wanted.held_out:
+        return None
+    advice = suggest(wanted.weight, names) or "; name a column of the table"
+    raise DataError(f"data.weight={wanted.weight} names no column{advice}")
 
 
 def _count_bytes(path: Path) -> int:

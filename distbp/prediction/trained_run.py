@@ -19,8 +19,10 @@ from distbp.errors import CheckpointError, ConfigError, DataError
 from distbp.nn.blas import compute_exactly, fixed_arithmetic
 from distbp.nn.digests import digest
 from distbp.nn.model import IGNORED, Model
+from distbp.prediction.measures import ClassMeasures, NumberMeasures, measure_classes, measure_numbers
 from distbp.protocol.examples import Examples
 from distbp.protocol.planning import EVALUATION_CHUNK
+from distbp.protocol.worker import take_judged
 from distbp.run import Checkpoint, CheckpointStore, RunDirectory
 from distbp.run.position import Position
 from distbp.training.checkpoint_contents import check_data, check_recipe, make_checkpoint, read_flat, read_scaling
@@ -57,12 +59,16 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """Loss (mean over what model.loss_per says), accuracy and a row for each class; the last two not for regression."""
+    """Loss (mean over what model.loss_per says), accuracy and a row for each class; the last two not for regression.
+
+    measures: of examples with one class each, or of numbers, which a network with a loss of its own may not predict.
+    """
 
     loss: float
     accuracy: float | None
     num_examples: int
     classes: tuple[ClassScore, ...] | None
+    measures: ClassMeasures | NumberMeasures | None = None
 
 
 class TrainedRun:
@@ -115,12 +121,22 @@ class TrainedRun:
         examples = self._own_validation() if data is None else self._read(data, need_targets=True)
         with self._spec.pinned():
             sums = [
-                compute_exactly(partial(self._model.loss_sums, self.parameters, x, y))
-                for x, y in self._chunks(examples)
+                compute_exactly(partial(self._model.loss_sums, self.parameters, *arguments))
+                for arguments in self._judged(examples)
             ]
             total = summarize(sums, self.schema.task == "classification")
             classes = None if self.schema.classes is None else self._score_classes(examples)
-        return EvaluationReport(total.loss, total.accuracy, len(examples), classes)
+        return EvaluationReport(total.loss, total.accuracy, len(examples), classes, self._measure(examples))
+
+    def _measure(self, examples: Examples) -> ClassMeasures | NumberMeasures | None:
+        """Return the measures of the task; None for sequences, and for no examples."""
+        if self.schema.target_shape or not len(examples):
+            return None
+        outputs, y = self._outputs(examples), examples.y[examples.rows]
+        weights = examples.take_weights(slice(None))
+        if self.schema.classes is not None:
+            return measure_classes(outputs, y, weights)
+        return measure_numbers(self._in_units(outputs), y, weights)
 
     def _own_validation(self) -> Examples:
         validation = self.own_data().validation
@@ -147,6 +163,13 @@ class TrainedRun:
         ready = examples.ready(dtype)
         for start in range(0, len(examples), EVALUATION_CHUNK):
             yield ready.take(slice(start, start + EVALUATION_CHUNK), dtype)
+
+    def _judged(self, examples: Examples) -> Iterator[list[NDArray]]:
+        """Yield what the model's `loss_sums` takes, chunk by chunk."""
+        dtype = self.config.recipe.dtype
+        ready = examples.ready(dtype)
+        for start in range(0, len(examples), EVALUATION_CHUNK):
+            yield take_judged(ready, slice(start, start + EVALUATION_CHUNK), dtype)
 
     def _outputs(self, examples: Examples) -> NDArray:
         with self._spec.pinned():

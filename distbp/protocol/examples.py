@@ -123,6 +123,7 @@ class Examples:
     y: (N,) int64 class numbers, or (N, O) float64 targets.
     rows: (n,) int64, ascending: the rows that belong to this selection; example i is row rows[i].
     targets: the scaling of y, float64 arrays (O,), or none.
+    weights: (N,) float64, what each example counts; None: all the same.
     """
 
     x: NDArray
@@ -131,6 +132,7 @@ class Examples:
     scaling: Scaling = Scaling()
     encoding: Encoding | None = None
     targets: Scaling = Scaling()
+    weights: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -158,14 +160,18 @@ class Examples:
             y = (y - self.targets.shift) * self.targets.scale
         return x, y if y.ndim == 1 else y.astype(dtype)
 
+    def take_weights(self, indices: NDArray[np.int64] | slice) -> NDArray[np.float64] | None:
+        """Return what each of some examples counts, (B,) float64; None where all count the same."""
+        return None if self.weights is None else self.weights[self.rows[indices]]
+
     def fingerprint(self) -> str:
-        """Return a SHA-256 over every value of the selected inputs and targets, in order, with shapes and dtypes.
+        """Return a SHA-256 over every value of the selected inputs, targets and weights, in order.
 
         Arrays are read in pieces, so they may be mapped and larger than memory. Rows that are not selected, and where
         in the arrays the others lie, do not matter.
         """
         sha = hashlib.sha256()
-        for array in (self.x, self.y):
+        for array in (self.x, self.y) if self.weights is None else (self.x, self.y, self.weights):
             kind = array.dtype.str if array.dtype.names is None else array.dtype.descr
             sha.update(f"{(len(self.rows), *array.shape[1:])} {kind};".encode())
             num_rows = max(1, PIECE_BYTES // max(1, array.itemsize * math.prod(array.shape[1:])))

@@ -165,6 +165,11 @@ def make_plan(config: Config, data: PreparedData, builder: Builder | None = None
             "global_batch_size=%d is larger than the %d training examples in '%s', so a batch is all of them",
             config.recipe.global_batch_size, num_examples, recipe.data.source,
         )  # fmt: skip
+    if data.train.weights is not None and recipe.model.function is not None:
+        raise ConfigError(
+            f"model.function={recipe.model.function} computes gradients of its own, which know no weights; leave out "
+            "data.weight and data.class_weights, or name a module as model.torch"
+        )
     spec = model_spec(recipe, data.schema, builder)
     layout = spec.build().layout
     initial = None if recipe.model.initial is None else load_initial(recipe.model.initial, layout, recipe.dtype)
