@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.data.columns import TARGET_NAMES, choose_columns
+from distbp.data.columns import TARGET_NAMES, check_present, choose_columns
 from distbp.data.dialect import Dialect, find_dialect, find_spelling
 from distbp.data.raw import RawExamples, SourceKind, Wanted
 from distbp.data.reading import check_file, check_memory, reading
@@ -97,6 +97,37 @@ def _estimate_bytes(metadata: pq.FileMetaData, num_features: int) -> int:
     """Return about how much memory a Parquet file takes, of which runs of equal values may need next to nothing."""
     stored = sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
     return int(max(stored, metadata.num_rows * num_features))
+
+
+def read_kept(path: Path, names: Sequence[str], is_parquet: bool) -> dict[str, NDArray]:
+    """Return columns of a table as they are, (N,) each: those of a text table as its text, gaps as empty text.
+
+    Raises DataError for a column that is not there.
+    """
+    from pyarrow import parquet
+
+    if is_parquet:
+        with reading(path, "a Parquet file"), parquet.ParquetFile(str(path)) as file:
+            found = [find_spelling(name, file.schema_arrow.names) for name in names]
+            check_present(found, file.schema_arrow.names, f"'{path}'")
+            table = file.read(columns=found)
+    else:
+        dialect = find_dialect(path)
+        found = [find_spelling(name, dialect.names) for name in names]
+        check_present(found, dialect.names, f"'{path}'")
+        table = _parse_csv(path, dialect, found, found)
+    return {name: _to_values(table.column(spelling)) for name, spelling in zip(names, found, strict=True)}
+
+
+def _to_values(column: pa.ChunkedArray) -> NDArray:
+    """Return cells as NumPy holds them without objects."""
+    import pyarrow as pa
+
+    column = to_plain(column)
+    if _is_numeric(column.type) and not (pa.types.is_boolean(column.type) and column.null_count):
+        values: NDArray = column.to_numpy()
+        return values
+    return np.array(["" if cell is None else str(cell) for cell in column.to_pylist()], dtype=np.str_)
 
 
 def open_frame(frame: object, wanted: Wanted) -> Table:

@@ -64,6 +64,14 @@ def tabulate(predictions: Predictions, schema: Schema, probabilities: bool = Fal
     return PredictionTable(columns)
 
 
+def keep_columns(table: PredictionTable, kept: Mapping[str, NDArray]) -> PredictionTable:
+    """Return the table with columns of the data before its own. Raises ConfigError for a name that is there twice."""
+    doubles = [name for name in kept if name in table.columns]
+    if doubles:
+        raise ConfigError(f"--keep {doubles[0]}: the predictions have a column of that name; keep another")
+    return PredictionTable({**kept, **table.columns})
+
+
 def _flatten(name: str, values: NDArray) -> list[tuple[str, NDArray]]:
     if values.ndim == 1:
         return [(name, values)]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from pyarrow import parquet
+from pyarrow import csv, parquet
 
 from distbp import Placement, Recipe, Result, load_run, train
 from distbp.__main__ import main
@@ -50,11 +50,17 @@ def test_result_does_not_depend_on_worker_count(table, tmp_path):
 
 
 @pytest.mark.ray
-def test_result_is_the_same_on_ray(table, tmp_path, ray_cluster):
-    one = run(table, tmp_path)
-    recipe = load_run(one.run).config.recipe
-    placement = Placement(storage=str(tmp_path), workers=2, backend="ray", address=ray_cluster)
-    assert train(recipe, placement, name="ray").digest == one.digest
+@pytest.mark.usefixtures("ray_cluster")
+def test_result_is_the_same_on_ray(table, weighted, tmp_path):
+    ones = [
+        run(table, tmp_path),
+        whole(weighted[0], tmp_path, "one", weight="w", class_weights="balanced", validation=0.25),
+    ]
+    for one in ones:
+        recipe = load_run(one.run).config.recipe
+        placement = Placement(storage=str(tmp_path), workers=2, backend="ray")
+        on_ray = train(recipe, placement, name=f"ray-{one.digest[:8]}")
+        assert (on_ray.digest, on_ray.validation_loss) == (one.digest, one.validation_loss)
 
 
 def test_predictions_and_losses_are_in_the_users_units(table, tmp_path):
@@ -93,6 +99,28 @@ def test_predict_takes_raw_rows_with_gaps_new_categories_and_other_columns(table
     assert lines[0] == '"price"' or lines[0] == "price"
     assert len(lines) == 4
     assert np.isfinite([float(line) for line in lines[1:]]).all()
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".npz"])
+def test_predict_carries_columns_of_the_data_along(table, tmp_path, suffix):
+    result = run(table, tmp_path)
+    rows = tmp_path / "new.csv"
+    rows.write_text("kind,code,sold,area\nhouse,007,2016-02-03,20\nflat,,2017-01-01,99.5\n")
+    out = tmp_path / f"out{suffix}"
+    words = ["predict", result.run, "--data", str(rows), "--out", str(out)]
+    assert main([*words, "--keep", "code", "--keep", "area"]) == 0
+    if suffix == ".npz":
+        with np.load(out) as found:
+            assert (list(found), found["code"].tolist()) == (["code", "area", "price"], ["007", ""])
+    else:
+        found = parquet.read_table(out) if suffix == ".parquet" else csv.read_csv(out, convert_options=as_text())
+        assert (found.column_names, found["code"].to_pylist()) == (["code", "area", "price"], ["007", ""])
+    assert main([*words, "--keep", "cod"]) == 3
+    assert main(["predict", result.run, "--data", table, "--out", str(out), "--keep", "price"]) == 2
+
+
+def as_text() -> csv.ConvertOptions:
+    return csv.ConvertOptions(column_types={"code": pa.string()})
 
 
 @pytest.mark.slow
