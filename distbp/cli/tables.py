@@ -13,7 +13,7 @@ from distbp.text.printable import printable
 
 if TYPE_CHECKING:
     from distbp.drill import DrillReport
-    from distbp.prediction.measures import ClassMeasures, NumberMeasures
+    from distbp.prediction.measures import ClassMeasures, LabelMeasures, NumberMeasures
     from distbp.prediction.trained_run import EvaluationReport, TrainedRun
     from distbp.training import Result
     from distbp.verification.verify import Verdict
@@ -56,12 +56,14 @@ def format_report(run: TrainedRun, report: EvaluationReport) -> Text:
     return format_pairs({key: value for key, value in pairs.items() if value is not None})
 
 
-def _format_measures(measures: ClassMeasures | NumberMeasures | None) -> dict[str, str | None]:
+def _format_measures(measures: ClassMeasures | LabelMeasures | NumberMeasures | None) -> dict[str, str | None]:
     """Return what the figures are called and what they are; R2 and the largest class say whether they are any good."""
     if measures is None:
         return {}
     values = asdict(measures)
     names = {
+        "label_accuracy": "each right",
+        "exact_match": "all right",
         "largest_class": "largest class",
         "balanced_accuracy": "balanced",
         "log_loss": "log loss",

@@ -23,6 +23,9 @@ NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 
+LossName = Literal["cross_entropy", "squared_error", "binary_cross_entropy"]
+
+
 ColumnKind = Literal["number", "category", "date", "ignore"]
 
 
@@ -108,10 +111,14 @@ class Model(Settings):
     activation: Literal["sigmoid", "tanh", "relu", "gelu", "identity"] = Field(
         "relu", description="of the hidden layers"
     )
-    loss: Literal["cross_entropy", "squared_error"] | Annotated[str, Field(pattern=_OBJECT)] | None = Field(
+    loss: (
+        Literal["cross_entropy", "squared_error", "binary_cross_entropy"]
+        | Annotated[str, Field(pattern=_OBJECT)]
+        | None
+    ) = Field(
         None,
-        description="cross_entropy, squared_error: sum over outputs of (a - y)^2, or (torch) my_module:loss, one per "
-        "example; null: by the targets",
+        description="cross_entropy, squared_error: sum over outputs of (a - y)^2, binary_cross_entropy: each output a "
+        "class of its own, or (torch) my_module:loss, one per example; null: by the targets",
     )
     loss_per: Literal["example", "token"] = Field(
         "example", description="what the loss is a mean over: examples, or the places of a sequence that are learned"

@@ -25,11 +25,16 @@ TABLE_CLIP_NORM = 1.0
 
 @dataclass(frozen=True)
 class Facts:
-    """What the data are. is_table: their columns have kinds. is_regression: the targets are numbers."""
+    """What the data are.
+
+    is_table: their columns have kinds. is_regression: the targets are numbers. has_many_labels: several targets, each
+    one of two classes.
+    """
 
     is_table: bool
     is_regression: bool
     num_examples: int
+    has_many_labels: bool = False
 
 
 def settle(recipe: Recipe, facts: Facts) -> Recipe:
@@ -40,6 +45,7 @@ def settle(recipe: Recipe, facts: Facts) -> Recipe:
     }
     if recipe.model.loss is None:
         loss = "squared_error" if facts.is_regression else "cross_entropy"
+        loss = "binary_cross_entropy" if facts.has_many_labels else loss
         parts["model"] = recipe.model.model_copy(update={"loss": loss})
     if recipe.optimizer.clip_norm == "auto":
         clip_norm = TABLE_CLIP_NORM if is_new else None

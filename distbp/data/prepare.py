@@ -42,7 +42,9 @@ class PreparedData:
 
     def facts(self) -> Facts:
         """Return what decides the values that a recipe leaves to the data."""
-        return Facts(self.schema.columns is not None, self.schema.task == "regression", len(self.train))
+        has_many_labels = self.schema.labels is not None
+        is_regression = self.schema.task == "regression" and not has_many_labels
+        return Facts(self.schema.columns is not None, is_regression, len(self.train), has_many_labels)
 
     def scale_targets(self) -> PreparedData:
         """Return the same data, whose targets (n, O) reach the network with mean 0 and standard deviation 1."""

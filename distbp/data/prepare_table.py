@@ -19,9 +19,9 @@ from distbp.data.raw import RawExamples, Wanted
 from distbp.data.schema import Schema
 from distbp.data.sources import open_table
 from distbp.data.split import split_rows
-from distbp.data.table_targets import choose_task, keep_rows_with_targets
+from distbp.data.table_targets import choose_task, find_labels, keep_rows_with_targets, number_labels
 from distbp.data.tables import Table
-from distbp.data.targets import TargetSpec, encode_targets, specify_targets
+from distbp.data.targets import TargetSpec, Task, encode_targets, specify_targets
 from distbp.data.weights import read_weights
 from distbp.errors import DataError
 from distbp.protocol.examples import Examples, Scaling
@@ -51,7 +51,10 @@ def prepare_table(data: Data, seed: int) -> PreparedTable:
     table = open_table(data.source, wanted)
     _check_not_targets(named, table)
     table, y, notes = keep_rows_with_targets(table, data.task)
-    task, task_notes = choose_task(y, data.task, table)
+    labels = find_labels(y, table.targets)
+    if labels is not None:
+        y = number_labels(y, labels, table.origin)
+    task, task_notes = choose_task(y, "regression" if labels else data.task, table)
     raw = RawExamples(table.kind, table.origin, np.empty((len(y), 0)), y, (0,), None, table.targets)
     spec = specify_targets(raw, task)
     fraction = 0.0 if isinstance(data.validation, str) else data.validation
@@ -59,12 +62,11 @@ def prepare_table(data: Data, seed: int) -> PreparedTable:
     scaling_kind = choose_scaling(data, True)
     preparation, x, choices = measure_table(table, named, train_rows, scaling_kind)
     encoded = encode_targets(raw, spec)
-    schema = _build_schema(table, spec, preparation)
+    schema = replace(_build_schema(table, spec, preparation), labels=labels)
     train = _make_examples(x, encoded, train_rows, schema, read_weights(table))
     validation = None if validation_rows is None else replace(train, rows=validation_rows)
-    settled = data.model_copy(
-        update={"columns": preparation.kinds, "task": spec.task, "scaling": scaling_kind, "target": data.target}
-    )
+    chosen = "classification" if labels else spec.task
+    settled = data.model_copy(update={"columns": preparation.kinds, "task": chosen, "scaling": scaling_kind})
     told = (*notes, *task_notes, *_describe_columns(preparation, choices))
     warnings = tuple(f"column {c.name!r} {c.why}, so it is ignored" for c in choices if c.why and c.name not in named)
     return PreparedTable(train, validation, schema, settled, told, warnings)
@@ -95,8 +97,10 @@ def encode_examples(table: Table, schema: Schema, need_targets: bool) -> Example
     assert schema.columns is not None
     y, weights = np.empty((table.cells.num_rows, 0)), None
     if need_targets:
-        table, labels, _ = keep_rows_with_targets(table, schema.task)
-        raw = RawExamples(table.kind, table.origin, np.empty((len(labels), 0)), labels, (0,), None, table.targets)
+        task: Task = "classification" if schema.labels else schema.task
+        table, found, _ = keep_rows_with_targets(table, task)
+        found = found if schema.labels is None else number_labels(found, schema.labels, table.origin)
+        raw = RawExamples(table.kind, table.origin, np.empty((len(found), 0)), found, (0,), None, table.targets)
         y = encode_targets(raw, TargetSpec(schema.task, schema.classes, schema.num_outputs, schema.target_shape))
         weights = read_weights(table)
     names = [column.name for column in schema.columns.used]  # accents may be composed in another way

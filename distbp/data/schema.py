@@ -28,6 +28,8 @@ class Schema:
     scaling: (I,) float64 arrays or none, measured on the training part; of a table that of its numbers.
     columns: of a table, what is done with each of its columns, and feature_names are those of the inputs; else None.
     targets: the scaling of the targets, (O,) float64 arrays or none. weight: the column with the weights of a table.
+    labels: where each of O targets is one of two classes, the labels of 0 and of 1; then the task is a regression on
+    0 and 1, and its outputs are probabilities.
     """
 
     source_kind: SourceKind
@@ -44,6 +46,7 @@ class Schema:
     columns: Preparation | None = None
     targets: Scaling = field(default_factory=Scaling)
     weight: str | None = None
+    labels: tuple[tuple[str, str], ...] | None = None
 
     @property
     def raw_shape(self) -> tuple[int, ...]:
@@ -52,11 +55,8 @@ class Schema:
 
     def to_json(self) -> dict[str, Any]:
         """Return everything but the scaling of inputs that are no table's in JSON's types."""
-        apart = (
-            ("scaling", "columns", "targets")
-            if self.weight is not None
-            else ("scaling", "columns", "targets", "weight")
-        )
+        new = {name for name in ("weight", "labels") if getattr(self, name) is None}
+        apart = {"scaling", "columns", "targets", *new}
         values = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in apart}
         plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
         if self.columns is not None:
@@ -121,6 +121,7 @@ class _StoredSchema(BaseModel):
     columns: list[Any] | None = None
     targets: _StoredScaling | None = None
     weight: StrictStr | None = None
+    labels: tuple[tuple[StrictStr, StrictStr], ...] | None = None
 
 
 def _find_contradiction(schema: Schema) -> str | None:
@@ -133,6 +134,8 @@ def _find_contradiction(schema: Schema) -> str | None:
         return f"task={schema.task} with classes={schema.classes}"
     if schema.classes is not None and len(set(schema.classes)) != schema.num_outputs:
         return f"{len(set(schema.classes))} classes for num_outputs={schema.num_outputs}"
+    if schema.labels is not None and len(schema.labels) != schema.num_outputs:
+        return f"labels of {len(schema.labels)} targets for num_outputs={schema.num_outputs}"
     if schema.targets.shift is not None and (
         len(schema.targets.shift) != schema.num_outputs or schema.targets.scale.shape != schema.targets.shift.shape  # type: ignore[union-attr]  # both or none
     ):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.data.cells import find_gap_marks, is_text, read_numbers
+from distbp.data.cells import find_gap_marks, is_text, read_labels, read_numbers
 from distbp.data.tables import Table, read_target_columns, to_plain
 from distbp.data.targets import Task
 from distbp.errors import DataError
@@ -21,7 +22,10 @@ MOST_LIKELY_CLASSES = 20
 
 
 def keep_rows_with_targets(table: Table, task: Task | None) -> tuple[Table, NDArray, list[str]]:
-    """Return the rows that have all targets, their targets (N,) or (N, O), and a note where others were left out."""
+    """Return the rows that have all targets, their targets (N,) or (N, O), and a note where others were left out.
+
+    Several targets that are classes are (N, O) texts.
+    """
     from pyarrow import compute
 
     if table.cells.num_rows == 0:
@@ -38,11 +42,59 @@ def keep_rows_with_targets(table: Table, task: Task | None) -> tuple[Table, NDAr
     if num_missing == len(missing):
         raise DataError(f"the target {' and '.join(map(repr, table.targets))} of {table.origin} is empty in every row")
     kept = cells.filter(~missing) if num_missing else cells
-    y = read_target_columns(kept, table.targets, table.origin)
+    if _are_many_labels(kept, table.targets, task):
+        y = np.array([_to_texts(kept.column(name)) for name in table.targets], object).T
+    else:
+        y = read_target_columns(kept, table.targets, table.origin)
     if is_whole and y.ndim == 1:
         y = y.astype(np.int64)
     notes = [f"{num_missing:,} of {len(missing):,} rows have no target, so they are left out"] if num_missing else []
     return replace(table, cells=kept), y, notes
+
+
+def find_labels(y: NDArray, names: Sequence[str]) -> tuple[tuple[str, str], ...] | None:
+    """Return the two labels of each of several targets, sorted; None where targets are no texts (N, O).
+
+    Raises DataError for a target that has not two.
+    """
+    if y.ndim != 2 or y.dtype != object:
+        return None
+    found = [sorted(set(column)) for column in y.T]
+    for name, labels in zip(names, found, strict=True):
+        if len(labels) != 2:
+            shown = ", ".join(map(repr, labels[:4]))
+            raise DataError(
+                f"target {name!r} has the labels {shown}; of several targets each must have two labels, or be a number"
+            )
+    return tuple((labels[0], labels[1]) for labels in found)
+
+
+def number_labels(y: NDArray, labels: Sequence[tuple[str, str]], origin: str) -> NDArray[np.float64]:
+    """Return (N, O) texts as 0 and 1. Raises DataError for a label that training did not have."""
+    numbers = np.empty(y.shape)
+    for place, pair in enumerate(labels):
+        unknown = sorted(set(y[:, place]) - set(pair))
+        if unknown:
+            raise DataError(f"{origin} has the label {unknown[0]!r}, which training did not; it had {pair}")
+        numbers[:, place] = y[:, place] == pair[1]
+    return numbers
+
+
+def _are_many_labels(cells: pa.Table, names: Sequence[str], task: Task | None) -> bool:
+    """Return whether several targets are classes: where the task says so, or none of them is a number."""
+    import pyarrow as pa
+
+    if len(names) < 2 or task == "regression":
+        return False
+    kinds = [cells.column(name).type for name in names]
+    return task == "classification" or all(is_text(kind) or pa.types.is_boolean(kind) for kind in kinds)
+
+
+def _to_texts(column: pa.ChunkedArray) -> list[str]:
+    labels = read_labels(column)
+    if labels is None:
+        raise DataError(f"a target holds {column.type} values; expected text, true and false, or numbers")
+    return list(labels.to_pylist())
 
 
 def _read_target(column: pa.ChunkedArray, task: Task | None) -> pa.ChunkedArray:

@@ -50,7 +50,7 @@ class ModelSpec:
     folders: where a model function of the user's own is looked for, besides what is installed.
     builder: what config.torch names, where it was given as an object.
     target_units: for each of O scaled targets, what a squared error of 1 is in the users' own units; losses are told
-    in these.
+    in these. has_many_labels: each of O targets is 0 or 1.
     """
 
     config: ModelConfig
@@ -63,6 +63,7 @@ class ModelSpec:
     target_shape: tuple[int, ...] = ()
     builder: Callable[..., Any] | None = None
     target_units: tuple[float, ...] | None = None
+    has_many_labels: bool = False
     folders: tuple[str, ...] = field(default_factory=find_user_folders, compare=False)
 
     def pinned(self) -> AbstractContextManager[None]:
@@ -84,6 +85,10 @@ class ModelSpec:
 
         Raises ConfigError if the loss does not fit the task or the user's function cannot be had.
         """
+        if self.config.loss == "binary_cross_entropy" and not self.has_many_labels:
+            raise ConfigError(
+                "model.loss=binary_cross_entropy is for several targets that are each one of two classes; leave it out"
+            )
         if self.config.torch is not None:
             return _build_torch_model(self)
         if self.config.function is not None:
@@ -156,6 +161,7 @@ def _draw_examples(spec: ModelSpec, batch_size: int, rng: np.random.Generator) -
         y: NDArray = rng.integers(0, spec.num_outputs, (batch_size, *spec.target_shape))
     else:
         y = rng.standard_normal((batch_size, spec.num_outputs)).astype(spec.dtype)
+        y = (y > 0).astype(spec.dtype) if spec.has_many_labels else y
     return x.astype(spec.dtype), y
 
 

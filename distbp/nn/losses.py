@@ -56,6 +56,30 @@ class CrossEntropy:
         return losses, z
 
 
+class BinaryCrossEntropy:
+    """Each output a class of its own: C = -sum_j [y_j log a_j + (1 - y_j) log(1 - a_j)], a = 1 / (1 + e^-z).
+
+    y: (B, O), 0 or 1.
+    """
+
+    def outputs(self, z: NDArray) -> NDArray:
+        """Return 1 / (1 + e^-z), without overflow."""
+        small = np.exp(-np.abs(z))
+        a: NDArray = np.where(z >= 0, 1, small) / (1 + small)
+        return a
+
+    def losses(self, z: NDArray, y: NDArray) -> NDArray:
+        """Return sum_j [max(z_j, 0) - y_j z_j + log(1 + e^-|z_j|)]."""
+        losses: NDArray = np.add.reduce(np.maximum(z, 0) - y * z + np.log1p(np.exp(-np.abs(z))), axis=1)
+        return losses
+
+    def losses_and_delta(self, z: NDArray, y: NDArray) -> tuple[NDArray, NDArray]:
+        """Return the losses and a - y."""
+        losses = self.losses(z, y)
+        z[...] = self.outputs(z) - y
+        return losses, z
+
+
 class SquaredError:
     """The lesson's cost: C = sum_j (a_j - y_j)^2, without a factor 1/2, a = s(z).
 

@@ -17,7 +17,7 @@ from distbp.config import Model as ModelConfig
 from distbp.nn.activations import activation
 from distbp.nn.initializers import initialize
 from distbp.nn.layout import Entry, Layout
-from distbp.nn.losses import CrossEntropy, Loss, SquaredError
+from distbp.nn.losses import BinaryCrossEntropy, CrossEntropy, Loss, SquaredError
 from distbp.nn.model import Sums, Views
 
 
@@ -214,4 +214,6 @@ def build_loss(config: ModelConfig, is_classification: bool, target_units: tuple
     """Return the loss of `config` with the activation of the outputs that belongs to it."""
     if config.loss == "cross_entropy" or (config.loss is None and is_classification):
         return CrossEntropy()
+    if config.loss == "binary_cross_entropy":
+        return BinaryCrossEntropy()
     return SquaredError(activation("sigmoid" if is_classification else "identity"), target_units)

@@ -32,6 +32,17 @@ class ClassMeasures:
 
 
 @dataclass(frozen=True)
+class LabelMeasures:
+    """Of several targets of two classes each: means over the targets. exact_match: how often all of them are right."""
+
+    label_accuracy: float
+    exact_match: float
+    largest_class: float
+    roc_auc: float | None
+    average_precision: float | None
+
+
+@dataclass(frozen=True)
 class NumberMeasures:
     """Of a regression, in the units of the targets; means over several targets. R2 is 0 for always saying the mean."""
 
@@ -62,6 +73,22 @@ def measure_classes(probabilities: NDArray, actual: NDArray[np.int64], weights: 
         roc_auc=float(np.mean([roc_auc(*pair, weight) for pair in pairs])) if whole else None,
         average_precision=float(np.mean([average_precision(*pair, weight) for pair in pairs])) if whole else None,
         confusion=tuple(tuple(row) for row in confusion.tolist()),
+    )
+
+
+def measure_labels(probabilities: NDArray, actual: NDArray, weights: NDArray | None = None) -> LabelMeasures:
+    """Return the measures of (N, O) probabilities against (N, O) zeros and ones."""
+    weight = np.ones(len(actual)) if weights is None else weights
+    is_right = (probabilities > 0.5) == (actual > 0.5)
+    shares = np.average(actual, axis=0, weights=weight)
+    pairs = [(y > 0.5, a) for y, a in zip(actual.T, probabilities.T, strict=True)]
+    both = bool(((shares > 0) & (shares < 1)).all())
+    return LabelMeasures(
+        label_accuracy=float(np.average(is_right.mean(axis=1), weights=weight)),
+        exact_match=float(np.average(is_right.all(axis=1), weights=weight)),
+        largest_class=float(np.maximum(shares, 1 - shares).mean()),
+        roc_auc=float(np.mean([roc_auc(*pair, weight) for pair in pairs])) if both else None,
+        average_precision=float(np.mean([average_precision(*pair, weight) for pair in pairs])) if both else None,
     )
 
 

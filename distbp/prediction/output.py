@@ -50,6 +50,11 @@ def tabulate(predictions: Predictions, schema: Schema, probabilities: bool = Fal
 
     probabilities: add a column probability_<label> for each class. Raises ConfigError for that in regression.
     """
+    if schema.labels is not None and predictions.labels is not None:
+        names = _name_targets(schema)
+        columns = dict(zip(names, predictions.labels.T, strict=True))
+        likely = {f"probability_{name}": a for name, a in zip(names, predictions.outputs.T, strict=True)}
+        return PredictionTable({**columns, **(likely if probabilities else {})})
     if predictions.labels is None:
         if probabilities:
             raise ConfigError("--probabilities is for classification, and this run predicts numbers; leave it out")

@@ -19,7 +19,14 @@ from distbp.errors import CheckpointError, ConfigError, DataError
 from distbp.nn.blas import compute_exactly, fixed_arithmetic
 from distbp.nn.digests import digest
 from distbp.nn.model import IGNORED, Model
-from distbp.prediction.measures import ClassMeasures, NumberMeasures, measure_classes, measure_numbers
+from distbp.prediction.measures import (
+    ClassMeasures,
+    LabelMeasures,
+    NumberMeasures,
+    measure_classes,
+    measure_labels,
+    measure_numbers,
+)
 from distbp.protocol.examples import Examples
 from distbp.protocol.planning import EVALUATION_CHUNK
 from distbp.protocol.worker import take_judged
@@ -68,7 +75,7 @@ class EvaluationReport:
     accuracy: float | None
     num_examples: int
     classes: tuple[ClassScore, ...] | None
-    measures: ClassMeasures | NumberMeasures | None = None
+    measures: ClassMeasures | LabelMeasures | NumberMeasures | None = None
 
 
 class TrainedRun:
@@ -108,6 +115,9 @@ class TrainedRun:
     def predict_examples(self, examples: Examples) -> Predictions:
         """Return predictions for examples that were read as the run's own."""
         outputs = self._outputs(examples)
+        if self.schema.labels is not None:
+            columns = zip(self.schema.labels, outputs.T, strict=True)
+            return Predictions(outputs, np.array([np.array(pair)[(a > 0.5).astype(int)] for pair, a in columns]).T)
         if self.schema.classes is None:
             return Predictions(self._in_units(outputs), None)
         return Predictions(outputs, np.array(self.schema.classes)[outputs.argmax(axis=-1)])
@@ -128,7 +138,7 @@ class TrainedRun:
             classes = None if self.schema.classes is None else self._score_classes(examples)
         return EvaluationReport(total.loss, total.accuracy, len(examples), classes, self._measure(examples))
 
-    def _measure(self, examples: Examples) -> ClassMeasures | NumberMeasures | None:
+    def _measure(self, examples: Examples) -> ClassMeasures | LabelMeasures | NumberMeasures | None:
         """Return the measures of the task; None for sequences, and for no examples."""
         if self.schema.target_shape or not len(examples):
             return None
@@ -136,6 +146,8 @@ class TrainedRun:
         weights = examples.take_weights(slice(None))
         if self.schema.classes is not None:
             return measure_classes(outputs, y, weights)
+        if self.schema.labels is not None:
+            return measure_labels(outputs, y, weights)
         return measure_numbers(self._in_units(outputs), y, weights)
 
     def _own_validation(self) -> Examples:

@@ -119,6 +119,7 @@ def model_spec(recipe: Recipe, schema: Schema, builder: Builder | None = None) -
         schema.target_shape,
         builder,
         target_units=_units_of(schema),
+        has_many_labels=schema.labels is not None,
     )
 
 

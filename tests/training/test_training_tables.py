@@ -231,3 +231,32 @@ def test_a_result_says_what_it_is_held_against(table, weighted, tmp_path):
     y = load_run(classes.run).own_data()
     largest = np.bincount(y.train.y[y.train.rows]).argmax()
     assert classes.largest_class == (y.validation.y[y.validation.rows] == largest).mean()
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> str:
+    numbers = np.random.default_rng(4)
+    a, b = numbers.normal(size=(2, 200))
+    rows = {"a": a, "b": b, "hot": np.where(a > 0, "yes", "no"), "wet": a + b > 0}
+    path = tmp_path_factory.mktemp("labelled") / "d.parquet"
+    parquet.write_table(pa.table(rows), path)
+    return str(path)
+
+
+def test_several_targets_of_two_classes_are_learned_each_for_itself(labelled, tmp_path):
+    recipe = Recipe.model_validate({"data": {"source": labelled, "target": ["hot", "wet"]}})
+    result = train(recipe, Placement(storage=str(tmp_path), workers=1), name="one")
+    three = train(recipe, Placement(storage=str(tmp_path), workers=3), name="three")
+    assert three.digest == result.digest
+    trained = load_run(result.run)
+    assert trained.config.recipe.model.loss == "binary_cross_entropy"
+    measures = trained.evaluate().measures
+    assert measures.exact_match > 0.8
+    assert measures.largest_class < 0.7
+    found = trained.predict(pa.table({"b": [3.0, -3.0], "a": [1.0, -1.0]}))
+    assert found.labels.tolist() == [["yes", "true"], ["no", "false"]]
+    assert ((found.outputs >= 0) & (found.outputs <= 1)).all()
+    out = tmp_path / "out.csv"
+    assert main(["predict", result.run, "--data", labelled, "--out", str(out), "--probabilities"]) == 0
+    names = [name.strip('"') for name in out.read_text().splitlines()[0].split(",")]
+    assert names == ["hot", "wet", "probability_hot", "probability_wet"]

@@ -33,7 +33,8 @@ class Form:
     is_classification: targets are classes, (B,), or (B, T) where the outputs are (B, T, K). num_outputs: K or O;
     target_shape: (T,) or (). per_token: the loss is divided by the number of places that are learned instead of the
     number of examples. has_named_loss: the loss is one of ours, which says what shape the outputs must have.
-    target_units: (O,) what each square counts in the loss that is told, where targets are scaled.
+    target_units: (O,) what each square counts in the loss that is told, where targets are scaled. has_many_labels: each
+    output is a class of its own.
     """
 
     input_shape: tuple[int, ...]
@@ -45,6 +46,7 @@ class Form:
     has_named_loss: bool
     dtype: str
     target_units: tuple[float, ...] | None = None
+    has_many_labels: bool = False
 
 
 class TorchModel:
@@ -105,8 +107,13 @@ class TorchModel:
         """Return (B, K) or (B, T, K) probabilities of classes, or (B, O) values."""
         with self._explaining(len(x)), self._evaluating():
             outputs = self._keyed(0, lambda: self._forward(parameters, x))
-            found: NDArray = (outputs.softmax(-1) if self._form.is_classification else outputs).numpy()
+            found: NDArray = self._to_answers(outputs).numpy()
         return found
+
+    def _to_answers(self, outputs: torch.Tensor) -> torch.Tensor:
+        if self._form.has_many_labels:
+            return outputs.sigmoid()
+        return outputs.softmax(-1) if self._form.is_classification else outputs
 
     def calm(self) -> None:
         """Compute gradients from now on as in evaluation: nothing is dropped, and every example stands for itself."""
