@@ -24,6 +24,9 @@ GAPS = ("", "?", "-", "--", ".", "*", "na", "n/a", "#n/a", "nan", "null", "nil",
 DATE_FORMATS = ("%Y-%m-%d", "%Y/%m/%d", "%d.%m.%Y", "%Y-%m-%d %H:%M:%S", "%Y/%m/%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S")
 """Tried in this order after Arrow's own reading of ISO 8601. 01/02/2024 may be two dates, so it is none of them."""
 TRUTHS = {"true": "true", "false": "false", "1": "true", "0": "false"}
+DATE = r"^\s*\d{1,4}[-/.T]\d"
+HEAD = 256
+"""Cells that are looked at first: most columns of text show there that they are no numbers."""
 PARTS = ("year", "month", "day_of_year", "weekday", "second_of_day")
 """The parts of a date, each a number; weekday counts from Monday, 0."""
 
@@ -132,6 +135,8 @@ def are_truths(texts: pa.ChunkedArray) -> bool:
     """Return whether texts are true and false, as readers of text tables tell: with gaps, with 1 and 0 beside words."""
     from pyarrow import compute
 
+    if len(compute.unique(texts.slice(0, HEAD))) > len(TRUTHS) + len(GAPS):
+        return False
     known = compute.unique(_blank_gaps(texts).drop_null())
     words = {text.strip().lower() for text in known.to_pylist()} if len(known) <= len(TRUTHS) ** 2 else {""}
     return words <= set(TRUTHS) and not words <= {"0", "1"}
@@ -199,13 +204,20 @@ def _blank_gaps(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return compute.if_else(_are_gaps(column), pa.scalar(None, column.type), column)
 
 
-def _parse_numbers(column: pa.ChunkedArray) -> NDArray | None:
-    import pyarrow as pa
+def _are_numbers(column: pa.ChunkedArray) -> bool:
     from pyarrow import compute
 
     texts = _blank_gaps(column).drop_null()
     fits = compute.match_substring_regex(texts, NUMBER)
-    if not compute.all(fits, min_count=0).as_py() or compute.any(compute.match_substring_regex(texts, CODE)).as_py():
+    has_codes = compute.any(compute.match_substring_regex(texts, CODE), min_count=0).as_py()
+    return bool(compute.all(fits, min_count=0).as_py()) and not has_codes
+
+
+def _parse_numbers(column: pa.ChunkedArray) -> NDArray | None:
+    import pyarrow as pa
+    from pyarrow import compute
+
+    if not (_are_numbers(column.slice(0, HEAD)) and _are_numbers(column)):
         return None
     trimmed = compute.utf8_trim_whitespace(_blank_gaps(column))
     unsigned = compute.replace_substring_regex(trimmed, r"^\+", "")
@@ -226,10 +238,13 @@ def _parse_moments(column: pa.ChunkedArray) -> NDArray[np.datetime64] | None:
     import pyarrow as pa
     from pyarrow import compute
 
+    head = _blank_gaps(column.slice(0, HEAD)).drop_null()
+    if not compute.all(compute.match_substring_regex(head, DATE), min_count=0).as_py():
+        return None
     texts = compute.utf8_trim_whitespace(_blank_gaps(column))
     if texts.null_count == len(texts):
         return np.full(len(column), "NaT", "datetime64[us]")
-    if not compute.all(compute.match_substring_regex(texts, r"^\d{1,4}[-/.T]\d"), min_count=0).as_py():
+    if not compute.all(compute.match_substring_regex(texts, DATE), min_count=0).as_py():
         return None
     ways: list[Callable[[], pa.ChunkedArray]] = [lambda: texts.cast(pa.timestamp("us"))]
     ways += [partial(compute.strptime, texts, format=form, unit="us") for form in DATE_FORMATS]

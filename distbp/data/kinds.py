@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from distbp.config.recipe import ColumnKind
 from distbp.data.cells import (
+    HEAD,
     count_numbers,
     describe_misfit,
     find_gap_marks,
@@ -102,8 +103,11 @@ def _choose_freely(name: str, column: pa.ChunkedArray, rows: NDArray[np.int64]) 
     import pyarrow as pa
 
     plain = to_plain(column)
+    is_category = pa.types.is_dictionary(column.type)
     if not name:
         return Choice(name, "ignore", "has no name (pandas writes such an index column unless to_csv gets index=False)")
+    if is_category and (labels := read_labels(plain)) is not None:
+        return _check_labels(name, labels, rows)
     if pa.types.is_boolean(plain.type):
         return _check_variety(name, read_labels(plain), rows)
     if (values := read_numbers(plain)) is not None:
@@ -136,12 +140,19 @@ def _choose_date(name: str, moments: NDArray[np.datetime64], rows: NDArray[np.in
 
 
 def _choose_text(name: str, column: pa.ChunkedArray, rows: NDArray[np.int64]) -> Choice:
-    num_numbers, num_others, row = count_numbers(column)
     labels = read_labels(column)
-    num_different = _count_different(labels, rows)
-    if row is not None and num_numbers > num_others and num_different > FEW_ROWS:
+    assert labels is not None  # it is text
+    num_numbers, num_others, row = count_numbers(column.slice(0, HEAD))
+    if num_numbers > num_others:
+        num_numbers, num_others, row = count_numbers(column)
+    if row is not None and num_numbers > num_others and _count_different(labels, rows) > FEW_ROWS:
         advice = "mend these cells, or set data.columns to category or ignore for it"
         raise _ProblemError(f"{describe_misfit(name, column, 'number')}: {advice}")
+    return _check_labels(name, labels, rows)
+
+
+def _check_labels(name: str, labels: pa.ChunkedArray, rows: NDArray[np.int64]) -> Choice:
+    num_different = _count_different(labels, rows)
     if num_different > max(FEW_ROWS, len(rows) // 2):
         every = "every row" if num_different == len(rows) else f"nearly every row ({num_different:,} different)"
         return Choice(name, "ignore", f"has another text in {every}")

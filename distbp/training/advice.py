@@ -8,12 +8,14 @@ from distbp.protocol.examples import Examples
 
 RATE_FACTOR = 10.0
 """How much smaller the rate that is advised: the next on the grid that people search."""
+LARGEST_RATE = 0.1
+"""That is advised: the default."""
 
 
 def advise_after_divergence(recipe: Recipe, train: Examples) -> str:
     """Return what leads out, in the order in which it helps: targets near 1, clipping, a smaller rate."""
     optimizer = recipe.optimizer
-    rate = f"learning_rate={optimizer.learning_rate / RATE_FACTOR:g}"
+    rate = f"learning_rate={min(optimizer.learning_rate / RATE_FACTOR, LARGEST_RATE):g}"
     again = "under another --name, since a run keeps its recipe"
     targets = advise_on_targets(train, limit=10.0)
     if targets is not None and recipe.data.target_scaling == "none":

@@ -46,7 +46,8 @@ def judge(plan: Plan, validation_loss: float | None) -> Verdict:
 def find_warnings(plan: Plan, verdict: Verdict, accuracy: float | None, losses: Sequence[float]) -> Iterator[str]:
     """Yield what to know about a result. losses: of the validation examples after each epoch."""
     num_rows = len(plan.data.train)
-    if verdict.largest_class is not None and accuracy is not None and accuracy <= verdict.largest_class:
+    is_plain = plan.recipe.data.class_weights is None  # with weights the largest class is given up on purpose
+    if is_plain and verdict.largest_class is not None and accuracy is not None and accuracy <= verdict.largest_class:
         yield (
             f"the accuracy, {accuracy:.4f}, is no better than naming the most frequent class every time "
             f"({verdict.largest_class:.4f}); try data.class_weights=balanced, and distbp evaluate for each class"

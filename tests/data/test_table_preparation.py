@@ -148,6 +148,14 @@ def test_what_training_never_saw_has_its_place(tmp_path):
     np.testing.assert_array_equal(x[:, 1:], [[0, 0], [0, 0], [0, 1], [1, 0]])
 
 
+def test_a_dictionary_of_numbers_is_a_category(tmp_path):
+    table = {"a": pa.array(["10", "20", "30", None] * 10).dictionary_encode(), "y": ["p", "q"] * 20}
+    data = read(write_parquet(tmp_path / "d.parquet", table))
+    assert data.schema.feature_names == ("a=10", "a=20", "a=30", "a is empty")
+    again = prepare(data.data, seed=0)
+    assert again.train.fingerprint() == data.train.fingerprint()
+
+
 def test_marks_among_numbers_are_gaps_and_said(tmp_path):
     cells = ["?", "1.5", "NA", "2.5", " 3 "] * 8
     data = read(write_csv(tmp_path / "d.csv", {"a": cells, "y": ["p", "q"] * 20}))
