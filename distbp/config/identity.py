@@ -67,7 +67,6 @@ FIRST_DEFAULTS: Mapping[str, Any] = {
 """The default that each field had in the version that introduced it. Entries are added, never changed."""
 LEFT_TO_THE_DATA: Mapping[str, Any] = {
     "data.columns": {},
-    "data.scaling": "auto",
     "data.target_scaling": "auto",
     "model.loss": None,
     "optimizer.clip_norm": "auto",

@@ -62,8 +62,8 @@ class Data(Settings):
         None, description="balanced: each class counts as much as the others; or {LABEL: weight}, 1 for the rest"
     )
     validation: Fraction | str = Field(0.2, description="fraction held out (seeded), or a path to validation data")
-    scaling: Literal["auto", "none", "min-max", "standard"] = Field(
-        "auto", description="per feature, measured on the training part; auto: min-max, of tables standard"
+    scaling: Literal["none", "min-max", "standard"] = Field(
+        "min-max", description="per feature, measured on the training part only"
     )
     target_scaling: Literal["auto", "none", "standard"] = Field(
         "auto", description="of numbers to predict, undone in what is shown; auto: standard unless the loss is your own"
@@ -234,7 +234,9 @@ class Recipe(Settings):
         validate_default=True,
         description="examples per unit of gradient arithmetic; auto: an eighth of the batch",
     )
-    epochs: PositiveInt = Field(20, description="passes over the training data")
+    epochs: PositiveInt = Field(
+        20, description="passes over the training data; of small tables more where this is not set: 300 steps"
+    )
     seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(0, description="of every random choice")
     dtype: Literal["float32", "float64"] = Field("float32", description="of parameters, gradients and activations")
 

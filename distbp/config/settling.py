@@ -9,18 +9,20 @@ recipes for them keep their digests and their bits. Other choices are for what d
 columns were numbers without gaps or refused; and numbers to predict where no loss is named, which was an error. Where a
 recipe names squared_error for arrays of numbers, it did train, and nothing about it changes.
 
-The choices for tables were measured: `tests/bench/tables.py`.
+The choices for tables were measured: `tests/bench/tables.py`. A number that has a default of its own, such as `epochs`,
+is chosen only where nobody has set it; once it is chosen it is set.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from distbp.config.microbatches import RECIPE_MICROBATCHES, choose_microbatch_size
 from distbp.config.recipe import Data, Model, Recipe
 
 TABLE_CLIP_NORM = 1.0
+FEWEST_STEPS, MOST_EPOCHS = 300, 100
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,10 @@ def settle(recipe: Recipe, facts: Facts) -> Recipe:
     if recipe.schedule.kind == "auto":
         kind = "cosine" if is_new else "constant"
         parts["schedule"] = recipe.schedule.model_copy(update={"kind": kind})
-    return recipe.model_copy(update={**parts, **_fit_batch(recipe, facts.num_examples)})
+    settled = recipe.model_copy(update={**parts, **_fit_batch(recipe, facts.num_examples)})
+    if not facts.is_table or "epochs" in recipe.model_fields_set:
+        return settled
+    return settled.model_copy(update={"epochs": _choose_epochs(settled, facts.num_examples)})
 
 
 def settle_data(data: Data, is_table: bool, scales_targets: bool) -> Data:
@@ -61,22 +66,20 @@ def settle_data(data: Data, is_table: bool, scales_targets: bool) -> Data:
     chosen: dict[str, Any] = {}
     if not is_table:
         chosen["columns"] = None
-    chosen["scaling"] = choose_scaling(data, is_table)
     if data.target_scaling == "auto":
         chosen["target_scaling"] = "standard" if scales_targets else "none"
     return data.model_copy(update=chosen)
 
 
-def choose_scaling(data: Data, is_table: bool) -> Literal["none", "min-max", "standard"]:
-    """Return the scaling, where `auto` is what is best for such data."""
-    if data.scaling != "auto":
-        return data.scaling
-    return "standard" if is_table else "min-max"
-
-
 def _is_ours(model: Model) -> bool:
     """Return whether the loss is one of ours, which is as good for scaled targets as for others."""
     return model.function is None and (model.loss is None or ":" not in model.loss)
+
+
+def _choose_epochs(recipe: Recipe, num_examples: int) -> int:
+    """Return the default, or as many epochs as make FEWEST_STEPS steps of a small table, but not too many."""
+    steps_per_epoch = -(-num_examples // recipe.global_batch_size)
+    return max(recipe.epochs, min(MOST_EPOCHS, -(-FEWEST_STEPS // steps_per_epoch)))
 
 
 def _fit_batch(recipe: Recipe, num_examples: int) -> dict[str, int]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from distbp.config.recipe import ColumnKind
-from distbp.data.cells import describe_misfit, read_labels, read_moments, read_numbers, split_moments
+from distbp.data.cells import PARTS, describe_misfit, read_labels, read_moments, read_numbers, split_moments
 from distbp.errors import DataError
 from distbp.protocol.examples import Encoding, Scaling
 
@@ -127,13 +127,26 @@ class Preparation:
             finding = error.errors(include_url=False)[0]
             where = ".".join(map(str, finding["loc"]))
             raise DataError(f"a run's columns are damaged: {where}: {finding['msg']}; expected its own") from None
-        scaled = {number.shift is None for number in found.numbers} | {number.scale is None for number in found.numbers}
-        if len(scaled) > 1 or not found.used:
+        scaled = {value is None for number in found.numbers for value in (number.shift, number.scale)}
+        if len(scaled) > 1 or not found.used or not all(map(_is_whole, found.columns)):
             raise DataError("a run's columns contradict each other; they are damaged")
         return found
 
 
 _COLUMNS = TypeAdapter(tuple[Column, ...])
+
+
+def _is_whole(column: Column) -> bool:
+    """Return whether a column has what its kind needs, and nothing else."""
+    parts = [number.part for number in column.numbers]
+    values = [v for n in column.numbers for v in (n.fill, n.shift, n.scale) if v is not None]
+    if not np.isfinite(values).all() or bool(column.categories or column.has_gaps) != (column.kind == "category"):
+        return False
+    if column.kind == "number":
+        return parts == [None]
+    if column.kind == "date":
+        return bool(parts) and set(parts) <= set(PARTS)
+    return not parts
 
 
 def encode_table(table: pa.Table, preparation: Preparation, origin: str) -> NDArray:

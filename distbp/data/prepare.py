@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from distbp.config import Data
-from distbp.config.settling import Facts, choose_scaling
+from distbp.config.settling import Facts
 from distbp.data.finite import check_finite
 from distbp.data.measuring import measure_targets
 from distbp.data.prepare_table import encode_array, encode_examples, prepare_table, want_features
@@ -91,7 +91,7 @@ def _prepare_arrays(data: Data, seed: int) -> PreparedData:
     spec = specify_targets(raw, data.task)
     fraction = 0.0 if isinstance(data.validation, str) else data.validation
     train_rows, validation_rows = split_rows(len(raw.x), fraction, seed)
-    scaling = measure_scaling(raw, train_rows, choose_scaling(data, False))
+    scaling = measure_scaling(raw, train_rows, data.scaling)
     y = encode_targets(raw, spec)
     schema = _build_schema(raw, spec, scaling)
     train = Examples(raw.x, y, train_rows, scaling)

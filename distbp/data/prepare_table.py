@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from distbp.config import Data
 from distbp.config.recipe import ColumnKind
-from distbp.config.settling import choose_scaling
 from distbp.data.kinds import Choice
 from distbp.data.measuring import check_usable, measure_table
 from distbp.data.preparation import Preparation, encode_table
@@ -59,14 +58,13 @@ def prepare_table(data: Data, seed: int) -> PreparedTable:
     spec = specify_targets(raw, task)
     fraction = 0.0 if isinstance(data.validation, str) else data.validation
     train_rows, validation_rows = split_rows(len(y), fraction, seed)
-    scaling_kind = choose_scaling(data, True)
-    preparation, x, choices = measure_table(table, named, train_rows, scaling_kind)
+    preparation, x, choices = measure_table(table, named, train_rows, data.scaling)
     encoded = encode_targets(raw, spec)
     schema = replace(_build_schema(table, spec, preparation), labels=labels)
     train = _make_examples(x, encoded, train_rows, schema, read_weights(table))
     validation = None if validation_rows is None else replace(train, rows=validation_rows)
     chosen = "classification" if labels else spec.task
-    settled = data.model_copy(update={"columns": preparation.kinds, "task": chosen, "scaling": scaling_kind})
+    settled = data.model_copy(update={"columns": preparation.kinds, "task": chosen})
     told = (*notes, *task_notes, *_describe_columns(preparation, choices))
     warnings = tuple(f"column {c.name!r} {c.why}, so it is ignored" for c in choices if c.why and c.name not in named)
     return PreparedTable(train, validation, schema, settled, told, warnings)
