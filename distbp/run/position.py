@@ -22,9 +22,9 @@ class Position:
     """The driver's bookkeeping after `step` steps.
 
     epoch_loss, epoch_examples: sums over the steps of the epoch under way, the second of the weights where there are
-    some. train_loss: mean over the last whole epoch. best_*: of the epoch with the lowest validation loss. Over all sessions of the run: examples, recoveries,
-    and seconds spent on steps, on waiting for workers (starts and recoveries), on steps that a lost state made
-    necessary again, and on checkpoints while training waited for them.
+    some. train_loss: mean over the last whole epoch. best_*: of the epoch with the lowest validation loss. Over all
+    sessions of the run: examples, recoveries, and seconds spent on steps, on waiting for workers (starts and
+    recoveries), on steps that a lost state made necessary again, and on checkpoints while training waited for them.
     """
 
     step: int = 0

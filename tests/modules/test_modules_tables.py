@@ -31,7 +31,8 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def run(table: str, folder: Path, name: str, workers: int = 1, **data: object) -> Result:
-    ignored = {column: "ignore" for column in ("up", "down", "price", "w") if column not in str(data)}
+    used = [data["target"], data.get("weight")] if isinstance(data["target"], str) else data["target"]
+    ignored = {column: "ignore" for column in ("up", "down", "price", "w") if column not in used}
     recipe = Recipe.model_validate({"data": {"source": table, "columns": ignored, **data}, "epochs": 30})
     return train(recipe, Placement(storage=str(folder), workers=workers), name=name, model=build)
 
