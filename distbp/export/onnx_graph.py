@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from distbp.data import Schema
+from distbp.data.preparation import Preparation
 from distbp.errors import ConfigError
 from distbp.installation import describe_writer, need
 from distbp.nn.mlp import MLP
@@ -29,9 +31,10 @@ def to_onnx(network: Network, notes: Mapping[str, str] | None = None) -> bytes:
     """Return the network as an ONNX file's content. notes: kept in it as metadata.
 
     Inputs are float64, as users have them: one (N, 1) for each column of a table, under its name; else "x" (N, ...).
-    Outputs: "label" (N,) and "probabilities" (N, K), or "prediction" (N, O).
+    Outputs: "label" (N,) and "probabilities" (N, K), or "prediction" (N, O) in the users' units, float64 where targets
+    were scaled.
 
-    Raises ConfigError without the library onnx, and for a model of the user's own.
+    Raises ConfigError without the library onnx, for a model of the user's own, and for columns that are no numbers.
     """
     need("an ONNX file", "onnx")
     if not isinstance(network.model, MLP):
@@ -39,6 +42,7 @@ def to_onnx(network: Network, notes: Mapping[str, str] | None = None) -> bytes:
             "a model of your own is code that ONNX cannot be written from here; export its weights with --to "
             "safetensors, load them into your module, and give that to torch.onnx.export"
         )
+    _check_inputs_and_targets(network.schema)
     import onnx
 
     graph = _Graph(network.spec.dtype)
@@ -49,6 +53,18 @@ def to_onnx(network: Network, notes: Mapping[str, str] | None = None) -> bytes:
     onnx.checker.check_model(model, full_check=True)
     content: bytes = model.SerializeToString()
     return content
+
+
+def _check_inputs_and_targets(schema: Schema) -> None:
+    """Refuse what the graph does not hold."""
+    if schema.labels is not None:
+        raise ConfigError("several targets of two classes each are not written as ONNX yet; use --to safetensors")
+    others = [] if schema.columns is None else [column for column in schema.columns.used if column.kind != "number"]
+    if others:
+        raise ConfigError(
+            f"column {others[0].name!r} is a {others[0].kind}, and only columns of numbers are written as ONNX yet; "
+            "use --to safetensors, whose schema says what becomes of each column"
+        )
 
 
 class _Graph:
@@ -111,9 +127,12 @@ class _Graph:
 def _prepare_inputs(graph: _Graph, network: Network) -> str:
     """Add the inputs and what training did to them; return the name of (N, I) in the network's number format.
 
-    Where columns are categories or have gaps, this is the place that says so to ONNX.
+    A gap in a column is NaN, as the run fills it.
     """
     raw = _take_inputs(graph, network)
+    gaps = ""
+    if network.schema.columns is not None:
+        raw, gaps = _fill_gaps(graph, network.schema.columns, raw)
     scaling = network.schema.scaling.cast(network.spec.dtype, np.dtype(np.float64))
     x = graph.add("Cast", raw, to=graph.number_type)
     if scaling.shift is not None:
@@ -122,7 +141,20 @@ def _prepare_inputs(graph: _Graph, network: Network) -> str:
         x = _shift_far(graph, raw, x, scaling.far.columns, scaling.far.shift)
     if scaling.scale is not None:
         x = graph.add("Mul", x, graph.number(scaling.scale))
+    if gaps:
+        x = graph.add("Concat", x, gaps, axis=1)
     return graph.add("Identity", x, output=_PREPARED)
+
+
+def _fill_gaps(graph: _Graph, columns: Preparation, raw: str) -> tuple[str, str]:
+    """Return numbers (N, n) whose gaps, NaN, are filled, and the inputs that are 1 for a gap, "" if there are none."""
+    encoding = columns.encoding()
+    gaps = graph.add("IsNaN", raw)
+    filled = graph.add("Where", gaps, graph.constant(encoding.fill), raw)
+    if not len(encoding.indicators):
+        return filled, ""
+    told = graph.add("Gather", gaps, graph.constant(encoding.indicators.astype(np.int64)), axis=1)
+    return filled, graph.add("Cast", told, to=graph.number_type)
 
 
 def _take_inputs(graph: _Graph, network: Network) -> str:
@@ -131,7 +163,8 @@ def _take_inputs(graph: _Graph, network: Network) -> str:
     if schema.feature_names is None:
         x = graph.take_input("x", ("N", *schema.input_shape))
         return x if len(schema.input_shape) == 1 else graph.add("Flatten", x, axis=1)
-    columns = [graph.take_input(name, ("N", 1)) for name in schema.feature_names]
+    names = schema.feature_names if schema.columns is None else [column.name for column in schema.columns.used]
+    columns = [graph.take_input(name, ("N", 1)) for name in names]
     return graph.add("Concat", *columns, axis=1)
 
 
@@ -181,8 +214,13 @@ def _name_outputs(graph: _Graph, network: Network, outputs: str) -> None:
 
     schema = network.schema
     if schema.classes is None:
+        kind = graph.number_type
+        if schema.targets.scale is not None and schema.targets.shift is not None:
+            kind = TensorProto.DOUBLE
+            scaled = graph.add("Div", graph.add("Cast", outputs, to=kind), graph.constant(schema.targets.scale))
+            outputs = graph.add("Add", scaled, graph.constant(schema.targets.shift))
         graph.add("Identity", outputs, output="prediction")
-        graph.give_output("prediction", graph.number_type, ("N", schema.num_outputs))
+        graph.give_output("prediction", kind, ("N", schema.num_outputs))
         return
     labels = np.array(schema.classes, object if isinstance(schema.classes[0], str) else None)
     kind = {"O": TensorProto.STRING, "b": TensorProto.BOOL}.get(labels.dtype.kind, TensorProto.INT64)

@@ -16,7 +16,7 @@ from distbp.nn.blas import compute_exactly, fixed_arithmetic
 from distbp.nn.build import ModelSpec
 from distbp.nn.model import Model
 from distbp.protocol.examples import Examples
-from distbp.protocol.supply import EVALUATION_CHUNK, Supply, open_held_out
+from distbp.protocol.supply import EVALUATION_CHUNK, Batch, Supply, open_held_out
 
 
 class Network:
@@ -67,13 +67,13 @@ class Network:
 
     def _outputs(self, examples: Examples) -> Iterator[NDArray]:
         predict = partial(self.model.predict, self.parameters)
-        for x, _ in self.chunks(examples):
+        for x, *_ in self.chunks(examples):
             with self.spec.pinned():
                 found = compute_exactly(partial(predict, x))
             yield found
 
-    def chunks(self, examples: Examples | Supply) -> Iterator[tuple[NDArray, NDArray]]:
-        """Yield the examples' inputs (B, I) and targets in pieces of the size that evaluations have."""
+    def chunks(self, examples: Examples | Supply) -> Iterator[Batch]:
+        """Yield the examples' inputs (B, I), targets, and weights if any, in pieces of the size of evaluations."""
         opened = open_held_out(examples, self.spec.dtype)
         chunks = range(-(-len(examples) // EVALUATION_CHUNK))
         try:

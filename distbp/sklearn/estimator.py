@@ -24,7 +24,7 @@ from distbp.sklearn.examples import read_examples, read_features, read_inputs
 from distbp.sklearn.fitting import Fitted, fit_examples
 from distbp.sklearn.settings import DEFAULTS, keeps_run, make_placement, make_recipe
 from distbp.training import Start
-from distbp.training.plan import model_spec
+from distbp.training.plan import model_spec, settle_with
 
 NUM_SEEDS = 2**63
 
@@ -65,7 +65,7 @@ class DistbpEstimator(CallbackSupportMixin, BaseEstimator):
         solver: Literal["sgd", "adamw"] = DEFAULTS.optimizer.kind,
         alpha: float = DEFAULTS.optimizer.weight_decay,
         batch_size: int | Literal["auto"] = "auto",
-        learning_rate: Literal["constant", "step", "cosine"] = DEFAULTS.schedule.kind,
+        learning_rate: Literal["constant", "step", "cosine"] = "constant",
         learning_rate_init: float = DEFAULTS.optimizer.learning_rate,
         momentum: float = DEFAULTS.optimizer.momentum,
         nesterovs_momentum: bool = DEFAULTS.optimizer.nesterov,
@@ -165,6 +165,7 @@ class DistbpEstimator(CallbackSupportMixin, BaseEstimator):
         scaling = self.network_.schema.scaling if start is not None else None
         raw = read_examples(self, x, targets)
         data = self._label(prepare_raw(raw, recipe.data, seed, self._target_spec(targets), scaling))
+        recipe, data = settle_with(recipe, data)
         start = None if start is None else self._check_start(start, recipe, data)
         fitted = self._fit_watched(X, y, recipe, data, start, parameters)
         self._keep(fitted, recipe, data)
