@@ -17,6 +17,14 @@ hypothesis.settings.register_profile("distbp", deadline=None, suppress_health_ch
 hypothesis.settings.load_profile("distbp")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let what distbp keeps between runs, such as first looks at data, be in a folder of the tests' own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def faults() -> Iterator[Faults]:
     """The switch of storage at faulty://..., which is empty and works."""

@@ -19,6 +19,7 @@ AWAY: dict[str, st.SearchStrategy[Any]] = {
     "data.task": st.sampled_from(["classification", "regression"]),
     "data.validation": st.sampled_from([0.0, 0.25, "held-out.csv"]),
     "data.scaling": st.sampled_from(["none", "standard"]),
+    "data.window_blocks": st.integers(5, 100),
     "model.hidden": st.sampled_from([[], [64], [32, 64], [64, 32, 1]]),
     "model.activation": st.sampled_from(["sigmoid", "tanh", "gelu", "identity"]),
     "model.loss": st.just("squared_error"),

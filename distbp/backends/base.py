@@ -10,7 +10,8 @@ import numpy as np
 
 from distbp.nn.model import Sums
 from distbp.protocol.messages import Evaluation, ServerTask, Snapshot, StepOrder, StepReport, TrainState, WorkerTask
-from distbp.protocol.planning import EVALUATION_CHUNK, num_microbatches
+from distbp.protocol.planning import num_microbatches
+from distbp.protocol.supply import EVALUATION_CHUNK
 
 Abandon = Callable[[], bool]
 

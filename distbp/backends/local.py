@@ -68,7 +68,7 @@ class LocalBackend:
             len(state.parameters), worker.microbatch_size, self.num_workers
         )
         self._started = _Group(worker, server, state, num_threads)
-        self._stack.callback(self._started.team.close)
+        self._stack.callback(self._started.close)
 
     def admit(self) -> bool:
         """Return False: all threads there are belong to the group."""
@@ -123,6 +123,12 @@ class _Group:
             for start, stop in self._slices
         ]
         self.team = ThreadTeam(num_threads)
+
+    def close(self) -> None:
+        """End all threads."""
+        self.team.close()
+        for worker in self._workers:
+            worker.close()
 
     def step(self, order: StepOrder) -> StepReport:
         """Compute on the workers, then commit on every slice at once."""

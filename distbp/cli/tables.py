@@ -147,6 +147,7 @@ def _format_seconds(result: Result) -> str:
         "waiting": result.waiting_s,
         "recomputing": result.recomputing_s,
         "checkpoints": result.checkpointing_s,
+        "waiting for data": result.data_s,
     }
     return f"{result.seconds:.2f} ({', '.join(f'{name} {s:.2f}' for name, s in parts.items() if s >= 0.005)})"
 

@@ -52,6 +52,7 @@ DEFAULTS_OF_0_1_0: Mapping[str, Any] = {
 }
 FIRST_DEFAULTS: Mapping[str, Any] = {
     **DEFAULTS_OF_0_1_0,
+    "data.window_blocks": 4,
     "model.loss_per": "example",
     "model.torch": None,
     "model.initial": None,

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, Strict, field_validator, model_validator
 
 from distbp.config.settings import PositiveFloat, PositiveInt, Settings
+from distbp.config.sizes import Size
 
 Range = Annotated[tuple[PositiveInt, PositiveInt], Strict(False)]
 
@@ -42,6 +43,12 @@ class Placement(Settings):
     max_failures: Annotated[int, Field(ge=-1)] = Field(100, description="recoveries before giving up; -1: no limit")
     step_timeout_s: PositiveFloat = Field(
         300.0, description="seconds to wait for one step before workers count as lost; a round may take that a step"
+    )
+    memory_for_data: Size = Field(
+        "1GB", description="data in blocks: decoded blocks that each worker holds, such as 512MB"
+    )
+    cache: Size = Field(
+        "4GB", description="data in blocks: copies of remote data on each node's disk, in ~/.cache/distbp; 0B: none"
     )
     portable: bool = Field(
         False,

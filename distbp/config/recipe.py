@@ -17,7 +17,11 @@ _OBJECT = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 class Data(Settings):
     """Where the examples come from and how they become numbers."""
 
-    source: str = Field("digits", min_length=1, description="digits, or a path: IDX folder, .npz, .npy, .csv, .parquet")
+    source: str = Field(
+        "digits",
+        min_length=1,
+        description="digits, or a path: IDX folder, .npz, .npy, .csv, .parquet; or a folder, glob or URL of blocks",
+    )
     target: str | Annotated[tuple[str, ...], Strict(False)] | None = Field(
         None, description="target column or columns (CSV, Parquet), or the targets' .npy file"
     )
@@ -27,6 +31,9 @@ class Data(Settings):
     validation: Fraction | str = Field(0.2, description="fraction held out (seeded), or a path to validation data")
     scaling: Literal["none", "min-max", "standard"] = Field(
         "min-max", description="per feature, measured on the training part only"
+    )
+    window_blocks: PositiveInt = Field(
+        4, description="data in blocks: within how many blocks of a lane examples are shuffled"
     )
 
     @field_validator("target", mode="before")

@@ -17,6 +17,7 @@ from distbp.data.targets import TargetSpec, encode_targets, specify_targets
 from distbp.errors import DataError
 from distbp.nn.blas import fixed_arithmetic
 from distbp.protocol.examples import Examples, Scaling
+from distbp.protocol.supply import Supply
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,8 @@ class PreparedData:
     Parts split from one source share its arrays; only their rows differ.
     """
 
-    train: Examples
-    validation: Examples | None
+    train: Examples | Supply
+    validation: Examples | Supply | None
     schema: Schema
 
 

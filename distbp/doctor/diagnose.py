@@ -19,6 +19,7 @@ from distbp.doctor.cluster_checks import (
     check_shared,
     describe_versions,
 )
+from distbp.doctor.data_checks import check_data
 from distbp.doctor.demand import Demand
 from distbp.doctor.encryption import check_encryption
 from distbp.doctor.findings import Finding, block, ok
@@ -27,6 +28,7 @@ from distbp.doctor.node import NodeFacts, examine_node, weigh_portable_kernels
 from distbp.doctor.storage_trial import StorageFacts, try_storage
 from distbp.errors import ClusterError, ConfigError
 from distbp.nn.kernels import expect_portable
+from distbp.protocol.examples import Examples
 from distbp.protocol.planning import num_microbatches
 from distbp.training.plan import Plan, make_plan
 
@@ -62,6 +64,7 @@ def diagnose(config: Config) -> Diagnosis:
             *check_blas(here, config.placement.portable),
         ]
         findings += check_storage(storage, demand)
+        findings += check_data(plan, data, here.gflops, config.placement.threads_per_worker)
         if config.placement.backend == "local":
             findings += [*check_cores(here, demand), *check_memory(here, demand)]
         else:
@@ -91,7 +94,7 @@ def _describe_demand(config: Config, plan: Plan, data: PreparedData) -> Demand:
 
 def _count_bytes(data: PreparedData) -> int:
     """Return the bytes of all arrays in memory; parts split from one source share theirs."""
-    parts = [data.train] if data.validation is None else [data.train, data.validation]
+    parts = [part for part in (data.train, data.validation) if isinstance(part, Examples)]
     arrays = {id(array): array for part in parts for array in (part.x, part.y, part.rows)}
     return sum(array.nbytes for array in arrays.values() if not isinstance(array, np.memmap))
 

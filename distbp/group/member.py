@@ -116,6 +116,7 @@ class Member:
     def close(self) -> None:
         """Leave the group and give back lines, threads and shared memory. The server still has its state."""
         self._lines.close()
+        self._worker.close()
         self._arena.memory.close()
         for spare in self._spares.values():
             spare.close()

@@ -17,15 +17,16 @@ class PartialsHeader:
     nodes: tuple[tuple[int, int, float, int, tuple[InnerStep, ...]], ...]
     places: tuple[int, ...]
     compute_s: float
+    data_s: float
 
     @classmethod
     def of(cls, result: ShardResult, place: Callable[[NDArray], int]) -> PartialsHeader:
         """Return the header of a worker's partials. place: says where in its arena a gradient lies."""
         nodes = tuple((p.start, p.stop, p.loss, p.num_examples, p.steps) for p in result.partials)
-        return cls(nodes, tuple(place(p.gradient) for p in result.partials), result.compute_s)
+        return cls(nodes, tuple(place(p.gradient) for p in result.partials), result.compute_s, result.data_s)
 
     def to_result(self, arrays: list[NDArray]) -> ShardResult:
         """Return the partials again, with their gradients in `arrays`."""
         parts = zip(self.nodes, arrays, strict=True)
         partials = tuple(Partial(a, b, array, loss, n, steps) for (a, b, loss, n, steps), array in parts)
-        return ShardResult(partials, self.compute_s)
+        return ShardResult(partials, self.compute_s, self.data_s)

@@ -11,7 +11,7 @@ from typing import Literal
 from distbp.backends.local import LocalBackend
 from distbp.config import Config, Data, Recipe
 from distbp.config.microbatches import TRIAL_EXAMPLES, choose_microbatch_size
-from distbp.data import PreparedData, prepare
+from distbp.data import PreparedData, prepare_in_memory
 from distbp.errors import ConfigError
 from distbp.lab.curves import CurvePoint, next_evaluation
 from distbp.protocol.messages import Evaluation, TrainState
@@ -51,8 +51,8 @@ class TrialResult:
 
 @lru_cache(maxsize=1)
 def load(data: Data, seed: int) -> PreparedData:
-    """Return the prepared data; a process reads them once for all of its trials."""
-    return prepare(data, seed)
+    """Return the prepared data in memory; a process reads them once for all of its trials."""
+    return prepare_in_memory(data, seed)
 
 
 def with_batch(recipe: Recipe, batch_size: int, learning_rate: float, momentum: float) -> Recipe:

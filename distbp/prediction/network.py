@@ -16,7 +16,7 @@ from distbp.nn.blas import compute_exactly, fixed_arithmetic
 from distbp.nn.build import ModelSpec
 from distbp.nn.model import Model
 from distbp.protocol.examples import Examples
-from distbp.protocol.planning import EVALUATION_CHUNK
+from distbp.protocol.supply import EVALUATION_CHUNK, Supply, open_held_out
 
 
 class Network:
@@ -65,12 +65,6 @@ class Network:
         found = list(self._outputs(examples))
         return np.concatenate(found) if found else np.empty((0, self.schema.num_outputs), self.spec.dtype)
 
-    @fixed_arithmetic()
-    def class_numbers(self, examples: Examples) -> NDArray:
-        """Return the number of the most probable class, (n,) or (n, T), without holding all outputs at once."""
-        found = [outputs.argmax(axis=-1) for outputs in self._outputs(examples)]
-        return np.concatenate(found) if found else np.empty(0, np.intp)
-
     def _outputs(self, examples: Examples) -> Iterator[NDArray]:
         predict = partial(self.model.predict, self.parameters)
         for x, _ in self.chunks(examples):
@@ -78,8 +72,12 @@ class Network:
                 found = compute_exactly(partial(predict, x))
             yield found
 
-    def chunks(self, examples: Examples) -> Iterator[tuple[NDArray, NDArray]]:
+    def chunks(self, examples: Examples | Supply) -> Iterator[tuple[NDArray, NDArray]]:
         """Yield the examples' inputs (B, I) and targets in pieces of the size that evaluations have."""
-        ready = examples.ready(self.spec.dtype)
-        for start in range(0, len(examples), EVALUATION_CHUNK):
-            yield ready.take(slice(start, start + EVALUATION_CHUNK), self.spec.dtype)
+        opened = open_held_out(examples, self.spec.dtype)
+        chunks = range(-(-len(examples) // EVALUATION_CHUNK))
+        try:
+            opened.begin(chunks)
+            yield from map(opened.take, chunks)
+        finally:
+            opened.close()

@@ -13,14 +13,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from distbp.backends.base import summarize
 from distbp.config import Config, Recipe
-from distbp.data import PreparedData, Schema, as_source, prepare, read_examples, take_features
+from distbp.data import PreparedData, Schema, as_source, prepare, read_examples, read_features, take_features
 from distbp.data.fingerprint import find_changed_part, fingerprint
 from distbp.errors import CheckpointError, ConfigError, DataError
 from distbp.nn.blas import compute_exactly, fixed_arithmetic
 from distbp.nn.digests import digest
-from distbp.nn.model import IGNORED
+from distbp.nn.model import IGNORED, Sums
 from distbp.prediction.network import Network
 from distbp.protocol.examples import Examples
+from distbp.protocol.supply import Supply
 from distbp.run import Checkpoint, CheckpointStore, RunDirectory
 from distbp.run.position import Position
 from distbp.training.checkpoint_contents import check_data, check_recipe, make_checkpoint, read_flat, read_scaling
@@ -94,9 +95,11 @@ class TrainedRun:
 
         Raises DataError if the data do not fit what the run was trained on.
         """
-        is_source = isinstance(data, str | os.PathLike)
-        examples = self._read(data, need_targets=False) if is_source else take_features(self.schema, data)
-        outputs = self.network.outputs(examples)
+        if isinstance(data, str | os.PathLike):
+            pieces = read_features(self.schema, as_source(data), self.config.recipe.data.target)
+            outputs = np.concatenate(list(map(self.network.outputs, pieces)))
+        else:
+            outputs = self.network.outputs(take_features(self.schema, data))
         if self.schema.classes is None:
             return Predictions(outputs, None)
         return Predictions(outputs, np.array(self.schema.classes)[outputs.argmax(axis=-1)])
@@ -107,15 +110,21 @@ class TrainedRun:
 
         Raises DataError, also when there is no validation part and no data are named.
         """
-        examples = self._own_validation() if data is None else self._read(data, need_targets=True)
-        with self.network.spec.pinned():
-            loss_sums = partial(self.network.model.loss_sums, self.parameters)
-            sums = [compute_exactly(partial(loss_sums, x, y)) for x, y in self.network.chunks(examples)]
-            total = summarize(sums, self.schema.task == "classification")
-            classes = None if self.schema.classes is None else self._score_classes(examples)
+        examples = self._own_validation() if data is None else self._read(data)
+        network, sums = self.network, list[Sums]()
+        predicted, actual = list[NDArray](), list[NDArray]()
+        with network.spec.pinned():
+            predict = partial(network.model.predict, self.parameters)
+            for x, y in network.chunks(examples):
+                sums.append(compute_exactly(partial(network.model.loss_sums, self.parameters, x, y)))
+                if self.schema.classes is not None:
+                    predicted.append(compute_exactly(partial(predict, x)).argmax(axis=-1))
+                    actual.append(y)
+        total = summarize(sums, self.schema.task == "classification")
+        classes = None if self.schema.classes is None else _score_all(self.schema.classes, predicted, actual)
         return EvaluationReport(total.loss, total.accuracy, len(examples), classes)
 
-    def _own_validation(self) -> Examples:
+    def _own_validation(self) -> Examples | Supply:
         validation = self.own_data().validation
         if validation is None:
             raise DataError(f"'{self.run.url}' was trained without validation data; name some with --data")
@@ -132,14 +141,8 @@ class TrainedRun:
             raise DataError(_describe_change(self.run.url, self.config.recipe, part))
         return data
 
-    def _read(self, source: object, need_targets: bool) -> Examples:
-        return read_examples(self.schema, as_source(source), self.config.recipe.data.target, need_targets)
-
-    def _score_classes(self, examples: Examples) -> tuple[ClassScore, ...]:
-        predicted = self.network.class_numbers(examples)
-        actual = examples.y[examples.rows]
-        learned = actual != IGNORED
-        return _score_classes(self.schema.classes or (), predicted[learned], actual[learned])
+    def _read(self, source: object) -> Examples | Supply:
+        return read_examples(self.schema, as_source(source), self.config.recipe.data.target)
 
 
 def _describe_change(url: str, recipe: Recipe, part: str) -> str:
@@ -158,6 +161,15 @@ def _check_origin(run: RunDirectory, parameters: NDArray, checkpoint: Checkpoint
     check_recipe(run, checkpoint)
     if digest(parameters) != checkpoint.digest:
         raise CheckpointError(f"the parameters of the checkpoint of step {checkpoint.step} do not have its digest")
+
+
+def _score_all(
+    labels: Sequence[Label], predicted: Sequence[NDArray], actual: Sequence[NDArray]
+) -> tuple[ClassScore, ...]:
+    """Return the score of each class from chunks of class numbers, without the places that are not learned."""
+    expected = np.concatenate(actual)
+    learned = expected != IGNORED
+    return _score_classes(labels, np.concatenate(predicted)[learned], expected[learned])
 
 
 def _score_classes(labels: Sequence[Label], predicted: NDArray, actual: NDArray) -> tuple[ClassScore, ...]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from distbp.config import Optimizer, Outer
 from distbp.nn.build import ModelSpec
 from distbp.protocol.examples import Examples
+from distbp.protocol.supply import Supply
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,8 @@ class WorkerTask:
     """All that a worker needs besides the parameters. rounds: None where every step is committed."""
 
     model: ModelSpec
-    train: Examples
-    validation: Examples | None
+    train: Examples | Supply
+    validation: Examples | Supply | None
     seed: int
     microbatch_size: int
     num_threads: int
@@ -137,10 +138,11 @@ class Partial:
 
 @dataclass(frozen=True)
 class ShardResult:
-    """What one worker sends to the server in one step, and the seconds it computed."""
+    """What one worker sends to the server in one step, and the seconds it computed, and waited for data before."""
 
     partials: tuple[Partial, ...]
     compute_s: float
+    data_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,8 @@ class StepReport:
     loss: mean over the batch, before the update. checksum: of the parameters after it, 16 hex digits.
     committed: False when the loss was not finite, and the parameters stayed as they were.
     Seconds: compute_s of the slowest worker; commit_s of the server; wait_s the rest since the last commit;
-    mean_compute_s: compute_s as a mean over the workers that took part.
+    mean_compute_s: compute_s as a mean over the workers that took part; data_s of the worker that waited longest for
+    data, which is no part of compute_s.
     Of a round: the report of its last step, and in `steps` those before it. replicas: a checksum of each replica's
     parameters after the step; the checksum is theirs together, but of the last step that of what was committed.
     """
@@ -165,6 +168,7 @@ class StepReport:
     wait_s: float
     commit_s: float
     mean_compute_s: float = 0.0
+    data_s: float = 0.0
     replicas: tuple[str, ...] = ()
     steps: tuple[StepReport, ...] = ()
 
@@ -209,4 +213,5 @@ def slice_result(result: ShardResult, start: int, stop: int) -> ShardResult:
     return ShardResult(
         tuple(replace(p, gradient=p.gradient[start:stop]) for p in result.partials),
         result.compute_s,
+        result.data_s,
     )

@@ -66,6 +66,10 @@ class RoundWorker:
         partials = tuple(tree.reduce_leaves(start, stop, train, self._join) for start, stop in nodes)
         return ShardResult(partials, time.perf_counter() - began)
 
+    def close(self) -> None:
+        """End what reads ahead; the worker is of no use afterwards."""
+        self._worker.close()
+
     def evaluate(self, parameters: NDArray, shard: Shard) -> list[Sums]:
         """Return the sums over each evaluation chunk of the validation examples in `shard`, in order."""
         return self._worker.evaluate(parameters, shard)

@@ -107,7 +107,7 @@ class ParameterServer:
             squares = exchange(squares)
         committed = math.isfinite(sums.loss)
         checksum = self._apply(sums, squares, order.learning_rate) if committed else 0
-        return self._close_step(order, sums, committed, checksum, [r.compute_s for r in results], began)
+        return self._close_step(order, sums, committed, checksum, results, began)
 
     def snapshot(self) -> Snapshot:
         """Return a copy of the state and the newest reports."""
@@ -177,10 +177,17 @@ class ParameterServer:
         return [part for part in found if part.start < part.stop]
 
     def _close_step(
-        self, order: StepOrder, sums: _Sums, committed: bool, checksum: int, computed_s: Sequence[float], began: float
+        self,
+        order: StepOrder,
+        sums: _Sums,
+        committed: bool,
+        checksum: int,
+        results: Sequence[ShardResult],
+        began: float,
     ) -> StepReport:
         now = time.perf_counter()
-        compute_s = max(computed_s)
+        computed_s = [result.compute_s for result in results]
+        compute_s, data_s = max(computed_s), max(result.data_s for result in results)
         report = StepReport(
             step=order.step + 1,
             epoch=order.epoch,
@@ -189,9 +196,10 @@ class ParameterServer:
             checksum=f"{checksum:016x}",
             committed=committed,
             compute_s=compute_s,
-            wait_s=max(0.0, began - self._last_commit - compute_s),
+            wait_s=max(0.0, began - self._last_commit - compute_s - data_s),
             commit_s=now - began,
             mean_compute_s=sum(computed_s) / len(computed_s),
+            data_s=data_s,
         )
         self._last_commit = now
         if committed:

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_array, check_consistent_length, colum
 
 from distbp.data import PreparedData
 from distbp.data.targets import TargetSpec
+from distbp.protocol.supply import in_memory
 from distbp.sklearn.callbacks import with_callbacks
 from distbp.sklearn.estimator import DistbpEstimator, in_scikit_learns_words
 from distbp.sklearn.fitting import Fitted
@@ -63,7 +64,8 @@ class DistbpRegressor(RegressorMixin, DistbpEstimator):
     def _score_epochs(self, fitted: Fitted, data: PreparedData) -> list[float]:
         if data.validation is None or self.recipe_.model.loss != "squared_error":
             return [-loss for loss in fitted.curve.validation_losses]
-        y = data.validation.y[data.validation.rows]
+        held_out = in_memory(data.validation)
+        y = held_out.y[held_out.rows]
         variance = float(np.square(y - y.mean(axis=0)).sum() / len(y))
         return [1.0 - loss / variance if variance > 0 else 0.0 for loss in fitted.curve.validation_losses]
 

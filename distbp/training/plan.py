@@ -21,9 +21,17 @@ from distbp.nn.build import ModelSpec, check_model
 from distbp.nn.layout import Layout
 from distbp.nn.schedules import batch_scale
 from distbp.nn.streams import Purpose, stream
-from distbp.protocol.messages import ServerTask, TrainState, WorkerTask
-from distbp.protocol.planning import choose_slices, num_local_threads, smallest_microbatch, steps_per_epoch
+from distbp.protocol.examples import Examples
+from distbp.protocol.messages import ServerTask, StepOrder, TrainState, WorkerTask
+from distbp.protocol.planning import (
+    choose_slices,
+    lane_order,
+    num_local_threads,
+    steps_per_epoch,
+)
+from distbp.protocol.rounds import next_order
 from distbp.training.initial import load_initial
+from distbp.training.plan_data import along_run, count_fewest, find_extent, take_first
 from distbp.training.rounds import (
     check_rounds,
     describe_rounds,
@@ -76,6 +84,11 @@ class Plan:
         """SHA-256 of recipe and data together: two plans have the same only if they train the same numbers."""
         return hashlib.sha256(f"{self.recipe.digest} {self.fingerprint}".encode()).hexdigest()
 
+    def order(self, step: int) -> StepOrder:
+        """Return the order that goes on from `step`, counted from 0: for that step, or for the round it begins."""
+        make = next_order if isinstance(self.worker.train, Examples) else lane_order
+        return make(self.recipe, step, len(self.worker.train))
+
     def describe(self) -> str:
         """Return in one line what is going to be trained on what."""
         recipe, spec = self.recipe, self.worker.model
@@ -90,10 +103,10 @@ class Plan:
 
     def check_model(self) -> None:
         """Raise ConfigError if a model of the user's own, tried on the first microbatch, could not keep the promise."""
-        train, recipe = self.worker.train.ready(self.recipe.dtype), self.recipe
         _check_whole_numbers(self.worker)
-        x, y = train.take(slice(0, recipe.microbatch_size), recipe.dtype)
-        check_model(self.worker.model, x, y, smallest_microbatch(recipe, len(train)))
+        if self.worker.model.config.torch is not None:
+            x, y = take_first(self.worker, self.recipe)
+            check_model(self.worker.model, x, y, count_fewest(self.worker, self.recipe))
 
     def initial_state(self) -> TrainState:
         """Return the state before the first step: drawn parameters, moments of zeros."""
@@ -177,7 +190,8 @@ def make_plan(config: Config, data: PreparedData, builder: Builder | None = None
     layout = spec.build().layout
     start = start or _load_start(recipe, layout)
     num_steps = steps_per_epoch(recipe, num_examples)
-    check_rounds(recipe, num_steps)
+    check_rounds(recipe, num_steps, is_in_memory=isinstance(data.train, Examples))
+    data = along_run(data, config, num_steps * recipe.epochs)
     _report_scaling(recipe)
     return Plan(
         recipe=recipe,
@@ -211,8 +225,8 @@ def _check_whole_numbers(task: WorkerTask) -> None:
     if not task.model.integer_inputs or task.model.config.torch is None:
         return
     most = 2 ** (np.finfo(task.model.dtype).nmant + 1)
-    parts = [part.x for part in (task.train, task.validation) if part is not None]
-    largest = max(max(int(x.max()), -int(x.min())) for x in parts)
+    extents = [find_extent(part) for part in (task.train, task.validation) if part is not None]
+    largest = max(max(int(np.max(high)), -int(np.min(low))) for low, high in extents)
     if largest > most:
         raise ConfigError(
             f"the inputs have the whole number {largest:,}, and {task.model.dtype} holds them exactly up to {most:,}; "

@@ -15,11 +15,13 @@ from distbp.protocol.rounds import rounds_per_epoch
 OUTER_MOMENTS = ("outer_velocity",)
 
 
-def check_rounds(recipe: Recipe, steps_per_epoch: int) -> None:
-    """Raise ConfigError where the batches or the epoch are too small for the recipe's rounds."""
+def check_rounds(recipe: Recipe, steps_per_epoch: int, *, is_in_memory: bool) -> None:
+    """Raise ConfigError where the batches, the epoch or the data do not fit the recipe's rounds."""
     rounds, count = recipe.rounds, num_microbatches(recipe.global_batch_size, recipe.microbatch_size)
     if rounds.steps is None:
         return
+    if not is_in_memory:
+        raise ConfigError("recipe.rounds needs examples in memory, and these are read in blocks; leave rounds out")
     if rounds.replicas > count:
         raise ConfigError(
             f"rounds.replicas={rounds.replicas} is more than the {count} microbatches of a batch (global_batch_size="

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import NoReturn
 
 from distbp.backends import Backend
 from distbp.config import Placement
 from distbp.data import advise_on_targets
-from distbp.errors import ClusterError, DivergedError, InterruptedRunError, WorkersLostError
+from distbp.errors import ClusterError, DataError, DivergedError, InterruptedRunError, WorkersLostError
 from distbp.machine.interrupt import StopRequest
 from distbp.protocol.messages import Snapshot, StepOrder, StepReport, TrainState
 from distbp.protocol.recovery import GroupLostError, RoundAbandonedError
-from distbp.protocol.rounds import next_order, start_of_round
+from distbp.protocol.rounds import start_of_round
 from distbp.run.position import Position
 from distbp.training.checkpoint_contents import make_checkpoint, newest_saved, unpack
 from distbp.training.checkpoint_schedule import CheckpointSchedule
 from distbp.training.journal import Journal
-from distbp.training.ledger import Ledger
+from distbp.training.ledger import Account, Ledger
 from distbp.training.lost_groups import LostGroups
 from distbp.training.plan import Plan
 from distbp.training.progress import EpochWatcher, Finisher, Observer, Progress
@@ -80,13 +81,16 @@ class Session:
                 self._note_lost(lost)
                 if self._pending is None:  # else the group was lost while starting from it
                     self._pending = self._newest_state(self._backend.rescue())
+            except DataError as error:
+                self._keep_what_is_done()
+                raise DataError(f"{error}; {self._interruption('for want of data')}") from None
 
     def _end_within_round(self) -> NoReturn:
         """Save the state before the round that was given up, and end the session."""
         rescued = self._backend.rescue()
         if rescued is None:  # then there is the newest checkpoint
             raise self._stop.error(self._interruption("within a round"))
-        self._catch_up(rescued)
+        self._record_missing(rescued)
         self._save(rescued.state)
         raise self._stop.error(self._interruption("checkpointed, without the round under way"))
 
@@ -151,7 +155,7 @@ class Session:
     def _orders(self, boundary: int) -> Iterator[StepOrder]:
         step = self._position.step
         while step < boundary and not self._stop:
-            order = next_order(self._plan.recipe, step, len(self._plan.worker.train))
+            order = self._plan.order(step)
             step = order.end
             yield order
 
@@ -166,7 +170,10 @@ class Session:
 
     def _advance(self, report: StepReport) -> None:
         """Take the report of a step that the group has just done."""
-        self._ledger.charge("recomputing_s" if report.step <= self._furthest else "work_s")
+        account: Account = "recomputing_s" if report.step <= self._furthest else "work_s"
+        self._ledger.charge(account)
+        if report.data_s:
+            self._ledger.move(report.data_s, account, "data_s")
         self._record(report)
         self._note_work()
         self._show(report)
@@ -239,6 +246,13 @@ class Session:
         self._journal.writer.submit(checkpoint, best=self._position.is_best)
         self._saved_step = state.step
 
+    def _keep_what_is_done(self) -> None:
+        """Checkpoint the last step that the group committed, if it can still be asked."""
+        with suppress(GroupLostError):
+            found = self._backend.snapshot()
+            self._record_missing(found)
+            self._save(found.state)
+
     def _note_lost(self, lost: GroupLostError) -> None:
         """Count the lost group and wait as long as it says; raises WorkersLostError where it is one too many."""
         self._take_notes()
@@ -258,7 +272,7 @@ class Session:
     def _newest_state(self, rescued: Snapshot | None) -> TrainState:
         """Return the state to go on from, and move the position there."""
         if rescued is not None:
-            self._catch_up(rescued)
+            self._record_missing(rescued)
             self._journal.events.append("recovering", step=rescued.state.step, state="server", redone=0)
             return rescued.state
         with self._stop.at_once(self._interruption("while its newest checkpoint was read")):
@@ -272,9 +286,9 @@ class Session:
         self._position = position.changed(**counts, longest_recovery_s=now.longest_recovery_s)
         return state
 
-    def _catch_up(self, rescued: Snapshot) -> None:
-        """Record the steps whose reports have not arrived."""
-        for report in rescued.reports:
+    def _record_missing(self, snapshot: Snapshot) -> None:
+        """Record the steps whose reports never arrived."""
+        for report in snapshot.reports:
             if report.step > self._position.step:
                 self._record(report)
 

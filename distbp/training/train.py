@@ -21,8 +21,11 @@ from distbp.run.position import Position
 from distbp.run.storage.patience import persist
 from distbp.text.masking import mask_secrets
 from distbp.training.checkpoint_contents import newest_saved
+from distbp.training.dataset import write_dataset
+from distbp.training.first_look import open_mapper
 from distbp.training.journal import Journal
 from distbp.training.plan import Builder, Plan, Start, describe_placement, make_plan, name_builder
+from distbp.training.plan_data import find_shortage
 from distbp.training.progress import Observer
 from distbp.training.rounds import rounds_as_json
 from distbp.training.run_choice import Resume, hold_run
@@ -40,7 +43,7 @@ class Result:
     steps; with early stopping the best ones, otherwise the last. Over all sessions of the run: seconds and what they
     went to (steps that count, waiting for workers, steps done again, checkpoints), goodput = work_s / seconds, and
     failures recovered from. preemptions: workers that left in time, because a notice was heard. rounds: what the recipe
-    says of them; None where every step was committed.
+    says of them; None where every step was committed. data_s: seconds that steps waited for data in blocks.
     """
 
     run: str
@@ -66,6 +69,7 @@ class Result:
     goodput: float
     preemptions: int = 0
     rounds: dict[str, Any] | None = None
+    data_s: float = 0.0
 
 
 def train(
@@ -77,7 +81,7 @@ def train(
     observe: Observer | None = None,
     connect: Callable[[Placement], Backend] = make_backend,
     model: Builder | None = None,
-    data: PreparedData | None = None,
+    data: PreparedData | Any = None,
     start: Start | None = None,
 ) -> Result:
     """Train by `recipe`, where `placement` says, and return what the run ended with.
@@ -87,8 +91,9 @@ def train(
     "must" on an old one. A run of that name goes on as well where the recipe names more epochs than it had, unless its
     schedule is cosine or early stopping has ended it. observe: is called after every step. connect: makes the backend
     for a placement. model: a function that builds a torch.nn.Module, in place of recipe.model.torch, under whose name
-    it is recorded. data: examples in memory, in place of what recipe.data names. start: what to begin with instead of
-    drawn parameters.
+    it is recorded. data: examples in memory, in place of what recipe.data names; or a Ray Dataset, which is written as
+    Parquet to recipe.data.source first, a new folder or URL; what an earlier call wrote there is used as it is. start:
+    what to begin with instead of drawn parameters.
 
     Raises a DistbpError, one class for each exit code of the command line; InterruptedRunError after SIGINT or
     SIGTERM, when the run has been checkpointed.
@@ -97,8 +102,8 @@ def train(
     config = Config(recipe=recipe if model is None else name_builder(recipe, model), placement=placement or Placement())
     if config.placement.portable:
         expect_portable()
-    data = data or prepare(config.recipe.data, config.recipe.seed)
-    plan = make_plan(config, data, model, start)
+    prepared = _prepare(config, data)
+    plan = make_plan(config, prepared, model, start)
     plan.check_model()
     _warn_of_endless_warmup(plan)
     with hold_run(config, plan, name, resume) as run:
@@ -106,12 +111,23 @@ def train(
         if finished is not None:
             logger.info("'%s' has finished already; %s", run.url, _advise_new_run(name))
             return _read_result(run, finished)
-        for doubt in find_doubts(data, config.recipe.dtype):
-            logger.warning("%s", doubt)
+        for doubt in (*find_doubts(prepared, config.recipe.dtype), find_shortage(plan.data, config.placement)):
+            if doubt is not None:
+                logger.warning("%s", doubt)
         position = _train_session(run, config, plan, connect, observe)
         result = _conclude(run, config, plan, position)
         run.write_result(asdict(result))
     return result
+
+
+def _prepare(config: Config, data: PreparedData | Any) -> PreparedData:
+    """Return the examples of a run; a Ray Dataset becomes the files that the recipe names."""
+    if isinstance(data, PreparedData):
+        return data
+    if data is not None:
+        write_dataset(data, config.recipe.data.source)
+    with open_mapper(config) as mapper:
+        return prepare(config.recipe.data, config.recipe.seed, mapper)
 
 
 def _load_final(run: RunDirectory, store: CheckpointStore, step: int) -> Checkpoint:
@@ -246,4 +262,5 @@ def _conclude(run: RunDirectory, config: Config, plan: Plan, position: Position)
         goodput=round(position.goodput, 4),
         preemptions=position.preemptions,
         rounds=rounds_as_json(plan.recipe),
+        data_s=round(position.data_s, 4),
     )

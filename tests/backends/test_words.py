@@ -36,7 +36,7 @@ def test_losses_that_are_no_numbers_arrive():
     [
         *(3, True, False, "text", np.float32(0.1), np.int64(7)),
         REPORT,
-        PartialsHeader(((0, 2, 1.5, 80, ()), (2, 3, 0.1, 40, (InnerStep(0.5, 3, 0.1, ("ab",)),))), (0, 4), 0.01),
+        PartialsHeader(((0, 2, 1.5, 80, ()), (2, 3, 0.1, 40, (InnerStep(0.5, 3, 0.1, ("ab",)),))), (0, 4), 0.01, 0.0),
     ],
 )
 def test_what_members_say_arrives_as_it_was(message):

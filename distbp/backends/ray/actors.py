@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,7 @@ from distbp.nn.model import Sums
 from distbp.nn.numerics import probe
 from distbp.protocol.examples import Examples
 from distbp.protocol.messages import Effort, ServerTask, Shard, Snapshot, StepOrder, StepReport, TrainState, WorkerTask
+from distbp.protocol.supply import Supply
 
 CONTROL = "control"
 """The concurrency group of `ping` and `cut`: a thread of its own."""
@@ -46,9 +49,10 @@ class MemberActor:
     """A Member in its own process. The arrays arrive as views of the node's shared memory."""
 
     def __init__(self, task: WorkerTask, *arrays: Any):
-        self._task = replace(task, train=_attach(task.train, arrays[:3]))
+        there = iter(arrays)
+        self._task = replace(task, train=_attach(task.train, there))
         if task.validation is not None:
-            self._task = replace(self._task, validation=_attach(task.validation, arrays[3:]))
+            self._task = replace(self._task, validation=_attach(task.validation, there))
         self._pin = ExitStack()
         self._switchboard: Switchboard | None = None
         self._member: Member | None = None
@@ -120,6 +124,9 @@ class MemberActor:
         return None if self._member is None else self._member.spare(rank, step)
 
 
-def _attach(examples: Examples, arrays: tuple[Any, ...]) -> Examples:
-    x, y, rows = (array.open() if isinstance(array, MappedFile) else array for array in arrays)
+def _attach(examples: Examples | Supply, arrays: Iterator[Any]) -> Examples | Supply:
+    """Return the examples with the next three of the arrays; those that are read as they are needed have none."""
+    if not isinstance(examples, Examples):
+        return examples
+    x, y, rows = (array.open() if isinstance(array, MappedFile) else array for array in islice(arrays, 3))
     return replace(examples, x=x, y=y, rows=rows)

@@ -13,7 +13,7 @@ from ray.exceptions import GetTimeoutError, RayTaskError
 from distbp.backends.base import Abandon, never
 from distbp.backends.ray.pool import GONE, ActorPool, Joined
 from distbp.backends.ray.private_cluster import check_alive
-from distbp.errors import DistbpError
+from distbp.errors import DataError, DistbpError
 from distbp.group.lines import PeerLostError
 from distbp.group.roster import Roster
 from distbp.protocol.recovery import GroupLostError, RoundAbandonedError
@@ -101,6 +101,8 @@ class Calls:
         cause = error.cause
         if isinstance(cause, (PeerLostError, *GONE)):
             return self.dissolve(otherwise=first_line(cause))
+        if isinstance(cause, DataError):
+            self.dissolve()  # the others wait for it, and could not say how far they are
         if isinstance(cause, DistbpError):
             return cause
         return DistbpError(f"an actor failed{_place(error)}: {type(cause).__name__}: {cause}")
