@@ -159,7 +159,8 @@ class ActorPool:
 
     def sits_in(self, num_slots: int) -> bool:
         """Return whether an actor has, or will have, one of the first `num_slots` slots."""
-        return any(one.slot < num_slots for one in (*self.joined, *self._refused, *self._starting))
+        slots = [member.slot for member in self.joined + self._refused] + [s.slot for s in self._starting]
+        return any(slot < num_slots for slot in slots)
 
     def dismiss(self, member: Joined) -> None:
         """Kill a member, which may hang, or be dead already."""
