@@ -16,6 +16,7 @@ from distbp.backends import make_backend
 from distbp.backends.ray.tasks import RayTasks
 from distbp.data.blocks.look import Question, look_at
 from distbp.errors import DataError
+from distbp.run import CheckpointStore, RunDirectory
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
@@ -79,6 +80,25 @@ def test_a_worker_killed_in_the_middle_of_an_epoch_changes_nothing(train_blocks)
     assert killed
     assert result.recoveries >= 1
     assert result.digest == train_blocks("whole").digest
+
+
+def test_a_file_that_changes_ends_a_run_on_ray_that_goes_on_with_the_old_file(make_recipe, make_placement, tmp_path):
+    source = write_blocks(tmp_path / "d")
+    recipe = make_recipe(data={"source": str(source), "window_blocks": 1}, global_batch_size=60, epochs=10)
+    placement = make_placement(backend="ray", workers=2, memory_for_data="1kB", checkpoint_every_steps=1000)
+    kept = {path: path.read_bytes() for path in source.iterdir()}
+
+    def grow(progress) -> None:
+        if progress.position.step == 3:
+            for path, content in kept.items():
+                path.write_bytes(content + b"more")
+
+    with pytest.raises(DataError, match=r"has changed since the first look.*; the same command resumes"):
+        train(recipe, placement, name="run", observe=grow)
+    assert CheckpointStore(RunDirectory.open(str(tmp_path / "runs" / "run")), 1).list_steps()[-1] >= 3
+    for path, content in kept.items():
+        path.write_bytes(content)
+    assert train(recipe, placement, name="run").digest == train(recipe, make_placement(), name="whole").digest
 
 
 def test_a_first_look_by_tasks_is_that_of_threads(folder, tmp_path):
