@@ -113,11 +113,10 @@ def test_a_first_look_by_tasks_is_that_of_threads(folder, tmp_path):
 
 
 def test_a_ray_dataset_is_written_as_blocks_and_trained_on(make_recipe, make_placement, tmp_path):
-    import ray.data
-
+    ray_data = pytest.importorskip("ray.data", reason="Ray's datasets need pandas", exc_type=ImportError)
     rng = np.random.default_rng(0)
     rows = [{"a": float(a), "b": float(b), "y": int(a + b > 0)} for a, b in rng.standard_normal((300, 2))]
     recipe = make_recipe(data={"source": str(tmp_path / "ready")}, global_batch_size=60)
-    dataset = ray.data.from_items(rows, override_num_blocks=4)
+    dataset = ray_data.from_items(rows, override_num_blocks=4)
     on_ray = train(recipe, make_placement(backend="ray", workers=2), name="ray", data=dataset)
     assert on_ray.digest == train(recipe, make_placement(workers=1), name="local").digest
