@@ -10,6 +10,7 @@ from distbp.data.memory import take_features
 from distbp.data.prepare import PreparedData, prepare, read_examples
 from distbp.data.reading import as_source
 from distbp.data.schema import Schema
+from distbp.data.sources import read_columns
 
 __all__ = [
     "PreparedData",
@@ -18,6 +19,7 @@ __all__ = [
     "as_source",
     "find_doubts",
     "prepare",
+    "read_columns",
     "read_examples",
     "take_features",
 ]

@@ -17,6 +17,7 @@ LARGE_TARGET = 1000.0
 
 def find_doubts(data: PreparedData, dtype: DTypeLike) -> Iterator[str]:
     """Yield a sentence for each thing to know about `data` before a network is trained on them in `dtype`."""
+    yield from data.warnings
     yield from _find_blurred(data, dtype)
     if (advice := advise_on_targets(data.train, LARGE_TARGET)) is not None:
         yield advice
@@ -25,7 +26,7 @@ def find_doubts(data: PreparedData, dtype: DTypeLike) -> Iterator[str]:
 
 def advise_on_targets(examples: Examples, limit: float) -> str | None:
     """Return what to do about regression targets beyond `limit`, for which no learning rate is right."""
-    if examples.y.dtype.kind != "f":  # classes
+    if examples.y.dtype.kind != "f" or examples.targets.scale is not None:  # classes, or scaled
         return None
     largest = float(np.abs(examples.y[examples.rows]).max())
     if largest <= limit:
@@ -39,13 +40,15 @@ def advise_on_targets(examples: Examples, limit: float) -> str | None:
 def _find_blurred(data: PreparedData, dtype: DTypeLike) -> Iterator[str]:
     """Yield which features, where they are not scaled, and which targets lose their differences in `dtype`."""
     schema, examples = data.schema, data.train
+    if schema.columns is not None:
+        return
     source = RawExamples(
         schema.source_kind, "", examples.x, examples.y, schema.input_shape, schema.feature_names, schema.target_names
     )
     if schema.scaling.shift is None:
         advice = "use data.scaling=standard, or dtype=float64"
         yield from _describe_blurred(examples.x, dtype, source.name_input, advice)
-    if schema.task == "regression":
+    if schema.task == "regression" and schema.targets.scale is None:
         yield from _describe_blurred(examples.y, dtype, source.name_target, "subtract a constant, or use dtype=float64")
 
 

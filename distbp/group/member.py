@@ -221,15 +221,16 @@ def _plan_work(count: int, paces: tuple[float, ...]) -> dict[int, Shard]:
 class _PartialsHeader:
     """A ShardResult without its arrays. places: where they lie in the sender's arena."""
 
-    nodes: tuple[tuple[int, int, float, int], ...]
+    nodes: tuple[tuple[int, int, float, int, float | None], ...]
     places: tuple[int, ...]
     compute_s: float
 
     @classmethod
     def of(cls, result: ShardResult, arena: Arena) -> _PartialsHeader:
-        nodes = tuple((p.start, p.stop, p.loss, p.num_examples) for p in result.partials)
+        nodes = tuple((p.start, p.stop, p.loss, p.num_examples, p.weight) for p in result.partials)
         return cls(nodes, tuple(arena.place(p.gradient) for p in result.partials), result.compute_s)
 
     def to_result(self, arrays: list[NDArray]) -> ShardResult:
         parts = zip(self.nodes, arrays, strict=True)
-        return ShardResult(tuple(Partial(a, b, array, loss, n) for (a, b, loss, n), array in parts), self.compute_s)
+        partials = tuple(Partial(a, b, array, loss, n, weight) for (a, b, loss, n, weight), array in parts)
+        return ShardResult(partials, self.compute_s)

@@ -78,6 +78,13 @@ class Network:
                 found = compute_exactly(partial(predict, x))
             yield found
 
+    def in_units(self, outputs: NDArray) -> NDArray:
+        """Return a regression's outputs (n, O) in the units of the targets."""
+        targets = self.schema.targets
+        if targets.shift is None or targets.scale is None:
+            return outputs
+        return outputs.astype(np.float64) / targets.scale + targets.shift
+
     def chunks(self, examples: Examples) -> Iterator[tuple[NDArray, NDArray]]:
         """Yield the examples' inputs (B, I) and targets in pieces of the size that evaluations have."""
         ready = examples.ready(self.spec.dtype)

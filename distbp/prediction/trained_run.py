@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Literal
@@ -19,8 +19,18 @@ from distbp.errors import CheckpointError, ConfigError, DataError
 from distbp.nn.blas import compute_exactly, fixed_arithmetic
 from distbp.nn.digests import digest
 from distbp.nn.model import IGNORED
+from distbp.prediction.measures import (
+    ClassMeasures,
+    LabelMeasures,
+    NumberMeasures,
+    measure_classes,
+    measure_labels,
+    measure_numbers,
+)
 from distbp.prediction.network import Network
 from distbp.protocol.examples import Examples
+from distbp.protocol.planning import EVALUATION_CHUNK
+from distbp.protocol.worker import take_judged
 from distbp.run import Checkpoint, CheckpointStore, RunDirectory
 from distbp.run.position import Position
 from distbp.training.checkpoint_contents import check_data, check_recipe, make_checkpoint, read_flat, read_scaling
@@ -57,12 +67,16 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """Loss (mean over what model.loss_per says), accuracy and a row for each class; the last two not for regression."""
+    """Loss (mean over what model.loss_per says), accuracy and a row for each class; the last two not for regression.
+
+    measures: of examples with one class each, or of numbers, which a network with a loss of its own may not predict.
+    """
 
     loss: float
     accuracy: float | None
     num_examples: int
     classes: tuple[ClassScore, ...] | None
+    measures: ClassMeasures | LabelMeasures | NumberMeasures | None = None
 
 
 class TrainedRun:
@@ -96,9 +110,17 @@ class TrainedRun:
         """
         is_source = isinstance(data, str | os.PathLike)
         examples = self._read(data, need_targets=False) if is_source else take_features(self.schema, data)
+        return self.predict_examples(examples)
+
+    @fixed_arithmetic()
+    def predict_examples(self, examples: Examples) -> Predictions:
+        """Return predictions for examples that were read as the run's own."""
         outputs = self.network.outputs(examples)
+        if self.schema.labels is not None:
+            columns = zip(self.schema.labels, outputs.T, strict=True)
+            return Predictions(outputs, np.array([np.array(pair)[(a > 0.5).astype(int)] for pair, a in columns]).T)
         if self.schema.classes is None:
-            return Predictions(outputs, None)
+            return Predictions(self.network.in_units(outputs), None)
         return Predictions(outputs, np.array(self.schema.classes)[outputs.argmax(axis=-1)])
 
     @fixed_arithmetic()
@@ -110,10 +132,22 @@ class TrainedRun:
         examples = self._own_validation() if data is None else self._read(data, need_targets=True)
         with self.network.spec.pinned():
             loss_sums = partial(self.network.model.loss_sums, self.parameters)
-            sums = [compute_exactly(partial(loss_sums, x, y)) for x, y in self.network.chunks(examples)]
+            sums = [compute_exactly(partial(loss_sums, *arguments)) for arguments in self._judged(examples)]
             total = summarize(sums, self.schema.task == "classification")
             classes = None if self.schema.classes is None else self._score_classes(examples)
-        return EvaluationReport(total.loss, total.accuracy, len(examples), classes)
+        return EvaluationReport(total.loss, total.accuracy, len(examples), classes, self._measure(examples))
+
+    def _measure(self, examples: Examples) -> ClassMeasures | LabelMeasures | NumberMeasures | None:
+        """Return the measures of the task; None for sequences, and for no examples."""
+        if self.schema.target_shape or not len(examples):
+            return None
+        outputs, y = self.network.outputs(examples), examples.y[examples.rows]
+        weights = examples.take_weights(slice(None))
+        if self.schema.classes is not None:
+            return measure_classes(outputs, y, weights)
+        if self.schema.labels is not None:
+            return measure_labels(outputs, y, weights)
+        return measure_numbers(self.network.in_units(outputs), y, weights)
 
     def _own_validation(self) -> Examples:
         validation = self.own_data().validation
@@ -134,6 +168,13 @@ class TrainedRun:
 
     def _read(self, source: object, need_targets: bool) -> Examples:
         return read_examples(self.schema, as_source(source), self.config.recipe.data.target, need_targets)
+
+    def _judged(self, examples: Examples) -> Iterator[list[NDArray]]:
+        """Yield what the model's `loss_sums` takes, chunk by chunk."""
+        dtype = self.config.recipe.dtype
+        ready = examples.ready(dtype)
+        for start in range(0, len(examples), EVALUATION_CHUNK):
+            yield take_judged(ready, slice(start, start + EVALUATION_CHUNK), dtype)
 
     def _score_classes(self, examples: Examples) -> tuple[ClassScore, ...]:
         predicted = self.network.class_numbers(examples)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from numpy.typing import NDArray
 
@@ -77,7 +77,8 @@ class Shard:
 class Partial:
     """The un-averaged sums over one whole subtree of microbatches, [start, stop).
 
-    gradient: (num_parameters,). In one process it is a view that the worker's next call overwrites.
+    gradient: (num_parameters,). In one process it is a view that the worker's next call overwrites. weight: the sum of
+    the examples' weights, where they have some.
     """
 
     start: int
@@ -85,11 +86,13 @@ class Partial:
     gradient: NDArray
     loss: float
     num_examples: int
+    weight: float | None = None
 
     def joined(self, right: Partial) -> Partial:
         """Return the partial over both subtrees, given that this one's gradient holds the sum by now."""
         loss, num_examples = self.loss + right.loss, self.num_examples + right.num_examples
-        return Partial(self.start, right.stop, self.gradient, loss, num_examples)
+        weight = None if self.weight is None or right.weight is None else self.weight + right.weight
+        return Partial(self.start, right.stop, self.gradient, loss, num_examples, weight)
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,6 @@ def slice_state(state: TrainState, start: int, stop: int) -> TrainState:
 def slice_result(result: ShardResult, start: int, stop: int) -> ShardResult:
     """Return the partials' slice [start, stop) of the flat vector, as views."""
     return ShardResult(
-        tuple(Partial(p.start, p.stop, p.gradient[start:stop], p.loss, p.num_examples) for p in result.partials),
+        tuple(replace(p, gradient=p.gradient[start:stop]) for p in result.partials),
         result.compute_s,
     )

@@ -9,13 +9,14 @@ from functools import partial
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from distbp.nn import tree
 from distbp.nn.blas import compute_exactly
 from distbp.nn.layout import Layout
 from distbp.nn.model import Sums, Views
 from distbp.nn.streams import Purpose, Streams, epoch_order
+from distbp.protocol.examples import Examples
 from distbp.protocol.messages import Partial, Shard, ShardResult, StepOrder, WorkerTask
 from distbp.protocol.planning import EVALUATION_CHUNK, split
 
@@ -95,9 +96,11 @@ class _Thread:
         """Return the gradient sum of one microbatch."""
         start, stop = microbatch * self._microbatch_size, (microbatch + 1) * self._microbatch_size
         x, y = self._train.take(batch[start:stop], self._dtype)
+        weights = self._train.take_weights(batch[start:stop])
         flat, gradient = self._buffers.take()
-        sums = self._model.gradient_sums(views, x, y, gradient, self._streams.at(step, microbatch))
-        return Partial(microbatch, microbatch + 1, flat, sums.loss, sums.num_examples)
+        rng = self._streams.at(step, microbatch)
+        sums = self._model.gradient_sums(views, x, y, gradient, rng, *([] if weights is None else [weights]))
+        return Partial(microbatch, microbatch + 1, flat, sums.loss, sums.num_examples, sums.weight)
 
     def _add(self, left: Partial, right: Partial) -> Partial:
         added = add_partials(left, right)
@@ -110,12 +113,19 @@ class _Thread:
         views = self._model.layout.views(parameters)
         found = []
         for chunk in range(shard.start, shard.stop):
-            x, y = self._validation.take(slice(chunk * EVALUATION_CHUNK, (chunk + 1) * EVALUATION_CHUNK), self._dtype)
-            found.append(compute_exactly(partial(self._model.loss_sums, views, x, y)))
+            part = slice(chunk * EVALUATION_CHUNK, (chunk + 1) * EVALUATION_CHUNK)
+            arguments = take_judged(self._validation, part, self._dtype)
+            found.append(compute_exactly(partial(self._model.loss_sums, views, *arguments)))
         return found
 
     def _allocate(self) -> NDArray:
         return np.empty(self._model.layout.num_parameters, self._dtype)
+
+
+def take_judged(examples: Examples, part: slice, dtype: DTypeLike) -> list[NDArray]:
+    """Return what `loss_sums` takes of some examples: x, y, and weights where there are some."""
+    weights = examples.take_weights(part)
+    return [*examples.take(part, dtype), *([] if weights is None else [weights])]
 
 
 class _Buffers:

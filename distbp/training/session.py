@@ -7,13 +7,13 @@ from dataclasses import replace
 
 from distbp.backends import Backend
 from distbp.config import Placement
-from distbp.data import advise_on_targets
 from distbp.errors import ClusterError, DivergedError, InterruptedRunError, WorkersLostError
 from distbp.machine.interrupt import StopRequest
 from distbp.protocol.messages import Snapshot, StepOrder, StepReport, TrainState
 from distbp.protocol.planning import step_order
 from distbp.protocol.recovery import GroupLostError
 from distbp.run.position import Position
+from distbp.training.advice import advise_after_divergence
 from distbp.training.checkpoint_contents import make_checkpoint, newest_saved, unpack
 from distbp.training.checkpoint_schedule import CheckpointSchedule
 from distbp.training.journal import Journal
@@ -243,7 +243,7 @@ class Session:
         return f"stopped after step {step} of {num_steps}, {how}; the same command resumes"
 
     def _divergence(self, what: str) -> str:
-        rate = self._plan.recipe.optimizer.learning_rate
-        advice = advise_on_targets(self._plan.worker.train, limit=10.0)
-        advice = advice or f"try a learning rate below {rate:g}, warmup_steps or clip_norm"
-        return f"training diverged: {what}; {self._journal.describe_kept(self._stop.watch())}; {advice}"
+        kept = self._journal.describe_kept(self._stop.watch())
+        return (
+            f"training diverged: {what}; {kept}; {advise_after_divergence(self._plan.recipe, self._plan.worker.train)}"
+        )

@@ -27,6 +27,7 @@ from distbp.training.progress import Observer
 from distbp.training.run_choice import Resume, hold_run
 from distbp.training.run_match import adopt
 from distbp.training.session import Session
+from distbp.training.verdict import Verdict, find_rare_classes, find_warnings, judge
 
 logger = logging.getLogger("distbp")
 
@@ -38,7 +39,7 @@ class Result:
     run: its folder or URL, with passwords masked. digest: SHA-256 of the final parameters, those after `final_step`
     steps; with early stopping the best ones, otherwise the last. Over all sessions of the run: seconds and what they
     went to (steps that count, waiting for workers, steps done again, checkpoints), goodput = work_s / seconds, and
-    failures recovered from.
+    failures recovered from. What is always right so often, and R2, are of the validation examples (`Verdict`).
     """
 
     run: str
@@ -62,6 +63,8 @@ class Result:
     recomputing_s: float
     checkpointing_s: float
     goodput: float
+    largest_class: float | None = None
+    validation_r2: float | None = None
 
 
 def train(
@@ -95,6 +98,7 @@ def train(
         expect_portable()
     data = data or prepare(config.recipe.data, config.recipe.seed)
     plan = make_plan(config, data, model, start)
+    config = config.model_copy(update={"recipe": plan.recipe})
     plan.check_model()
     _warn_of_endless_warmup(plan)
     with hold_run(config, plan, name, resume) as run:
@@ -102,11 +106,14 @@ def train(
         if finished is not None:
             logger.info("'%s' has finished already; %s", run.url, _advise_new_run(name))
             return _read_result(run, finished)
-        for doubt in find_doubts(data, config.recipe.dtype):
+        for note in data.notes:
+            logger.info("%s", note)
+        for doubt in (*find_doubts(plan.data, config.recipe.dtype), *find_rare_classes(plan)):
             logger.warning("%s", doubt)
         position = _train_session(run, config, plan, connect, observe)
         result = _conclude(run, config, plan, position)
         run.write_result(asdict(result))
+        _warn_of_result(run, plan, result)
     return result
 
 
@@ -208,6 +215,15 @@ def _warn_of_endless_warmup(plan: Plan) -> None:
         )  # fmt: skip
 
 
+def _warn_of_result(run: RunDirectory, plan: Plan, result: Result) -> None:
+    """Say what to know about a result."""
+    with suppress(StorageError):
+        losses = [float(event["loss"]) for event in run.read_events() if event["kind"] == "evaluated"]
+        verdict = Verdict(result.largest_class, result.validation_r2)
+        for warning in find_warnings(plan, verdict, result.validation_accuracy, losses):
+            logger.warning("%s", warning)
+
+
 def _conclude(run: RunDirectory, config: Config, plan: Plan, position: Position) -> Result:
     """Return the result; the digest is read from the checkpoint that holds the final parameters."""
     keeps_best = config.recipe.early_stopping.patience is not None
@@ -218,6 +234,8 @@ def _conclude(run: RunDirectory, config: Config, plan: Plan, position: Position)
         store.prune(position.step)
     train_loss = position.train_loss
     assert train_loss is not None  # a finished run has finished an epoch
+    validation_loss = position.best_loss if keeps_best else position.validation_loss
+    verdict = judge(plan, validation_loss)
     return Result(
         run=run.url,
         digest=checkpoint.digest,
@@ -229,7 +247,7 @@ def _conclude(run: RunDirectory, config: Config, plan: Plan, position: Position)
         stopped_early=position.step < plan.num_steps,
         num_parameters=plan.layout.num_parameters,
         train_loss=train_loss,
-        validation_loss=position.best_loss if keeps_best else position.validation_loss,
+        validation_loss=validation_loss,
         validation_accuracy=position.best_accuracy if keeps_best else position.validation_accuracy,
         seconds=round(position.seconds, 3),
         examples_per_second=round(position.examples / max(position.seconds, 1e-9), 1),
@@ -240,4 +258,6 @@ def _conclude(run: RunDirectory, config: Config, plan: Plan, position: Position)
         recomputing_s=round(position.recomputing_s, 4),
         checkpointing_s=round(position.checkpointing_s, 4),
         goodput=round(position.goodput, 4),
+        largest_class=verdict.largest_class,
+        validation_r2=verdict.r2,
     )

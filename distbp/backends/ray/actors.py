@@ -42,9 +42,9 @@ class MemberActor:
     """A Member in its own process. The arrays arrive as views of the node's shared memory."""
 
     def __init__(self, task: WorkerTask, *arrays: Any):
-        self._task = replace(task, train=_attach(task.train, arrays[:3]))
+        self._task = replace(task, train=_attach(task.train, arrays[:4]))
         if task.validation is not None:
-            self._task = replace(self._task, validation=_attach(task.validation, arrays[3:]))
+            self._task = replace(self._task, validation=_attach(task.validation, arrays[4:]))
         self._pin = ExitStack()
         self._switchboard: Switchboard | None = None
         self._member: Member | None = None
@@ -104,5 +104,5 @@ class MemberActor:
 
 
 def _attach(examples: Examples, arrays: tuple[Any, ...]) -> Examples:
-    x, y, rows = (array.open() if isinstance(array, MappedFile) else array for array in arrays)
-    return replace(examples, x=x, y=y, rows=rows)
+    x, y, rows, weights = (array.open() if isinstance(array, MappedFile) else array for array in arrays)
+    return replace(examples, x=x, y=y, rows=rows, weights=weights if len(weights) else None)

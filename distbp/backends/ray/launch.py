@@ -34,7 +34,8 @@ class ActorMaker:
 
 def _share(examples: Examples) -> list[Any]:
     """Put the arrays into the object store once; every node holds one copy, memory-mapped files none."""
-    return [_share_array(array) for array in (examples.x, examples.y, examples.rows)]
+    weights = np.empty(0) if examples.weights is None else examples.weights
+    return [_share_array(array) for array in (examples.x, examples.y, examples.rows, weights)]
 
 
 def _share_array(array: NDArray) -> Any:
@@ -46,6 +47,10 @@ def _share_array(array: NDArray) -> Any:
 def _without_arrays(task: WorkerTask) -> WorkerTask:
     """Return the task with empty arrays, which travel apart."""
     empty = np.empty(0, np.int64)
-    train = replace(task.train, x=empty, y=empty, rows=empty)
-    validation = None if task.validation is None else replace(task.validation, x=empty, y=empty, rows=empty)
-    return replace(task, train=train, validation=validation)
+
+    def strip(examples: Examples) -> Examples:
+        return replace(examples, x=empty, y=empty, rows=empty, weights=None)
+
+    return replace(
+        task, train=strip(task.train), validation=None if task.validation is None else strip(task.validation)
+    )
