@@ -76,7 +76,7 @@ class DistbpEstimator(CallbackSupportMixin, BaseEstimator):
         solver: Literal["sgd", "adamw"] = DEFAULTS.optimizer.kind,
         alpha: float = DEFAULTS.optimizer.weight_decay,
         batch_size: int | Literal["auto"] = "auto",
-        learning_rate: Literal["constant", "step", "cosine"] = DEFAULTS.schedule.kind,
+        learning_rate: Literal["auto", "constant", "step", "cosine"] = DEFAULTS.schedule.kind,
         learning_rate_init: float = DEFAULTS.optimizer.learning_rate,
         momentum: float = DEFAULTS.optimizer.momentum,
         nesterovs_momentum: bool = DEFAULTS.optimizer.nesterov,

@@ -23,7 +23,9 @@ IN_ONE_BATCH = {
 }
 
 
-@parametrize_with_checks([DistbpClassifier(), DistbpRegressor()], expected_failed_checks=lambda _: EXPECTED)
+@parametrize_with_checks(
+    [DistbpClassifier(max_iter=20), DistbpRegressor(max_iter=50)], expected_failed_checks=lambda _: EXPECTED
+)
 def test_scikit_learns_checks_pass(estimator, check):
     check(estimator)
 

@@ -254,7 +254,8 @@ def test_weights_reach_the_estimator_through_metadata_routing():
     x, y = blobs()
     weights = np.linspace(0, 1, 150)
     with config_context(enable_metadata_routing=True):
-        pipeline = make_pipeline(StandardScaler().set_fit_request(sample_weight=False), DistbpClassifier(**SHORT).set_fit_request(sample_weight=True))
+        model = DistbpClassifier(**SHORT).set_fit_request(sample_weight=True)
+        pipeline = make_pipeline(StandardScaler().set_fit_request(sample_weight=False), model)
         pipeline.fit(x, y, sample_weight=weights)
     scaled = StandardScaler().fit_transform(x)
     assert pipeline[-1].digest_ == DistbpClassifier(**SHORT).fit(scaled, y, sample_weight=weights).digest_
