@@ -52,7 +52,11 @@ class Network:
         """
         if self.spec.config.torch is not None or self.spec.dtype == "float64":
             return self
-        return Network(self.schema, replace(self.spec, dtype="float64"), self.flat.astype(np.float64))
+        if not hasattr(self._local, "precise"):
+            spec = replace(self.spec, dtype="float64")
+            self._local.precise = Network(self.schema, spec, self.flat.astype(np.float64))
+        found: Network = self._local.precise
+        return found
 
     @property
     def parameters(self) -> dict[str, NDArray]:
