@@ -165,7 +165,9 @@ class Optimizer(Settings):
     )
     eps: PositiveFloat = Field(1e-8, description="adamw: added to the root of the second mean")
     weight_decay: NonNegativeFloat = Field(
-        0.0, description="sgd adds weight_decay * w to the gradient, adamw shrinks w apart from it; not for biases"
+        0.0,
+        description="sgd adds weight_decay * w to the gradient, adamw shrinks w apart from it; not for biases; "
+        "of tables 0.003 with sgd where this is not set",
     )
     decay_groups: dict[str, NonNegativeFloat] = Field(
         default_factory=dict,

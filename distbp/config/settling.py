@@ -9,8 +9,8 @@ recipes for them keep their digests and their bits. Other choices are for what d
 columns were numbers without gaps or refused; and numbers to predict where no loss is named, which was an error. Where a
 recipe names squared_error for arrays of numbers, it did train, and nothing about it changes.
 
-The choices for tables were measured: `tests/bench/tables.py`. A number that has a default of its own, such as `epochs`,
-is chosen only where nobody has set it; once it is chosen it is set.
+The choices for tables were measured: `tests/bench/tables.py`. A number that has a default of its own, `epochs`
+and `weight_decay`, is chosen only where nobody has set it; once it is chosen it is set.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from distbp.config.microbatches import RECIPE_MICROBATCHES, choose_microbatch_size
-from distbp.config.recipe import Data, Model, Recipe
+from distbp.config.recipe import Data, Model, Optimizer, Recipe
 
 TABLE_CLIP_NORM = 1.0
+TABLE_WEIGHT_DECAY = 0.003
 FEWEST_STEPS, MOST_EPOCHS = 300, 100
 
 
@@ -49,9 +50,7 @@ def settle(recipe: Recipe, facts: Facts) -> Recipe:
         loss = "squared_error" if facts.is_regression else "cross_entropy"
         loss = "binary_cross_entropy" if facts.has_many_labels else loss
         parts["model"] = recipe.model.model_copy(update={"loss": loss})
-    if recipe.optimizer.clip_norm == "auto":
-        clip_norm = TABLE_CLIP_NORM if is_new else None
-        parts["optimizer"] = recipe.optimizer.model_copy(update={"clip_norm": clip_norm})
+    parts["optimizer"] = _settle_optimizer(recipe.optimizer, is_new, facts.is_table)
     if recipe.schedule.kind == "auto":
         kind = "cosine" if is_new else "constant"
         parts["schedule"] = recipe.schedule.model_copy(update={"kind": kind})
@@ -59,6 +58,15 @@ def settle(recipe: Recipe, facts: Facts) -> Recipe:
     if not facts.is_table or "epochs" in recipe.model_fields_set:
         return settled
     return settled.model_copy(update={"epochs": _choose_epochs(settled, facts.num_examples)})
+
+
+def _settle_optimizer(optimizer: Optimizer, is_new: bool, is_table: bool) -> Optimizer:
+    chosen: dict[str, Any] = {}
+    if optimizer.clip_norm == "auto":
+        chosen["clip_norm"] = TABLE_CLIP_NORM if is_new else None
+    if is_table and optimizer.kind == "sgd" and "weight_decay" not in optimizer.model_fields_set:
+        chosen["weight_decay"] = TABLE_WEIGHT_DECAY
+    return optimizer.model_copy(update=chosen)
 
 
 def settle_data(data: Data, is_table: bool, scales_targets: bool) -> Data:

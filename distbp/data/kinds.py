@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 FEW_ROWS = 20
 """With fewer rows a column may number them, or differ in each, by chance; and this many categories are always few."""
+COUNTS = "numbers the rows"
 MOST_CHOSEN_CATEGORIES = 1000
 MOST_CATEGORIES = 10_000
 _ID_NAME = re.compile(
@@ -81,6 +82,8 @@ def choose_kinds(
             problems.append(str(problem))
     if problems:
         raise DataError(f"{origin} cannot be used as it is: {'; '.join(problems)}")
+    if all(choice.kind == "ignore" for choice in choices):
+        choices = [_keep_counter(choice, table, rows) if choice.why == COUNTS else choice for choice in choices]
     if all(choice.kind == "ignore" for choice in choices):
         reasons = "; ".join(f"{choice.name!r} {choice.why}" for choice in choices[:6])
         raise DataError(f"{origin} has no column to learn from: {reasons}; name one in data.columns to use it")
@@ -126,10 +129,16 @@ def _choose_number(name: str, column: pa.ChunkedArray, values: NDArray, rows: ND
     if known.min() == known.max():
         return Choice(name, "ignore", f"is {known[0]:g} in every row")
     if _numbers_rows(name, values):
-        return Choice(name, "ignore", "numbers the rows")
+        return Choice(name, "ignore", COUNTS)
     marks = find_gap_marks(column) if is_text(column.type) else []
     note = f"takes {' and '.join(map(repr, marks[:3]))} for empty cells" if marks else None
     return Choice(name, "number", note=note, values=values)
+
+
+def _keep_counter(choice: Choice, table: pa.Table, rows: NDArray[np.int64]) -> Choice:
+    """Return a column that numbers the rows as a number, where there is nothing else to learn from."""
+    found = _name_number(choice.name, table.column(choice.name), rows)
+    return replace(found, note=f"{COUNTS}, and is used because there is no other")
 
 
 def _choose_date(name: str, moments: NDArray[np.datetime64], rows: NDArray[np.int64]) -> Choice:

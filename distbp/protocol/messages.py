@@ -110,7 +110,8 @@ class StepReport:
     loss: mean over the batch, before the update. checksum: of the parameters after it, 16 hex digits.
     committed: False when the loss was not finite, and the parameters stayed as they were.
     Seconds: compute_s of the slowest worker; commit_s of the server; wait_s the rest since the last commit;
-    mean_compute_s: compute_s as a mean over the workers that took part.
+    mean_compute_s: compute_s as a mean over the workers that took part. weight: the sum of the weights, where there
+    are some.
     """
 
     step: int
@@ -123,6 +124,12 @@ class StepReport:
     wait_s: float
     commit_s: float
     mean_compute_s: float = 0.0
+    weight: float | None = None
+
+    @property
+    def divisor(self) -> float:
+        """What the loss is a mean over: the number of examples, or the sum of their weights."""
+        return self.num_examples if self.weight is None else self.weight
 
 
 @dataclass(frozen=True)

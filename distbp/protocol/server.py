@@ -146,6 +146,7 @@ class ParameterServer:
             wait_s=max(0.0, began - self._last_commit - compute_s),
             commit_s=now - began,
             mean_compute_s=sum(computed_s) / len(computed_s),
+            weight=sums.divisor if isinstance(sums.divisor, float) else None,
         )
         self._last_commit = now
         if committed:

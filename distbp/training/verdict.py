@@ -13,7 +13,7 @@ from distbp.training.plan import Plan
 FEW_ROWS = 100
 FEW_EXAMPLES = 10
 STILL_FALLING = 0.02
-"""Of the validation loss, over the last tenth of the epochs, at whose end it is lowest."""
+"""Of the validation loss, over the last tenth of 10 epochs or more, at whose end it is lowest."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ def find_warnings(plan: Plan, verdict: Verdict, accuracy: float | None, losses: 
         )
     if plan.schema.columns is not None and num_rows < FEW_ROWS:
         yield f"only {num_rows} rows train, so another seed may give quite another result"
-    step = max(1, len(losses) // 10)
-    if len(losses) > step and losses[-1] == min(losses) and losses[-1] < (1 - STILL_FALLING) * losses[-1 - step]:
+    step = len(losses) // 10  # with fewer epochs than 10 it is known to be short
+    if step and losses[-1] == min(losses) and losses[-1] < (1 - STILL_FALLING) * losses[-1 - step]:
         yield f"the validation loss is still falling at the end; more epochs than {plan.recipe.epochs} may help"
 
 

@@ -141,7 +141,8 @@ def test_columns_in_another_order_with_others_beside_them_give_the_same_inputs(t
 
 
 def test_what_training_never_saw_has_its_place(tmp_path):
-    data = read(write_parquet(tmp_path / "d.parquet", {"a": [1.0, 2.0] * 20, "c": ["p", "q"] * 20, "y": [1, 2] * 20}))
+    path = write_parquet(tmp_path / "d.parquet", {"a": [1.0, 2.0] * 20, "c": ["p", "q"] * 20, "y": [1, 2] * 20})
+    data = read(path, scaling="standard")
     table = pa.table({"c": ["new", None, "q", "p"], "a": [None, float("nan"), 1.0, 2.0]})
     x = take_features(data.schema, table).ready("float64").take(slice(0, 4), "float64")[0]
     np.testing.assert_allclose(x[:2, 0], 0, atol=1e-12)  # the mean, scaled

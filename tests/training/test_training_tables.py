@@ -260,3 +260,16 @@ def test_several_targets_of_two_classes_are_learned_each_for_itself(labelled, tm
     assert main(["predict", result.run, "--data", labelled, "--out", str(out), "--probabilities"]) == 0
     names = [name.strip('"') for name in out.read_text().splitlines()[0].split(",")]
     assert names == ["hot", "wet", "probability_hot", "probability_wet"]
+
+
+def test_data_show_says_what_becomes_of_every_column(table, capfd):
+    assert main(["data", "show", table, "--target", "price", "--json"]) == 0
+    shown = json.loads(capfd.readouterr().out)["table"]
+    assert shown["columns"] == {
+        "area": "number and gaps",
+        "kind": "category: 3 values and gaps",
+        "sold": "date: year, month, day_of_year, weekday",
+        "id": "ignored: numbers the rows",
+    }
+    assert main(["data", "show", table, "--target", "price"]) == 0
+    assert "category: 3 values and gaps" in capfd.readouterr().out
