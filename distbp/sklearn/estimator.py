@@ -74,7 +74,7 @@ class DistbpEstimator(CallbackSupportMixin, BaseEstimator):
         hidden_layer_sizes: int | tuple[int, ...] = DEFAULTS.model.hidden,
         activation: Literal["identity", "logistic", "sigmoid", "tanh", "relu", "gelu"] = DEFAULTS.model.activation,
         solver: Literal["sgd", "adamw"] = DEFAULTS.optimizer.kind,
-        alpha: float = DEFAULTS.optimizer.weight_decay,
+        alpha: float | None = None,
         batch_size: int | Literal["auto"] = "auto",
         learning_rate: Literal["auto", "constant", "step", "cosine"] = DEFAULTS.schedule.kind,
         learning_rate_init: float = DEFAULTS.optimizer.learning_rate,

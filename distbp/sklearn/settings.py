@@ -45,7 +45,9 @@ def make_recipe(parameters: Mapping[str, Any], seed: int, num_examples: int, tas
 
     Raises ConfigError for a value that is none, naming the parameter.
     """
-    values = _nest({FIELDS[name]: _plain(parameters[name]) for name in FIELDS if name in parameters})
+    values = _nest({FIELDS[name]: _plain(parameters[name]) for name in FIELDS})
+    if values["optimizer"]["weight_decay"] is None:  # then the data decide
+        del values["optimizer"]["weight_decay"]
     values["seed"] = seed
     values["data"] = {"source": "memory", "validation": 0.0, "task": task}
     _set_early_stopping(values, parameters)
@@ -123,7 +125,7 @@ def _set_batch(values: dict[str, Any], num_examples: int) -> None:
     if isinstance(size, int):
         size = values["global_batch_size"] = min(size, max(num_train, 1))
     optimizer = values["optimizer"]
-    if optimizer["kind"] == "sgd" and isinstance(size, int) and size > 0 and optimizer["weight_decay"]:
+    if optimizer["kind"] == "sgd" and isinstance(size, int) and size > 0 and optimizer.get("weight_decay"):
         optimizer["weight_decay"] /= size  # its penalty is alpha / 2 * sum(W^2) / batch size
 
 
