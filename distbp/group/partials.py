@@ -28,5 +28,7 @@ class PartialsHeader:
     def to_result(self, arrays: list[NDArray]) -> ShardResult:
         """Return the partials again, with their gradients in `arrays`."""
         parts = zip(self.nodes, arrays, strict=True)
-        partials = tuple(Partial(a, b, array, *rest) for (a, b, *rest), array in parts)
+        partials = tuple(
+            Partial(a, b, array, loss, n, steps, weight) for (a, b, loss, n, steps, weight), array in parts
+        )
         return ShardResult(partials, self.compute_s, self.data_s)
