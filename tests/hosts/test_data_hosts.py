@@ -63,7 +63,7 @@ def test_four_nodes_read_a_quarter_of_a_bucket_each_and_give_the_bytes_of_one_pr
 
 
 def train_from(cluster: RayOnHosts, nodes: list[Host], folder: Path, tmp_path: Path) -> None:
-    placement = {"storage": str(tmp_path / "runs"), "memory_for_data": "64MB"}
+    placement = {"storage": str(tmp_path / "runs"), "memory_for_data": "2MB"}
     size = sum(path.stat().st_size for path in folder.iterdir())
 
     short, long = (
