@@ -17,6 +17,7 @@ from distbp.data.raw import RawExamples
 from distbp.data.tables import Table
 from distbp.data.targets import TargetSpec
 from distbp.protocol.examples import Examples
+from distbp.protocol.supply import in_memory
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -127,7 +128,7 @@ def _join(x: pa.Table, targets: Targets) -> Table:
 
 def _scale_as(found: PreparedData, known: Schema) -> PreparedData:
     """Return the same examples, whose targets are scaled as those of `known`."""
-    train = replace(found.train, targets=known.targets)
-    validation = None if found.validation is None else replace(found.validation, targets=known.targets)
+    train = replace(in_memory(found.train), targets=known.targets)
+    validation = None if found.validation is None else replace(in_memory(found.validation), targets=known.targets)
     schema = replace(found.schema, targets=known.targets)
     return replace(found, train=train, validation=validation, schema=schema)
