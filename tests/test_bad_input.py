@@ -109,9 +109,12 @@ CONFIGURATION = [
     train("scaling without reference", "schedule.lr_scaling=linear", USAGE, "needs reference_batch_size"),
     train("bad function name", "model.function=foo", USAGE, "recipe.model.function is text ('foo')", "my_module:build"),
     train("options without function", "model.options={a: 1}", USAGE, "options belong to a builder"),
-    train("batch above data", "global_batch_size=5000", USAGE, "global_batch_size=5000", "1438 training examples"),
-    train(
-        "cross-entropy for numbers", "data.source=numbers.csv", USAGE, "cross_entropy needs classes", "squared_error"
+    case(
+        "cross-entropy for numbers",
+        "train --set data.source=numbers.csv --set model.loss=cross_entropy",
+        USAGE,
+        "cross_entropy needs classes",
+        "squared_error",
     ),
     case("missing file", "train nothing.yml", USAGE, "'nothing.yml'", "No such file", "check the path"),
     case("misspelt file", "train goood.yaml", USAGE, "'goood.yaml'", "did you mean 'good.yaml'?"),
@@ -145,8 +148,19 @@ DATA_FILES = [
     train("empty csv", "data.source=empty.csv", DATA, "'empty.csv'", "empty"),
     train("header only", "data.source=header.csv", DATA, "'header.csv'", "no rows"),
     train("ragged csv", "data.source=ragged.csv", DATA, "'ragged.csv'", "columns"),
-    train("text feature", "data.source=words.csv", DATA, "column 'a'", "'red'"),
-    train("empty cell", "data.source=holes.csv", DATA, "column 'b'", "data row 2"),
+    case(
+        "text that is to be a number",
+        "train --set data.source=words.csv --set data.validation=0.0 --set data.columns.a=number",
+        DATA,
+        "column 'a' is 'red' in data row 1",
+        "data.columns.a to category or ignore",
+    ),
+    case(
+        "unknown column",
+        "train --set data.source=words.csv --set data.validation=0.0 --set data.columns.z=date",
+        DATA,
+        "data.columns names 'z'",
+    ),
     train("infinity in csv", "data.source=infinite.csv", DATA, "column 'a' in data row 2 is inf"),
     train("no target column", "data.source=plain.csv", DATA, "no target column", "set target"),
     case("misspelt target", "train --set data.source=good.csv --set data.target=labl", DATA, "did you mean 'label'?"),

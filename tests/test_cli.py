@@ -45,7 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_flowers(folder / "flowers.csv")
         assert main(["train", *FAST, "--name", "digits", "--json"]) == 0
         flowers = ["--set", "data.source=flowers.csv", "--set", "data.target=kind"]
-        assert main(["train", *FAST, *flowers, "--name", "flowers", "--json"]) == 0
+        assert main(["train", *FAST, *flowers, "--set", "epochs=20", "--name", "flowers", "--json"]) == 0
     return folder
 
 
@@ -111,7 +111,7 @@ def test_the_commands_shown_after_training_work(capfd):
 def test_evaluate_prints_one_document(capfd):
     assert main(["evaluate", "runs/digits", "--json"]) == 0
     report = document(capfd)
-    assert {"run", "step", "digest", "data", "loss", "accuracy", "num_examples", "classes"} == report.keys()
+    assert {"run", "step", "digest", "data", "loss", "accuracy", "num_examples", "classes", "measures"} == report.keys()
     assert [score["label"] for score in report["classes"]] == list(range(10))
     assert sum(score["num_examples"] for score in report["classes"]) == report["num_examples"] == 359
 

@@ -129,8 +129,8 @@ def summarize(chunks: list[Sums], is_classification: bool) -> Evaluation:
     for chunk in chunks:
         loss += chunk.loss
     num_answers = sum(chunk.num_answers for chunk in chunks)
-    accuracy = sum(chunk.correct for chunk in chunks) / num_answers if is_classification else None
-    return Evaluation(loss / num_examples, accuracy, num_examples)
+    accuracy = sum(chunk.correct for chunk in chunks) / (num_answers or 1.0) if is_classification else None
+    return Evaluation(loss / (sum(chunk.divisor for chunk in chunks) or 1.0), accuracy, num_examples)
 
 
 def join_reports(reports: Sequence[StepReport]) -> StepReport:

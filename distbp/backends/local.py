@@ -169,4 +169,4 @@ class _Group:
 
 def _num_servers(task: ServerTask, state: TrainState, num_workers: int) -> int:
     """Return into how many slices the commit is divided; clipping needs the norm of the whole, so one."""
-    return 1 if task.optimizer.clip_norm is not None else auto_servers(len(state.parameters), num_workers)
+    return 1 if task.optimizer.largest_norm is not None else auto_servers(len(state.parameters), num_workers)

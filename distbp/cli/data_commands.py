@@ -15,6 +15,7 @@ from distbp.cli.terminal import Terminal, open_terminal
 
 if TYPE_CHECKING:
     from distbp.data.blocks.describe import Description
+    from distbp.data.describe_table import TableDescription
 
 data = typer.Typer(rich_markup_mode="rich")
 
@@ -55,14 +56,38 @@ def show(
         from distbp.data.blocks.describe import describe
         from distbp.data.blocks.kept import find_cache_folder
         from distbp.data.blocks.look import Question, look_at
+        from distbp.data.describe_table import try_describing
+        from distbp.errors import DataError
 
-        with _progress(terminal, "looking") as on_progress:
-            question = Question(source, _to_target(target), task)
-            found = describe(look_at(question, store=find_cache_folder("looks"), on_progress=on_progress))
+        table = try_describing(source, _to_target(target), task)
+        try:
+            with _progress(terminal, "looking") as on_progress:
+                question = Question(source, _to_target(target), task)
+                found = describe(look_at(question, store=find_cache_folder("looks"), on_progress=on_progress))
+        except DataError:  # blocks hold numbers only; a table that is read whole may hold anything
+            if table is None:
+                raise
+            _show_table(terminal, table)
+            terminal.document({"source": source, "table": asdict(table)})
+            return
         terminal.show(format_pairs(_format(found)))
         for warning in found.warnings:
             terminal.note(f"Warning: {warning}", "yellow")
-        terminal.document(asdict(found))
+        if table is not None:
+            terminal.show("")
+            _show_table(terminal, table)
+        terminal.document({**asdict(found), "table": None if table is None else asdict(table)})
+
+
+def _show_table(terminal: Terminal, table: TableDescription) -> None:
+    """Show what `distbp train` would make of each column."""
+    from distbp.cli.tables import format_pairs
+
+    summary = f"{table.rows:,} rows, {table.inputs:,} inputs, {table.task}"
+    terminal.show(format_pairs({"trains on": summary, **table.columns}))
+    for note in table.notes:
+        if ": " not in note:  # the others are the columns once more
+            terminal.note(note)
 
 
 @data.command("pack")

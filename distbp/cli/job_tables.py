@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from distbp.service.jobs import Job
     from distbp.service.storage import StoredRun
 
-_STYLES = {"SUCCEEDED": "green", "RUNNING": "cyan", "FAILED": "red", "DAMAGED": "red"}
+_STYLES = {"SUCCEEDED": "green", "RUNNING": "cyan", "FAILED": "red", "DIVERGED": "red", "DAMAGED": "red"}
 
 
 def describe_job(job: Job) -> Text:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -12,9 +13,14 @@ from distbp.text.printable import printable
 
 if TYPE_CHECKING:
     from distbp.drill import DrillReport
+    from distbp.prediction.measures import ClassMeasures, LabelMeasures, NumberMeasures
     from distbp.prediction.trained_run import EvaluationReport, TrainedRun
     from distbp.training import Result
     from distbp.verification.verify import Verdict
+
+
+BESIDE = 0.25
+"""A smaller share of the largest class tells nothing that the accuracy does not."""
 
 
 def format_result(result: Result) -> Text:
@@ -23,7 +29,8 @@ def format_result(result: Result) -> Text:
     kept = f", kept those of step {result.final_step:,}" if result.final_step != result.steps else ""
     return format_pairs(
         {
-            "accuracy": _format_accuracy(result.validation_accuracy, "validation"),
+            "accuracy": _format_accuracy(result.validation_accuracy, "validation", result.largest_class),
+            "R2": _format_r2(result.validation_r2),
             "loss": _format_losses(result.train_loss, result.validation_loss),
             "steps": f"{result.steps:,} in {_count(result.epochs, 'epoch')}{early}{kept}",
             "rounds": _format_rounds(result),
@@ -39,15 +46,51 @@ def format_result(result: Result) -> Text:
 
 
 def format_report(run: TrainedRun, report: EvaluationReport) -> Text:
-    """Return loss and accuracy."""
+    """Return loss, accuracy, and the measures of the task."""
     pairs = {
         "accuracy": _format_accuracy(report.accuracy, None),
+        **_format_measures(report.measures),
         "loss": f"{report.loss:.6g}",
         "examples": f"{report.num_examples:,}",
         "step": f"{run.step:,}",
         "digest": run.digest,
     }
     return format_pairs({key: value for key, value in pairs.items() if value is not None})
+
+
+def _format_measures(measures: ClassMeasures | LabelMeasures | NumberMeasures | None) -> dict[str, str | None]:
+    """Return what the figures are called and what they are; R2 and the largest class say whether they are any good."""
+    if measures is None:
+        return {}
+    values = asdict(measures)
+    names = {
+        "label_accuracy": "each right",
+        "exact_match": "all right",
+        "largest_class": "largest class",
+        "balanced_accuracy": "balanced",
+        "log_loss": "log loss",
+        "roc_auc": "ROC AUC",
+        "average_precision": "average prec.",
+        "rmse": "RMSE",
+        "mae": "MAE",
+        "r2": "R2",
+    }
+    shown = {name: values[field] for field, name in names.items() if values.get(field) is not None}
+    return {name: f"{value:.6g}" if name in ("RMSE", "MAE") else f"{value:.4f}" for name, value in shown.items()}
+
+
+def make_confusion_table(run: TrainedRun, report: EvaluationReport, most: int = 8) -> Table | None:
+    """Return how often each class (row) was called each class (column); None where there are too many, or none."""
+    confusion = getattr(report.measures, "confusion", None)
+    if confusion is None or run.schema.classes is None or len(confusion) > most:
+        return None
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("is, called", overflow="fold")
+    for label in run.schema.classes:
+        table.add_column(printable(label), justify="right")
+    for label, row in zip(run.schema.classes, confusion, strict=True):
+        table.add_row(printable(label), *(f"{count:,}" for count in row))
+    return table
 
 
 def make_class_table(report: EvaluationReport) -> Table:
@@ -164,8 +207,16 @@ def _format_recoveries(result: Result) -> str | None:
     return f"{_count(result.recoveries, 'time')} (longest {result.longest_recovery_s:.2f} s)"
 
 
-def _format_accuracy(accuracy: float | None, part: str | None) -> str | None:
-    return None if accuracy is None else f"{accuracy:.4f}" + (f" ({part})" if part else "")
+def _format_accuracy(accuracy: float | None, part: str | None, largest_class: float | None = None) -> str | None:
+    """Return the accuracy, beside the share of the largest class where that is so large that it matters."""
+    if accuracy is None:
+        return None
+    beside = f"; naming the largest class always: {largest_class:.4f}" if (largest_class or 0) > BESIDE else ""
+    return f"{accuracy:.4f}" + (f" ({part}{beside})" if part else "")
+
+
+def _format_r2(r2: float | None) -> str | None:
+    return None if r2 is None else f"{r2:.4f} (validation; predicting the mean always: 0)"
 
 
 def _format_losses(train: float, validation: float | None) -> str:

@@ -17,6 +17,10 @@ OwnData = Annotated[
 ]
 NewData = Annotated[str, Option(metavar="DATA", show_default=False, help=DATA_HELP)]
 Out = Annotated[str, Option(metavar="FILE", show_default=False, help="Where to write: .csv, .parquet or .npz")]
+Keep = Annotated[
+    list[str] | None,
+    Option("--keep", metavar="COLUMN", show_default=False, help="Write this column of the data too. Repeatable"),
+]
 Probabilities = Annotated[bool, Option("--probabilities", help="Write the probability of every class too")]
 Deep = Annotated[
     bool, Option("--deep", help="Compute the step where they part again, and name the microbatch and the tensor")
@@ -29,7 +33,7 @@ def evaluate(
 ) -> None:
     """Show loss, accuracy and how well each class is told apart."""
     with open_terminal(as_json, debug) as terminal:
-        from distbp.cli.tables import format_report, make_class_table
+        from distbp.cli.tables import format_report, make_class_table, make_confusion_table
         from distbp.prediction.trained_run import load_run, parse_step
 
         trained = load_run(run, parse_step(step))
@@ -37,6 +41,8 @@ def evaluate(
         terminal.show(format_report(trained, report))
         if report.classes is not None:
             terminal.show("", make_class_table(report))
+        if (confusion := make_confusion_table(trained, report)) is not None:
+            terminal.show("", confusion)
         terminal.document({"run": run, "step": trained.step, "digest": trained.digest, "data": data, **asdict(report)})
 
 
@@ -45,19 +51,22 @@ def predict(
     data: NewData,
     out: Out,
     probabilities: Probabilities = False,
+    keep: Keep = None,
     step: Step = "final",
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Write what the network says of each example; the file's suffix says in which format."""
     with open_terminal(as_json, debug) as terminal:
-        from distbp.prediction.output import check_not_input, choose_writer, tabulate
+        from distbp.data import read_columns
+        from distbp.prediction.output import check_not_input, choose_writer, keep_columns, tabulate
         from distbp.prediction.trained_run import load_run, parse_step
 
         check_not_input(out, data)
         write = choose_writer(out)
         trained = load_run(run, parse_step(step))
-        table = tabulate(trained.predict(data), trained.schema, probabilities)
+        kept = read_columns(data, keep) if keep else {}
+        table = keep_columns(tabulate(trained.predict(data), trained.schema, probabilities), kept)
         write(table)
         terminal.show(f"{table.num_rows:,} predictions in {out}: {table.describe_columns()}")
         terminal.document(

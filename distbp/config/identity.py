@@ -65,15 +65,28 @@ FIRST_DEFAULTS: Mapping[str, Any] = {
     "rounds.outer.learning_rate": 0.7,
     "rounds.outer.momentum": 0.9,
     "rounds.outer.nesterov": True,
+    "data.columns": None,
+    "data.target_scaling": "none",
+    "data.weight": None,
+    "data.class_weights": None,
 }
 """The default that each field had in the version that introduced it. Entries are added, never changed."""
+LEFT_TO_THE_DATA: Mapping[str, Any] = {
+    "data.columns": {},
+    "data.target_scaling": "auto",
+    "model.loss": None,
+    "optimizer.clip_norm": "auto",
+    "schedule.kind": "auto",
+}
+"""What a field is that nobody has set, where the data decide (`distbp.config.settling`). What is trained and stored is
+always settled. A recipe that is not counts as one for arrays, for which each of these is the first default."""
 DIGEST_FORMAT = 1
 """Of what is hashed."""
 
 
 def identify(recipe: BaseModel) -> str:
     """Return the SHA-256 of what `recipe` sets away from the first defaults; where the data lie does not matter."""
-    values = _without_places(dict(flatten(recipe)))
+    values = _without_places(_settle_for_arrays(dict(flatten(recipe))))
     firsts = {**dict(_flatten_defaults(type(recipe))), **FIRST_DEFAULTS}
     away = {name: value for name, value in values.items() if value != firsts[name]}
     return _digest({"format": DIGEST_FORMAT, "set": away})
@@ -81,7 +94,8 @@ def identify(recipe: BaseModel) -> str:
 
 def identify_as_0_1_0(recipe: BaseModel) -> str:
     """Return the digest that version 0.1.0 gave the same recipe: of all its fields, with the places of the data."""
-    values = {name: value for name, value in flatten(recipe) if name in DEFAULTS_OF_0_1_0}
+    settled = _settle_for_arrays(dict(flatten(recipe)))
+    values = {name: value for name, value in settled.items() if name in DEFAULTS_OF_0_1_0}
     return _digest(_unflatten(values))
 
 
@@ -98,6 +112,12 @@ def flatten(section: BaseModel, path: str = "") -> Iterator[tuple[str, Any]]:
             yield from flatten(value, f"{path}{name}.")
         else:
             yield f"{path}{name}", section.model_dump(mode="json", include={name})[name]
+
+
+def _settle_for_arrays(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values with the first default where the data would decide."""
+    left = {name for name, value in LEFT_TO_THE_DATA.items() if name in values and values[name] == value}
+    return {name: FIRST_DEFAULTS[name] if name in left else value for name, value in values.items()}
 
 
 def _flatten_defaults(model: type[BaseModel]) -> Iterator[tuple[str, Any]]:

@@ -16,6 +16,7 @@ import yaml
 
 from distbp.config.config import Config
 from distbp.config.findings import MAX_SHOWN, describe_validation_error, name_kind
+from distbp.config.identity import DEFAULTS_OF_0_1_0, complete
 from distbp.config.placement import Placement
 from distbp.config.yaml_text import parse_yaml
 from distbp.errors import ConfigError
@@ -36,7 +37,7 @@ def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -
 
     Raises ConfigError for a file that cannot be read and for anything in it that is not understood.
     """
-    values = {} if path is None else _read_yaml(Path(path))
+    values = {} if path is None else _complete_old(_read_yaml(Path(path)))
     for override in overrides:
         _apply_override(values, override)
     if path is None:
@@ -47,6 +48,23 @@ def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -
     for field in ("function", "torch", "loss"):
         _check_module(field, getattr(config.recipe.model, field), Path(path).parent)
     return _find_data_beside(config, Path(path).parent)
+
+
+def _complete_old(values: dict[str, Any]) -> dict[str, Any]:
+    """Return a whole recipe, as a run or `distbp config` of any version wrote it, with what it did not have yet.
+
+    What such a recipe lacks did not exist then, so it has the first default, not what is chosen today.
+    """
+    recipe = values.get("recipe")
+    if not isinstance(recipe, dict) or not all(_has(recipe, name.split(".")) for name in DEFAULTS_OF_0_1_0):
+        return values
+    return {**values, "recipe": complete(recipe)}
+
+
+def _has(values: object, path: list[str]) -> bool:
+    if not path:
+        return True
+    return isinstance(values, dict) and path[0] in values and _has(values[path[0]], path[1:])
 
 
 def parse_config(values: Mapping[str, Any], origin: str = "the configuration") -> Config:

@@ -11,7 +11,18 @@ from distbp.config.microbatches import RECIPE_MICROBATCHES, choose_microbatch_si
 from distbp.config.rounds import Rounds
 from distbp.config.settings import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Settings
 
+LossName = Literal["cross_entropy", "squared_error", "binary_cross_entropy"]
+
+
+ColumnKind = Literal["number", "category", "date", "ignore"]
+
+
 _OBJECT = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
+
+
+def _to_name(value: object) -> object:
+    """Return the name of a column that YAML read as a whole number."""
+    return str(value) if type(value) is int else value
 
 
 class Data(Settings):
@@ -28,6 +39,14 @@ class Data(Settings):
     task: Literal["classification", "regression"] | None = Field(
         None, description="null: classification where targets are text, whole numbers or true/false"
     )
+    columns: dict[str, ColumnKind] | None = Field(
+        default_factory=dict,
+        description="of tables: {NAME: number | category | date | ignore}; the rest is told by what is in them",
+    )
+    weight: str | None = Field(None, min_length=1, description="of tables: the column with the weight of each example")
+    class_weights: Literal["balanced"] | dict[str, PositiveFloat] | None = Field(
+        None, description="balanced: each class counts as much as the others; or {LABEL: weight}, 1 for the rest"
+    )
     validation: Fraction | str = Field(0.2, description="fraction held out (seeded), or a path to validation data")
     scaling: Literal["none", "min-max", "standard"] = Field(
         "min-max", description="per feature, measured on the training part only"
@@ -35,6 +54,27 @@ class Data(Settings):
     window_blocks: PositiveInt = Field(
         4, description="data in blocks: within how many blocks of a lane examples are shuffled"
     )
+    target_scaling: Literal["auto", "none", "standard"] = Field(
+        "auto", description="of numbers to predict, undone in what is shown; auto: standard unless the loss is your own"
+    )
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _numbers_are_columns_too(cls, columns: object) -> object:
+        return {_to_name(name): kind for name, kind in columns.items()} if isinstance(columns, dict) else columns
+
+    @field_validator("class_weights", mode="before")
+    @classmethod
+    def _labels_are_text(cls, weights: object) -> object:
+        """Take {0: 1, true: 3}: what YAML reads as a number or a boolean is a label here."""
+        if not isinstance(weights, dict):
+            return weights
+        return {
+            str(label).lower() if label in (True, False) and isinstance(label, bool) else str(label): float(weight)
+            if type(weight) is int
+            else weight
+            for label, weight in weights.items()
+        }
 
     @field_validator("target", mode="before")
     @classmethod
@@ -42,7 +82,7 @@ class Data(Settings):
         """Take target=2 for the column "2": what YAML reads as a number is a name here."""
         if isinstance(target, list | tuple):
             return [cls._numbers_are_names_too(name) for name in target]
-        return str(target) if type(target) is int else target
+        return _to_name(target)
 
     @model_validator(mode="after")
     def _target_names_something(self) -> Self:
@@ -60,9 +100,14 @@ class Model(Settings):
     activation: Literal["sigmoid", "tanh", "relu", "gelu", "identity"] = Field(
         "relu", description="of the hidden layers"
     )
-    loss: Literal["cross_entropy", "squared_error"] | Annotated[str, Field(pattern=_OBJECT)] = Field(
-        "cross_entropy",
-        description="softmax cross-entropy, sum over outputs of (a - y)^2, or (torch) my_module:loss, one per example",
+    loss: (
+        Literal["cross_entropy", "squared_error", "binary_cross_entropy"]
+        | Annotated[str, Field(pattern=_OBJECT)]
+        | None
+    ) = Field(
+        None,
+        description="cross_entropy, squared_error: sum over outputs of (a - y)^2, binary_cross_entropy: each output a "
+        "class of its own, or (torch) my_module:loss, one per example; null: by the targets",
     )
     loss_per: Literal["example", "token"] = Field(
         "example", description="what the loss is a mean over: examples, or the places of a sequence that are learned"
@@ -90,8 +135,9 @@ class Model(Settings):
 
     @model_validator(mode="after")
     def _some_need_torch(self) -> Self:
-        if self.torch is None and (":" in self.loss or self.loss_per == "token"):
-            what = f"loss={self.loss}" if ":" in self.loss else "loss_per=token"
+        has_own_loss = self.loss is not None and ":" in self.loss
+        if self.torch is None and (has_own_loss or self.loss_per == "token"):
+            what = f"loss={self.loss}" if has_own_loss else "loss_per=token"
             raise ValueError(f"{what} is for a module of your own; name its builder as torch: my_module:build")
         return self
 
@@ -108,13 +154,22 @@ class Optimizer(Settings):
     )
     eps: PositiveFloat = Field(1e-8, description="adamw: added to the root of the second mean")
     weight_decay: NonNegativeFloat = Field(
-        0.0, description="sgd adds weight_decay * w to the gradient, adamw shrinks w apart from it; not for biases"
+        0.0,
+        description="sgd adds weight_decay * w to the gradient, adamw shrinks w apart from it; not for biases; "
+        "of tables 0.003 with sgd where this is not set",
     )
     decay_groups: dict[str, NonNegativeFloat] = Field(
         default_factory=dict,
         description="weight decay by name pattern, such as {'head.*': 0.1, '*.bias': 0}; the first that fits counts",
     )
-    clip_norm: PositiveFloat | None = Field(None, description="largest allowed norm of the averaged gradient")
+    clip_norm: PositiveFloat | Literal["auto"] | None = Field(
+        "auto", description="largest allowed norm of the averaged gradient; auto: null, of tables and numbers 1"
+    )
+
+    @property
+    def largest_norm(self) -> float | None:
+        """The largest allowed norm of the averaged gradient, None for any; of a recipe that is settled."""
+        return None if self.clip_norm == "auto" else self.clip_norm
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> Self:
@@ -126,7 +181,9 @@ class Optimizer(Settings):
 class Schedule(Settings):
     """How the learning rate changes over the steps."""
 
-    kind: Literal["constant", "step", "cosine"] = Field("constant", description="shape after the warmup")
+    kind: Literal["auto", "constant", "step", "cosine"] = Field(
+        "auto", description="shape after the warmup; auto: constant, of tables and numbers cosine"
+    )
     warmup_steps: NonNegativeInt = Field(0, description="linear rise over this many steps")
     decay_epochs: PositiveInt = Field(10, description="step: epochs between two decays")
     decay_factor: Annotated[float, Field(gt=0, le=1)] = Field(0.1, description="step: factor of one decay")
@@ -154,6 +211,13 @@ class EarlyStopping(Settings):
     min_delta: NonNegativeFloat = Field(0.0, description="smallest fall of the validation loss that counts")
 
 
+def default_microbatch_size(batch_size: int, rounds: Rounds) -> int:
+    """Return the microbatch size of a recipe that leaves it open."""
+    if rounds.steps is not None:
+        return choose_replica_microbatch_size(batch_size, rounds.replicas)
+    return choose_microbatch_size(batch_size, RECIPE_MICROBATCHES)
+
+
 class Recipe(Settings):
     """Every value that may change the numbers of a run."""
 
@@ -169,7 +233,9 @@ class Recipe(Settings):
         validate_default=True,
         description="examples per unit of gradient arithmetic; auto: an eighth of the batch, or a replica's part of it",
     )
-    epochs: PositiveInt = Field(20, description="passes over the training data")
+    epochs: PositiveInt = Field(
+        20, description="passes over the training data; of small tables more where this is not set: 300 steps"
+    )
     seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(0, description="of every random choice")
     dtype: Literal["float32", "float64"] = Field("float32", description="of parameters, gradients and activations")
 
@@ -179,10 +245,7 @@ class Recipe(Settings):
         if value != "auto":
             return value
         batch_size = info.data.get("global_batch_size", 1)  # one that is refused is told of alone
-        rounds = info.data.get("rounds", Rounds())
-        if rounds.steps is not None:
-            return choose_replica_microbatch_size(batch_size, rounds.replicas)
-        return choose_microbatch_size(batch_size, RECIPE_MICROBATCHES)
+        return default_microbatch_size(batch_size, info.data.get("rounds", Rounds()))
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> Self:

@@ -12,6 +12,7 @@ from distbp.data.opening import hold, prepare, prepare_in_memory, read_examples,
 from distbp.data.prepare import PreparedData
 from distbp.data.reading import as_source
 from distbp.data.schema import Schema
+from distbp.data.sources import read_columns
 
 __all__ = [
     "PreparedData",
@@ -23,6 +24,7 @@ __all__ = [
     "is_in_blocks",
     "prepare",
     "prepare_in_memory",
+    "read_columns",
     "read_examples",
     "read_features",
     "take_features",

@@ -21,20 +21,20 @@ def choose_columns(names: Sequence[str], wanted: Wanted, origin: str) -> tuple[t
     Raises DataError for a column that is missing, and for names that do not tell columns apart.
     """
     names = [name for name in names if not PANDAS_INDEX.fullmatch(name)]
-    _check_names(names, origin)
+    _check_names(names, wanted, origin)
     targets = _choose_targets(names, wanted, origin)
     if wanted.feature_names is not None:
         features = tuple(find_spelling(name, names) for name in wanted.feature_names)
-        _check_present(features, names, "feature", origin)
+        check_present(features, names, origin, "feature ")
     else:
-        features = tuple(name for name in names if name not in targets)
+        features = tuple(name for name in names if name not in targets and name != wanted.weight)
     if not features:
         raise DataError(f"{origin} has no column besides the target {list_names(targets)}; expected features too")
     return features, targets if wanted.need_targets else ()
 
 
-def _check_names(names: Sequence[str], origin: str) -> None:
-    if "" in names:
+def _check_names(names: Sequence[str], wanted: Wanted, origin: str) -> None:
+    if "" in names and not wanted.any_names:
         raise DataError(
             f"column {names.index('') + 1} of {origin} has no name; name it in the header, or drop it "
             f"(pandas writes such an index column unless to_csv gets index=False)"
@@ -53,7 +53,7 @@ def _choose_targets(names: Sequence[str], wanted: Wanted, origin: str) -> tuple[
         return tuple(name for name in targets if name in names)
     if len(set(targets)) < len(targets):
         raise DataError(f"target={list(targets)} names a column twice; name each target once")
-    _check_present(targets, names, "target", origin)
+    check_present(targets, names, origin, "target ")
     return targets
 
 
@@ -67,12 +67,13 @@ def _find_conventional(names: Sequence[str], wanted: Wanted, origin: str) -> tup
     raise DataError(f"{origin} has no target column, its columns are {list_names(names)}{hint}; set target to one")
 
 
-def _check_present(expected: Sequence[str], names: Sequence[str], role: str, origin: str) -> None:
+def check_present(expected: Sequence[str], names: Sequence[str], origin: str, role: str = "") -> None:
+    """Raise DataError for columns that are not among `names`. role: a word before "column", with a space."""
     present = set(names)
     missing = [name for name in expected if name not in present]
     if missing:
         advice = suggest(missing[0], names) or f"; its columns are {list_names(names)}"
-        raise DataError(f"{origin} has no {role} column {list_names(missing)}{advice}")
+        raise DataError(f"{origin} has no {role}column {list_names(missing)}{advice}")
 
 
 def _is_number(name: str) -> bool:

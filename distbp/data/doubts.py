@@ -20,6 +20,7 @@ LARGE_TARGET = 1000.0
 
 def find_doubts(data: PreparedData, dtype: DTypeLike) -> Iterator[str]:
     """Yield a sentence for each thing to know about `data` before a network is trained on them in `dtype`."""
+    yield from data.warnings
     if not isinstance(data.train, Examples):
         yield from _find_in_blocks(data, dtype)
         return
@@ -31,7 +32,7 @@ def find_doubts(data: PreparedData, dtype: DTypeLike) -> Iterator[str]:
 
 def advise_on_targets(examples: Examples | Supply, limit: float) -> str | None:
     """Return what to do about regression targets beyond `limit`, for which no learning rate is right."""
-    if not isinstance(examples, Examples) or examples.y.dtype.kind != "f":  # classes
+    if not isinstance(examples, Examples) or examples.y.dtype.kind != "f" or examples.targets.scale is not None:
         return None
     largest = float(np.abs(examples.y[examples.rows]).max())
     if largest <= limit:
@@ -61,13 +62,15 @@ def _find_in_blocks(data: PreparedData, dtype: DTypeLike) -> Iterator[str]:
 def _find_blurred(data: PreparedData, examples: Examples, dtype: DTypeLike) -> Iterator[str]:
     """Yield which features, where they are not scaled, and which targets lose their differences in `dtype`."""
     schema = data.schema
+    if schema.columns is not None:
+        return
     source = RawExamples(
         schema.source_kind, "", examples.x, examples.y, schema.input_shape, schema.feature_names, schema.target_names
     )
     if schema.scaling.shift is None:
         advice = "use data.scaling=standard, or dtype=float64"
         yield from _describe_blurred(examples.x, dtype, source.name_input, advice)
-    if schema.task == "regression":
+    if schema.task == "regression" and schema.targets.scale is None:
         yield from _describe_blurred(examples.y, dtype, source.name_target, "subtract a constant, or use dtype=float64")
 
 

@@ -42,12 +42,17 @@ def prepare(data: Data, seed: int, mapper: Mapper | None = None) -> PreparedData
         if named is None or not is_in_blocks(named):
             return prepare_arrays(data, seed)
         alone = prepare_arrays(data.model_copy(update={"validation": 0.0}), seed)
-        return replace(alone, validation=read_held_out(alone.schema, named))
+        return replace(
+            alone,
+            validation=read_examples(alone.schema, named),
+            data=alone.data.model_copy(update={"validation": named}),
+        )
+    _check_settings(data)
     train, schema = prepare_training(data, seed, mapper)
     if named is not None:
         _check_other(data.source, named)
-        return PreparedData(train, read_examples(schema, named), schema)
-    return PreparedData(train, replace(train, is_held_out=True) if data.validation else None, schema)
+        return PreparedData(train, read_examples(schema, named), schema, data)
+    return PreparedData(train, replace(train, is_held_out=True) if data.validation else None, schema, data)
 
 
 def prepare_in_memory(data: Data, seed: int) -> PreparedData:
@@ -68,9 +73,11 @@ def read_examples(schema: Schema, source: str, target: Target = None, need_targe
     """
     if not is_in_blocks(source):
         return read_arrays(schema, source, target, need_targets)
+    _check_columns(schema, source)
     if need_targets:
         with fixed_arithmetic():
-            return read_held_out(schema, source, target)
+            found = read_held_out(schema, source, target)
+            return found if schema.targets.scale is None else replace(found.hold(), targets=schema.targets)
     x = np.concatenate([part.x for part in iterate_features(schema, source, target)])
     return Examples(x, np.empty((len(x), 0)), np.arange(len(x)), schema.scaling)
 
@@ -78,9 +85,26 @@ def read_examples(schema: Schema, source: str, target: Target = None, need_targe
 def read_features(schema: Schema, source: str, target: Target = None) -> Iterator[Examples]:
     """Yield other examples without their targets, in parts that fit into memory. Raises DataError."""
     if is_in_blocks(source):
+        _check_columns(schema, source)
         yield from iterate_features(schema, source, target)
     else:
         yield read_arrays(schema, source, target, need_targets=False)
+
+
+def _check_settings(data: Data) -> None:
+    """Refuse what data in blocks do not have."""
+    wrong = {"columns": data.columns, "weight": data.weight, "class_weights": data.class_weights}
+    named = [name for name, value in wrong.items() if value]
+    if named:
+        raise DataError(
+            f"data.{named[0]} is for tables that are read whole, and '{data.source}' is read in blocks; leave it out, "
+            "or name a single file"
+        )
+
+
+def _check_columns(schema: Schema, source: str) -> None:
+    if schema.columns is not None:
+        raise DataError(f"the run was trained on a table, and '{source}' is read in blocks; name a single file")
 
 
 def _check_other(source: str, validation: str) -> None:

@@ -26,6 +26,9 @@ class Wanted:
     known_targets: tuple[str, ...] | None = None  # the run's target columns, used when `target` is None
     text_targets: bool = False  # the run's classes are text, so a CSV's 01 is the label "01"
     task: Literal["classification", "regression"] | None = None  # of training data; None: told by the targets
+    text_features: tuple[str, ...] = ()  # categories, so a CSV's 01 is the category "01"
+    any_names: bool = False  # a column without a name may be there: it will be ignored
+    weight: str | None = None  # the column with the examples' weights, which is no feature
 
 
 @dataclass(frozen=True)

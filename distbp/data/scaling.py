@@ -41,7 +41,11 @@ def measure_scaling(raw: RawExamples, rows: NDArray[np.int64], kind: ScalingKind
 
 
 def _summarize(chunk: NDArray, rows: NDArray[np.int64], kind: Literal["min-max", "standard"]) -> Moments | Extent:
-    values = chunk[rows].astype(np.float64)
+    return summarize_rows(chunk[rows].astype(np.float64), kind)
+
+
+def summarize_rows(values: NDArray[np.float64], kind: Literal["min-max", "standard"]) -> Moments | Extent:
+    """Return what a scaling of this kind needs to know of (n, I) values, which are overwritten."""
     return Moments.of(values) if kind == "standard" else Extent.of(values)
 
 

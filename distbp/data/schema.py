@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StrictBool, StrictInt, StrictStr, ValidationError
 
+from distbp.data.preparation import Preparation
 from distbp.data.raw import RawExamples, SourceKind
 from distbp.errors import DataError
 from distbp.protocol.examples import Scaling
@@ -23,7 +25,11 @@ class Schema:
     num_outputs: the number of classes, or of targets.
     target_shape: (T,) where an example has a sequence of classes, else ().
     integer_inputs: they are stored as whole numbers and not scaled, such as tokens.
-    scaling: (I,) float64 arrays or none, measured on the training part.
+    scaling: (I,) float64 arrays or none, measured on the training part; of a table that of its numbers.
+    columns: of a table, what is done with each of its columns, and feature_names are those of the inputs; else None.
+    targets: the scaling of the targets, (O,) float64 arrays or none. weight: the column with the weights of a table.
+    labels: where each of O targets is one of two classes, the labels of 0 and of 1; then the task is a regression on
+    0 and 1, and its outputs are probabilities.
     """
 
     source_kind: SourceKind
@@ -37,11 +43,27 @@ class Schema:
     scaling: Scaling
     target_shape: tuple[int, ...] = ()
     integer_inputs: bool = False
+    columns: Preparation | None = None
+    targets: Scaling = field(default_factory=Scaling)
+    weight: str | None = None
+    labels: tuple[tuple[str, str], ...] | None = None
+
+    @property
+    def raw_shape(self) -> tuple[int, ...]:
+        """The shape of one example as it is given in an array."""
+        return self.input_shape if self.columns is None else (len(self.columns.used),)
 
     def to_json(self) -> dict[str, Any]:
-        """Return everything but the scaling in JSON's types."""
-        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "scaling"}
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        """Return everything but the scaling of inputs that are no table's in JSON's types."""
+        new = {name for name in ("weight", "labels") if getattr(self, name) is None}
+        apart = {"scaling", "columns", "targets", *new}
+        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in apart}
+        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        if self.columns is not None:
+            plain["columns"] = self.columns.to_json()
+        if self.targets.shift is not None and self.targets.scale is not None:
+            plain["targets"] = {"shift": self.targets.shift.tolist(), "scale": self.targets.scale.tolist()}
+        return plain
 
     @classmethod
     def from_json(cls, values: object, scaling: Scaling) -> Schema:
@@ -52,7 +74,13 @@ class Schema:
             finding = error.errors(include_url=False)[0]
             where = ".".join(map(str, finding["loc"])) or "the schema"
             raise DataError(f"a run's data schema is damaged: {where}: {finding['msg']}; expected its own") from None
-        schema = cls(**{name: getattr(stored, name) for name in _StoredSchema.model_fields}, scaling=scaling)
+        given = {
+            name: getattr(stored, name) for name in _StoredSchema.model_fields if name not in ("columns", "targets")
+        }
+        columns = None if stored.columns is None else Preparation.from_json(stored.columns)
+        targets = Scaling() if stored.targets is None else stored.targets.to_scaling()
+        scaling = columns.scaling() if columns is not None and scaling.shift is None else scaling
+        schema = cls(**given, scaling=scaling, columns=columns, targets=targets)
         if contradiction := _find_contradiction(schema):
             raise DataError(f"a run's data schema contradicts itself: {contradiction}; it is damaged")
         return schema
@@ -69,6 +97,14 @@ _Count = Annotated[StrictInt, Field(gt=0)]
 _Names = tuple[StrictStr, ...]
 
 
+class _StoredScaling(BaseModel):
+    shift: list[FiniteFloat]
+    scale: list[FiniteFloat]
+
+    def to_scaling(self) -> Scaling:
+        return Scaling(np.array(self.shift, np.float64), np.array(self.scale, np.float64))
+
+
 class _StoredSchema(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
@@ -82,6 +118,10 @@ class _StoredSchema(BaseModel):
     num_outputs: _Count
     target_shape: tuple[_Count, ...] = ()
     integer_inputs: StrictBool = False
+    columns: list[Any] | None = None
+    targets: _StoredScaling | None = None
+    weight: StrictStr | None = None
+    labels: tuple[tuple[StrictStr, StrictStr], ...] | None = None
 
 
 def _find_contradiction(schema: Schema) -> str | None:
@@ -94,6 +134,17 @@ def _find_contradiction(schema: Schema) -> str | None:
         return f"task={schema.task} with classes={schema.classes}"
     if schema.classes is not None and len(set(schema.classes)) != schema.num_outputs:
         return f"{len(set(schema.classes))} classes for num_outputs={schema.num_outputs}"
+    if schema.labels is not None and len(schema.labels) != schema.num_outputs:
+        return f"labels of {len(schema.labels)} targets for num_outputs={schema.num_outputs}"
+    if schema.targets.shift is not None and (
+        len(schema.targets.shift) != schema.num_outputs or schema.targets.scale.shape != schema.targets.shift.shape  # type: ignore[union-attr]  # both or none
+    ):
+        return f"scaling of {len(schema.targets.shift)} targets for num_outputs={schema.num_outputs}"
+    if schema.columns is not None:
+        expected = schema.columns.encoding().num_inputs
+        if expected != num_inputs:
+            return f"columns of {expected} inputs for num_inputs={num_inputs}"
+        return _find_scaling_contradiction(schema.scaling, len(schema.columns.numbers))
     return _find_scaling_contradiction(schema.scaling, num_inputs)
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+
+from numpy.typing import NDArray
 
 from distbp.data.arrays import has_held_out_arrays, read_npy_pair, read_npz
 from distbp.data.digits import read_digits
 from distbp.data.idx import has_held_out_files, has_training_files, is_idx_name, read_idx_file, read_idx_folder
 from distbp.data.raw import RawExamples, Wanted
 from distbp.data.reading import check_file, reading, to_path
-from distbp.data.tables import read_csv, read_parquet
+from distbp.data.tables import Table, open_csv, open_parquet, read_csv, read_kept, read_parquet
 from distbp.errors import DataError
 from distbp.text.sentences import suggest
 
@@ -53,9 +56,34 @@ def read_source(source: str, wanted: Wanted) -> RawExamples:
     raise DataError(f"'{path}' has the suffix '{_find_suffix(path)}'; supported are {SUPPORTED}")
 
 
+def open_table(source: str, wanted: Wanted) -> Table:
+    """Return a table, whatever its columns hold. Raises DataError when it is missing or damaged."""
+    path = to_path(source)
+    check_file(path)
+    return open_parquet(path, wanted) if _find_suffix(path) == ".parquet" else open_csv(path, wanted)
+
+
+def read_columns(source: str, names: Sequence[str]) -> dict[str, NDArray]:
+    """Return columns of a table as they are, (N,) each. Raises DataError where there are none of that name."""
+    if not is_table_file(source):
+        raise DataError(f"'{source}' is no table, so it has no columns to keep")
+    path = to_path(source)
+    check_file(path)
+    return read_kept(path, names, _find_suffix(path) == ".parquet")
+
+
 def is_table(source: str) -> bool:
     """Return whether a source is a CSV or Parquet file by its name, for which pyarrow is needed."""
     return _find_suffix(to_path(source)) in TABLE_SUFFIXES
+
+
+def is_table_file(source: str) -> bool:
+    """Return whether a source is a table, and no folder that is called like one."""
+    if source == DIGITS or "://" in source or not is_table(source):
+        return False
+    path = to_path(source)
+    with reading(path, "data"):
+        return not path.is_dir()
 
 
 def _refuse_folder_of_tables(folder: Path) -> None:

@@ -6,18 +6,20 @@ import os
 import re
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.data.columns import TARGET_NAMES, choose_columns
+from distbp.data.columns import TARGET_NAMES, check_present, choose_columns
 from distbp.data.dialect import Dialect, find_dialect, find_spelling
 from distbp.data.raw import RawExamples, SourceKind, Wanted
 from distbp.data.reading import check_file, check_memory, reading
 from distbp.errors import DataError
 from distbp.installation import need
+from distbp.text.sentences import suggest
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,8 +33,29 @@ CODE = r"^\s*[+-]?0\d"  # a number would not be written so
 LONGEST_EXAMPLE = 40
 
 
+@dataclass(frozen=True)
+class Table:
+    """A table as it was read: which columns are features, which are targets, and which has weights, if it is there."""
+
+    kind: SourceKind
+    origin: str
+    cells: pa.Table
+    features: tuple[str, ...]
+    targets: tuple[str, ...]
+    weight: str | None = None
+
+    def to_examples(self) -> RawExamples:
+        """Return the examples of a table whose features are all numbers."""
+        return from_table(self.kind, self.origin, self.cells, self.features, self.targets)
+
+
 def read_csv(path: Path, wanted: Wanted) -> RawExamples:
-    """Return the examples of a text table whose first line names the columns, plain or gzipped.
+    """Return the examples of a text table all of whose features are numbers."""
+    return open_csv(path, wanted).to_examples()
+
+
+def open_csv(path: Path, wanted: Wanted) -> Table:
+    """Return a text table whose first line names the columns, plain or gzipped.
 
     Cells are separated by commas, or by semicolons (then 0,5 is a number), tabs or bars; UTF-8, or UTF-16 with a mark.
     """
@@ -46,11 +69,16 @@ def read_csv(path: Path, wanted: Wanted) -> RawExamples:
     features, targets = choose_columns(names, wanted, f"'{path}'")
     if len(targets) == 1 and _may_be_labels(table.column(targets[0]).type, wanted):
         table = _keep_codes(table, path, dialect, targets[0])
-    return from_table("csv", f"'{path}'", table, features, targets)
+    return Table("csv", f"'{path}'", table, features, targets, find_weight(names, wanted))
 
 
 def read_parquet(path: Path, wanted: Wanted) -> RawExamples:
-    """Return the examples of a Parquet file; columns that are neither features nor targets are not read."""
+    """Return the examples of a Parquet file all of whose features are numbers."""
+    return open_parquet(path, wanted).to_examples()
+
+
+def open_parquet(path: Path, wanted: Wanted) -> Table:
+    """Return a Parquet file; columns that are neither features nor targets are not read."""
     need("reading a Parquet file", "pyarrow")
     from pyarrow import parquet
 
@@ -58,10 +86,11 @@ def read_parquet(path: Path, wanted: Wanted) -> RawExamples:
     with reading(path, "a Parquet file"), parquet.ParquetFile(str(path)) as file:
         names = file.schema_arrow.names
         features, targets = choose_columns(names, wanted, f"'{path}'")
+        weight = find_weight(names, wanted)
         check_memory(_estimate_bytes(file.metadata, len(features)), f"'{path}'")
-        table = file.read(columns=[*features, *targets])
+        table = file.read(columns=[*features, *targets, *([] if weight is None else [weight])])
         table.validate(full=True)
-    return from_table("parquet", f"'{path}'", table, features, targets)
+    return Table("parquet", f"'{path}'", table, features, targets, weight)
 
 
 def _estimate_bytes(metadata: pq.FileMetaData, num_features: int) -> int:
@@ -70,8 +99,39 @@ def _estimate_bytes(metadata: pq.FileMetaData, num_features: int) -> int:
     return int(max(stored, metadata.num_rows * num_features))
 
 
-def read_frame(frame: object, wanted: Wanted) -> RawExamples:
-    """Return the examples of a table in memory: pyarrow's own, or one of another library with its interface."""
+def read_kept(path: Path, names: Sequence[str], is_parquet: bool) -> dict[str, NDArray]:
+    """Return columns of a table as they are, (N,) each: those of a text table as its text, gaps as empty text.
+
+    Raises DataError for a column that is not there.
+    """
+    from pyarrow import parquet
+
+    if is_parquet:
+        with reading(path, "a Parquet file"), parquet.ParquetFile(str(path)) as file:
+            found = [find_spelling(name, file.schema_arrow.names) for name in names]
+            check_present(found, file.schema_arrow.names, f"'{path}'")
+            table = file.read(columns=found)
+    else:
+        dialect = find_dialect(path)
+        found = [find_spelling(name, dialect.names) for name in names]
+        check_present(found, dialect.names, f"'{path}'")
+        table = _parse_csv(path, dialect, found, found)
+    return {name: _to_values(table.column(spelling)) for name, spelling in zip(names, found, strict=True)}
+
+
+def _to_values(column: pa.ChunkedArray) -> NDArray:
+    """Return cells as NumPy holds them without objects."""
+    import pyarrow as pa
+
+    column = to_plain(column)
+    if _is_numeric(column.type) and not (pa.types.is_boolean(column.type) and column.null_count):
+        values: NDArray = column.to_numpy()
+        return values
+    return np.array(["" if cell is None else str(cell) for cell in column.to_pylist()], dtype=np.str_)
+
+
+def open_frame(frame: object, wanted: Wanted) -> Table:
+    """Return a table in memory: pyarrow's own, or one of another library with its interface."""
     need("reading a table", "pyarrow")
     import pyarrow as pa
 
@@ -81,7 +141,20 @@ def read_frame(frame: object, wanted: Wanted) -> RawExamples:
     except Exception as error:  # whatever another library raises
         raise DataError(f"{origin} is no table: {error}; pass its features as a NumPy array instead") from error
     features, targets = choose_columns(table.column_names, wanted, origin)
-    return from_table("parquet", origin, table, features, targets)
+    return Table("parquet", origin, table, features, targets, find_weight(table.column_names, wanted))
+
+
+def find_weight(names: Sequence[str], wanted: Wanted) -> str | None:
+    """Return the column with the weights; None where none is wanted, or other data than those of training have none.
+
+    Raises DataError where training data have no such column.
+    """
+    if wanted.weight is None or wanted.weight in names:
+        return wanted.weight
+    if wanted.held_out:
+        return None
+    advice = suggest(wanted.weight, names) or "; name a column of the table"
+    raise DataError(f"data.weight={wanted.weight} names no column{advice}")
 
 
 def _count_bytes(path: Path) -> int:
@@ -103,12 +176,13 @@ def _may_be_labels(kind: pa.DataType, wanted: Wanted) -> bool:
 
 
 def _list_text_columns(dialect: Dialect, wanted: Wanted) -> list[str]:
-    """Return the columns whose cells are text whatever they look like: targets, where the run's classes are text."""
+    """Return the columns whose cells are text whatever they look like: those of categories, targets that are text."""
+    features = [find_spelling(name, dialect.names) for name in wanted.text_features]
     if not wanted.text_targets:
-        return []
+        return features
     names = wanted.target if wanted.target is not None else wanted.known_targets
     names = (names,) if isinstance(names, str) else names or TARGET_NAMES
-    return [find_spelling(name, dialect.names) for name in names]
+    return features + [find_spelling(name, dialect.names) for name in names]
 
 
 def _parse_csv(path: Path, dialect: Dialect, text_columns: Sequence[str], only: Sequence[str] = ()) -> pa.Table:
@@ -184,17 +258,17 @@ def from_table(
     if table.num_rows == 0:
         raise DataError(f"{origin} has columns but no rows; expected at least one example")
     x = _read_numbers(table, features, "feature", origin)
-    y = _read_targets(table, targets, origin) if targets else None
+    y = read_target_columns(table, targets, origin) if targets else None
     return RawExamples(kind, origin, x, y, (len(features),), features, targets or None, first_row=first_row)
 
 
-def _read_targets(table: pa.Table, names: Sequence[str], origin: str) -> NDArray:
+def read_target_columns(table: pa.Table, names: Sequence[str], origin: str) -> NDArray:
     """Return one column as (N,), text as objects, or several columns of numbers as (N, O)."""
     import pyarrow as pa
 
     if len(names) > 1:
         return _read_numbers(table, names, "target", origin)
-    column = _to_plain(table.column(names[0]))
+    column = to_plain(table.column(names[0]))
     if not pa.types.is_string(column.type) and not pa.types.is_large_string(column.type):
         return _read_numbers(table, names, "target", origin)[:, 0]
     check_filled(column, names[0], origin)
@@ -221,7 +295,7 @@ def _to_numbers(column: pa.ChunkedArray, name: str, role: str, origin: str) -> p
     import pyarrow as pa
 
     check_filled(column, name, origin)
-    column = _to_plain(column)
+    column = to_plain(column)
     if pa.types.is_decimal(column.type):
         return column.cast(pa.float64())
     if _is_numeric(column.type):
@@ -289,7 +363,7 @@ def check_filled(column: pa.ChunkedArray, name: str, origin: str, first_row: int
         )
 
 
-def _to_plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+def to_plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return a categorical column as its plain values, and text as text, in whatever layout it is stored."""
     import pyarrow as pa
 

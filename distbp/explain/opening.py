@@ -34,6 +34,11 @@ def open_network(trained: TrainedRun) -> Network:
             f"'{trained.run.url}' trained the model {own}, which distbp cannot look into; "
             "explain needs a run of the built-in network"
         )
+    if spec.has_many_labels:
+        raise ConfigError(
+            f"'{trained.run.url}' predicts several targets of two classes each, which explain does not show; train on "
+            "one of them"
+        )
     flat = np.concatenate([tensor.ravel() for tensor in trained.parameters.values()]).astype(np.float64)
     if not np.isfinite(flat).all():
         raise DivergedError(

@@ -53,7 +53,10 @@ class Population:
             yield self.take(indices[start : start + CHUNK])
 
     def inputs(self, index: int) -> NDArray:
-        """Return one example's features as stored, in the data's input shape."""
+        """Return one example's features as stored, in the data's input shape; of a table its inputs."""
+        if self.schema.columns is not None:
+            prepared: NDArray = self.take(np.array([index]))[0][0]
+            return prepared
         return np.asarray(self.examples.x[self.examples.rows[index]]).reshape(self.schema.input_shape)
 
     def label(self, index: int) -> str | int | bool | None:

@@ -49,10 +49,15 @@ class TrialResult:
     steps: int
 
 
-@lru_cache(maxsize=1)
 def load(data: Data, seed: int) -> PreparedData:
     """Return the prepared data in memory; a process reads them once for all of its trials."""
-    return prepare_in_memory(data, seed)
+    return load_json(data.model_dump_json(), seed)
+
+
+@lru_cache(maxsize=1)
+def load_json(data: str, seed: int) -> PreparedData:
+    """Return the same for the settings as JSON, which tell two sources apart."""
+    return prepare_in_memory(Data.model_validate_json(data), seed)
 
 
 def with_batch(recipe: Recipe, batch_size: int, learning_rate: float, momentum: float) -> Recipe:
@@ -67,7 +72,7 @@ def with_batch(recipe: Recipe, batch_size: int, learning_rate: float, momentum: 
     return recipe.model_copy(
         update={
             "optimizer": optimizer,
-            "schedule": type(recipe.schedule)(),
+            "schedule": type(recipe.schedule)(kind="constant"),
             "global_batch_size": batch_size,
             "microbatch_size": choose_microbatch_size(batch_size, smallest=TRIAL_EXAMPLES),
         }

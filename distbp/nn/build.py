@@ -49,6 +49,8 @@ class ModelSpec:
 
     folders: where a model function of the user's own is looked for, besides what is installed.
     builder: what config.torch names, where it was given as an object.
+    target_units: for each of O scaled targets, what a squared error of 1 is in the users' own units; losses are told
+    in these. has_many_labels: each of O targets is 0 or 1.
     """
 
     config: ModelConfig
@@ -60,6 +62,8 @@ class ModelSpec:
     integer_inputs: bool = False
     target_shape: tuple[int, ...] = ()
     builder: Callable[..., Any] | None = None
+    target_units: tuple[float, ...] | None = None
+    has_many_labels: bool = False
     folders: tuple[str, ...] = field(default_factory=find_user_folders, compare=False)
 
     def pinned(self) -> AbstractContextManager[None]:
@@ -81,6 +85,10 @@ class ModelSpec:
 
         Raises ConfigError if the loss does not fit the task or the user's function cannot be had.
         """
+        if self.config.loss == "binary_cross_entropy" and not self.has_many_labels:
+            raise ConfigError(
+                "model.loss=binary_cross_entropy is for several targets that are each one of two classes; leave it out"
+            )
         if self.config.torch is not None:
             return _build_torch_model(self)
         if self.config.function is not None:
@@ -91,7 +99,9 @@ class ModelSpec:
                 "model.loss=cross_entropy needs classes, but the targets are numbers; "
                 "use model.loss=squared_error, or data.task=classification if they are classes"
             )
-        return build_mlp(self.config, self.num_inputs, self.num_outputs, self.is_classification, self.dtype)
+        return build_mlp(
+            self.config, self.num_inputs, self.num_outputs, self.is_classification, self.dtype, self.target_units
+        )
 
 
 def import_object(setting: str, name: str) -> Any:
@@ -151,6 +161,7 @@ def _draw_examples(spec: ModelSpec, batch_size: int, rng: np.random.Generator) -
         y: NDArray = rng.integers(0, spec.num_outputs, (batch_size, *spec.target_shape))
     else:
         y = rng.standard_normal((batch_size, spec.num_outputs)).astype(spec.dtype)
+        y = (y > 0).astype(spec.dtype) if spec.has_many_labels else y
     return x.astype(spec.dtype), y
 
 
@@ -159,7 +170,7 @@ def _build_torch_model(spec: ModelSpec) -> Model:
     _import_process(spec.config.torch)
     from distbp.nn.modules.building import build_model
 
-    loss = spec.config.loss
+    loss = spec.config.loss or ("cross_entropy" if spec.is_classification else "squared_error")
     with importable(spec.folders):
         return build_model(
             spec.builder or import_object("model.torch", spec.config.torch),

@@ -17,7 +17,7 @@ from distbp.config import Model as ModelConfig
 from distbp.nn.activations import activation
 from distbp.nn.initializers import initialize
 from distbp.nn.layout import Entry, Layout
-from distbp.nn.losses import CrossEntropy, Loss, SquaredError
+from distbp.nn.losses import BinaryCrossEntropy, CrossEntropy, Loss, SquaredError
 from distbp.nn.model import Sums, Views
 
 
@@ -78,21 +78,29 @@ class MLP:
             initialize(self._config.init, parameters[weight], parameters[bias], rng)
 
     def gradient_sums(
-        self, parameters: Views, x: NDArray, y: NDArray, gradient: Views, rng: np.random.Generator
+        self,
+        parameters: Views,
+        x: NDArray,
+        y: NDArray,
+        gradient: Views,
+        rng: np.random.Generator,
+        weights: NDArray | None = None,
     ) -> Sums:
         """Backprop: dC/dW and dC/db summed over the examples, by the chain rule from the last layer to the first.
 
-        delta_L = dC/dz_L;  dC/dW_l = delta_l^T a_(l-1);  dC/db_l = sum_B delta_l;
-        delta_(l-1) = (delta_l W_l) * s'(z_(l-1)).
+        delta_L = dC/dz_L, times the example's weight where there are some;  dC/dW_l = delta_l^T a_(l-1);
+        dC/db_l = sum_B delta_l;  delta_(l-1) = (delta_l W_l) * s'(z_(l-1)).
         """
         masks = self.dropout_masks(len(x), rng)
         a = self._forward(parameters, x, masks)
         losses, last = self._loss.losses_and_delta(self._layers(len(x))[-1].z, y)
+        if weights is not None:
+            last *= weights.astype(last.dtype)[:, None]
         for layer, delta in self._go_back(parameters, last, masks):
             weight, bias = self._names[layer]
             np.matmul(delta.T, a[layer], out=gradient[weight])
             np.add.reduce(delta, axis=0, out=gradient[bias])
-        return Sums(float(np.add.reduce(losses, dtype=np.float64)), len(x))
+        return add_up(losses, None, weights)
 
     def trace(self, parameters: Views, x: NDArray, y: NDArray) -> Trace:
         """Return what backprop computes for each example, in new arrays; without dropout."""
@@ -103,11 +111,11 @@ class MLP:
         deltas = [delta.copy() for _, delta in self._go_back(parameters, last, None)]
         return Trace(inputs, outputs, deltas[::-1], losses)
 
-    def loss_sums(self, parameters: Views, x: NDArray, y: NDArray) -> Sums:
+    def loss_sums(self, parameters: Views, x: NDArray, y: NDArray, weights: NDArray | None = None) -> Sums:
         """Return the sums; an example is correct where the largest output is that of its class."""
         z = self._outputs_before_activation(parameters, x)
-        correct = int(np.count_nonzero(z.argmax(axis=1) == y)) if y.ndim == 1 else 0
-        return Sums(float(np.add.reduce(self._loss.losses(z, y), dtype=np.float64)), len(x), correct)
+        is_correct = z.argmax(axis=1) == y if y.ndim == 1 else None
+        return add_up(self._loss.losses(z, y), is_correct, weights)
 
     def losses(self, parameters: Views, x: NDArray, y: NDArray) -> NDArray:
         """Return the loss of every example, (B,), with nothing dropped."""
@@ -168,6 +176,16 @@ class MLP:
         return layers
 
 
+def add_up(losses: NDArray, is_correct: NDArray | None, weights: NDArray | None) -> Sums:
+    """Return the sums over examples. losses, weights: (B,). is_correct: (B,), None where nothing can be."""
+    if weights is None:
+        correct = 0 if is_correct is None else int(np.count_nonzero(is_correct))
+        return Sums(float(np.add.reduce(losses, dtype=np.float64)), len(losses), correct)
+    right = 0.0 if is_correct is None else float(np.add.reduce(weights * is_correct))
+    loss, weight = float(np.add.reduce(weights * losses)), float(np.add.reduce(weights))
+    return Sums(loss, len(losses), right, weight=weight)
+
+
 class _LayerScratch:
     """Arrays (B, O) that one layer needs again and again: allocating them each time costs page faults."""
 
@@ -179,13 +197,23 @@ class _LayerScratch:
         self.delta = np.empty(shape, dtype, order="F")
 
 
-def build_mlp(config: ModelConfig, num_inputs: int, num_outputs: int, is_classification: bool, dtype: DTypeLike) -> MLP:
+def build_mlp(
+    config: ModelConfig,
+    num_inputs: int,
+    num_outputs: int,
+    is_classification: bool,
+    dtype: DTypeLike,
+    target_units: tuple[float, ...] | None = None,
+) -> MLP:
     """Return the network of `config`; with squared error its outputs are sigmoids for classes, values otherwise."""
-    return MLP((num_inputs, *config.hidden, num_outputs), config, build_loss(config, is_classification), dtype)
+    loss = build_loss(config, is_classification, target_units)
+    return MLP((num_inputs, *config.hidden, num_outputs), config, loss, dtype)
 
 
-def build_loss(config: ModelConfig, is_classification: bool) -> Loss:
+def build_loss(config: ModelConfig, is_classification: bool, target_units: tuple[float, ...] | None = None) -> Loss:
     """Return the loss of `config` with the activation of the outputs that belongs to it."""
-    if config.loss == "cross_entropy":
+    if config.loss == "cross_entropy" or (config.loss is None and is_classification):
         return CrossEntropy()
-    return SquaredError(activation("sigmoid" if is_classification else "identity"))
+    if config.loss == "binary_cross_entropy":
+        return BinaryCrossEntropy()
+    return SquaredError(activation("sigmoid" if is_classification else "identity"), target_units)

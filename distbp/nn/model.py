@@ -22,24 +22,32 @@ class Sums(NamedTuple):
     loss: sum of the losses. num_examples: how many were added, of examples or of places in sequences; the average
     divides by their total. correct: how many were classified correctly; 0 in regression, and where it was not asked.
     num_judged: what `correct` is a share of, where that is not num_examples: the places of sequences.
+    weight: where examples have weights, their sum: the loss and what is correct are weighted, and divided by it.
     """
 
     loss: float
     num_examples: int
-    correct: int = 0
-    num_judged: int | None = None
+    correct: float = 0
+    num_judged: float | None = None
+    weight: float | None = None
 
     @property
-    def num_answers(self) -> int:
+    def divisor(self) -> float:
+        """What the average divides by."""
+        return self.num_examples if self.weight is None else self.weight
+
+    @property
+    def num_answers(self) -> float:
         """What `correct` is a share of."""
-        return self.num_examples if self.num_judged is None else self.num_judged
+        return self.divisor if self.num_judged is None else self.num_judged
 
 
 class Model(Protocol):
     """A differentiable function of a flat parameter vector.
 
     An object is used by one thread at a time. It may keep scratch memory between calls, but nothing that changes a
-    result: every method is a pure function of its arguments.
+    result: every method is a pure function of its arguments. The two methods that return Sums get a last argument
+    `weights`, (B,) float64, only where examples have weights.
 
     Shape legend: B examples of one microbatch, I inputs, O outputs.
     """

@@ -16,7 +16,7 @@ from distbp.nn.blas import compute_exactly, fixed_arithmetic
 from distbp.nn.build import ModelSpec
 from distbp.nn.model import Model
 from distbp.protocol.examples import Examples
-from distbp.protocol.supply import EVALUATION_CHUNK, Supply, open_held_out
+from distbp.protocol.supply import EVALUATION_CHUNK, Batch, Supply, open_held_out
 
 
 class Network:
@@ -52,7 +52,11 @@ class Network:
         """
         if self.spec.config.torch is not None or self.spec.dtype == "float64":
             return self
-        return Network(self.schema, replace(self.spec, dtype="float64"), self.flat.astype(np.float64))
+        if not hasattr(self._local, "precise"):
+            spec = replace(self.spec, dtype="float64")
+            self._local.precise = Network(self.schema, spec, self.flat.astype(np.float64))
+        found: Network = self._local.precise
+        return found
 
     @property
     def parameters(self) -> dict[str, NDArray]:
@@ -67,13 +71,20 @@ class Network:
 
     def _outputs(self, examples: Examples) -> Iterator[NDArray]:
         predict = partial(self.model.predict, self.parameters)
-        for x, _ in self.chunks(examples):
+        for x, *_ in self.chunks(examples):
             with self.spec.pinned():
                 found = compute_exactly(partial(predict, x))
             yield found
 
-    def chunks(self, examples: Examples | Supply) -> Iterator[tuple[NDArray, NDArray]]:
-        """Yield the examples' inputs (B, I) and targets in pieces of the size that evaluations have."""
+    def in_units(self, outputs: NDArray) -> NDArray:
+        """Return a regression's outputs (n, O) in the units of the targets."""
+        targets = self.schema.targets
+        if targets.shift is None or targets.scale is None:
+            return outputs
+        return outputs.astype(np.float64) / targets.scale + targets.shift
+
+    def chunks(self, examples: Examples | Supply) -> Iterator[Batch]:
+        """Yield the examples' inputs (B, I), targets, and weights if any, in pieces of the size of evaluations."""
         opened = open_held_out(examples, self.spec.dtype)
         chunks = range(-(-len(examples) // EVALUATION_CHUNK))
         try:

@@ -50,6 +50,11 @@ def tabulate(predictions: Predictions, schema: Schema, probabilities: bool = Fal
 
     probabilities: add a column probability_<label> for each class. Raises ConfigError for that in regression.
     """
+    if schema.labels is not None and predictions.labels is not None:
+        names = _name_targets(schema)
+        columns = dict(zip(names, predictions.labels.T, strict=True))
+        likely = {f"probability_{name}": a for name, a in zip(names, predictions.outputs.T, strict=True)}
+        return PredictionTable({**columns, **(likely if probabilities else {})})
     if predictions.labels is None:
         if probabilities:
             raise ConfigError("--probabilities is for classification, and this run predicts numbers; leave it out")
@@ -62,6 +67,14 @@ def tabulate(predictions: Predictions, schema: Schema, probabilities: bool = Fal
         for number, label in enumerate(schema.classes or ()):
             columns[f"probability_{label}"] = predictions.outputs[..., number]
     return PredictionTable(columns)
+
+
+def keep_columns(table: PredictionTable, kept: Mapping[str, NDArray]) -> PredictionTable:
+    """Return the table with columns of the data before its own. Raises ConfigError for a name that is there twice."""
+    doubles = [name for name in kept if name in table.columns]
+    if doubles:
+        raise ConfigError(f"--keep {doubles[0]}: the predictions have a column of that name; keep another")
+    return PredictionTable({**kept, **table.columns})
 
 
 def _flatten(name: str, values: NDArray) -> list[tuple[str, NDArray]]:

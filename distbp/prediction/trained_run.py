@@ -19,6 +19,14 @@ from distbp.errors import CheckpointError, ConfigError, DataError
 from distbp.nn.blas import compute_exactly, fixed_arithmetic
 from distbp.nn.digests import digest
 from distbp.nn.model import IGNORED, Sums
+from distbp.prediction.measures import (
+    ClassMeasures,
+    LabelMeasures,
+    NumberMeasures,
+    measure_classes,
+    measure_labels,
+    measure_numbers,
+)
 from distbp.prediction.network import Network
 from distbp.protocol.examples import Examples
 from distbp.protocol.supply import Supply
@@ -58,12 +66,17 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """Loss (mean over what model.loss_per says), accuracy and a row for each class; the last two not for regression."""
+    """Loss (mean over what model.loss_per says), accuracy and a row for each class; the last two not for regression.
+
+    measures: of examples with one class each, or of numbers, which a network with a loss of its own may not predict;
+    None for data in blocks.
+    """
 
     loss: float
     accuracy: float | None
     num_examples: int
     classes: tuple[ClassScore, ...] | None
+    measures: ClassMeasures | LabelMeasures | NumberMeasures | None = None
 
 
 class TrainedRun:
@@ -95,13 +108,22 @@ class TrainedRun:
 
         Raises DataError if the data do not fit what the run was trained on.
         """
-        if isinstance(data, str | os.PathLike):
-            pieces = read_features(self.schema, as_source(data), self.config.recipe.data.target)
-            outputs = np.concatenate(list(map(self.network.outputs, pieces)))
-        else:
-            outputs = self.network.outputs(take_features(self.schema, data))
+        if not isinstance(data, str | os.PathLike):
+            return self.predict_examples(take_features(self.schema, data))
+        pieces = read_features(self.schema, as_source(data), self.config.recipe.data.target)
+        return self._to_predictions(np.concatenate(list(map(self.network.outputs, pieces))))
+
+    @fixed_arithmetic()
+    def predict_examples(self, examples: Examples) -> Predictions:
+        """Return predictions for examples that were read as the run's own."""
+        return self._to_predictions(self.network.outputs(examples))
+
+    def _to_predictions(self, outputs: NDArray) -> Predictions:
+        if self.schema.labels is not None:
+            columns = zip(self.schema.labels, outputs.T, strict=True)
+            return Predictions(outputs, np.array([np.array(pair)[(a > 0.5).astype(int)] for pair, a in columns]).T)
         if self.schema.classes is None:
-            return Predictions(outputs, None)
+            return Predictions(self.network.in_units(outputs), None)
         return Predictions(outputs, np.array(self.schema.classes)[outputs.argmax(axis=-1)])
 
     @fixed_arithmetic()
@@ -115,14 +137,27 @@ class TrainedRun:
         predicted, actual = list[NDArray](), list[NDArray]()
         with network.spec.pinned():
             predict = partial(network.model.predict, self.parameters)
-            for x, y in network.chunks(examples):
-                sums.append(compute_exactly(partial(network.model.loss_sums, self.parameters, x, y)))
+            for x, y, *weights in network.chunks(examples):
+                sums.append(compute_exactly(partial(network.model.loss_sums, self.parameters, x, y, *weights)))
                 if self.schema.classes is not None:
                     predicted.append(compute_exactly(partial(predict, x)).argmax(axis=-1))
                     actual.append(y)
         total = summarize(sums, self.schema.task == "classification")
         classes = None if self.schema.classes is None else _score_all(self.schema.classes, predicted, actual)
-        return EvaluationReport(total.loss, total.accuracy, len(examples), classes)
+        measures = self._measure(examples) if isinstance(examples, Examples) else None
+        return EvaluationReport(total.loss, total.accuracy, len(examples), classes, measures)
+
+    def _measure(self, examples: Examples) -> ClassMeasures | LabelMeasures | NumberMeasures | None:
+        """Return the measures of the task; None for sequences, and for no examples."""
+        if self.schema.target_shape or not len(examples):
+            return None
+        outputs, y = self.network.outputs(examples), examples.y[examples.rows]
+        weights = examples.take_weights(slice(None))
+        if self.schema.classes is not None:
+            return measure_classes(outputs, y, weights)
+        if self.schema.labels is not None:
+            return measure_labels(outputs, y, weights)
+        return measure_numbers(self.network.in_units(outputs), y, weights)
 
     def _own_validation(self) -> Examples | Supply:
         validation = self.own_data().validation

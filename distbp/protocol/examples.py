@@ -64,6 +64,45 @@ class Scaling:
         return x
 
 
+@dataclass(frozen=True)
+class Encoding:
+    """From a table's rows as they are stored to inputs: gaps filled, then an input for each gap and each category.
+
+    A row has n numbers, where NaN is a gap, and k codes, one for each column of categories. Code 0 is a category that
+    has no input: it was not among the training examples. Code c is input c - 1 of its column.
+
+    fill: (n,) float64, what stands for a gap. indicators: (m,) which numbers have an input that is 1 for a gap.
+    sizes: (k,) how many inputs each column of categories has.
+    """
+
+    fill: NDArray[np.float64]
+    indicators: NDArray[np.intp]
+    sizes: tuple[int, ...] = ()
+
+    @property
+    def num_inputs(self) -> int:
+        """The number of inputs: those of numbers, of gaps, of categories, in this order."""
+        return len(self.fill) + len(self.indicators) + sum(self.sizes)
+
+    def apply(self, raw: NDArray, scaling: Scaling, dtype: DTypeLike) -> NDArray:
+        """Return (B, I) inputs in `dtype`, to which `scaling`, the numbers' own, has been cast.
+
+        raw: (B, n) numbers, or (B,) records of "numbers" (n,) and "codes" (k,), where there are categories.
+        """
+        numbers = raw if raw.dtype.names is None else raw["numbers"]
+        x = np.zeros((len(raw), self.num_inputs), dtype)
+        after = len(self.fill) + len(self.indicators)
+        if numbers.dtype.kind == "f" and (gaps := np.isnan(numbers)).any():
+            numbers = np.where(gaps, self.fill, numbers)
+            x[:, len(self.fill) : after] = gaps[:, self.indicators]
+        x[:, : len(self.fill)] = scaling.apply(numbers, dtype)
+        if self.sizes:
+            firsts = after + np.cumsum((0, *self.sizes[:-1])) - 1  # the input of code 1, less 1
+            rows, columns = np.nonzero(raw["codes"])
+            x[rows, firsts[columns] + raw["codes"][rows, columns]] = 1
+        return x
+
+
 def _find_far(shift: NDArray, scale: NDArray, raw: np.dtype, dtype: DTypeLike) -> FarFeatures | None:
     """Return the features that lose values of `raw` when rounded to `dtype`, by what their spread 1 / scale shows."""
     if np.can_cast(raw, dtype):
@@ -80,22 +119,28 @@ def _find_far(shift: NDArray, scale: NDArray, raw: np.dtype, dtype: DTypeLike) -
 class Examples:
     """A selection of rows from shared arrays.
 
-    x: (N, I) raw features of any real dtype, possibly memory-mapped.
+    x: (N, I) raw features of any real dtype, possibly memory-mapped; of a table what `encoding` says.
     y: (N,) int64 class numbers, or (N, O) float64 targets.
     rows: (n,) int64, ascending: the rows that belong to this selection; example i is row rows[i].
+    targets: the scaling of y, float64 arrays (O,), or none.
+    weights: (N,) float64, what each example counts; None: all the same.
     """
 
     x: NDArray
     y: NDArray
     rows: NDArray[np.int64]
     scaling: Scaling = Scaling()
+    encoding: Encoding | None = None
+    targets: Scaling = Scaling()
+    weights: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def ready(self, dtype: DTypeLike) -> Examples:
         """Return the same examples, prepared once for many calls of `take` with this dtype."""
-        return replace(self, x=np.asarray(self.x), y=np.asarray(self.y), scaling=self.scaling.cast(dtype, self.x.dtype))
+        raw = self.x.dtype if self.x.dtype.names is None else self.x.dtype["numbers"].base
+        return replace(self, x=np.asarray(self.x), y=np.asarray(self.y), scaling=self.scaling.cast(dtype, raw))
 
     def expect_random_access(self) -> None:
         """Tell the kernel that a memory-mapped x is read row by row: reading ahead would fetch 30 times too much."""
@@ -109,18 +154,31 @@ class Examples:
         Only examples that are `ready` give the same bits everywhere: others are scaled in float64.
         """
         rows = self.rows[indices]
-        y = self.y[rows]
-        return self.scaling.apply(self.x.take(rows, axis=0), dtype), y if y.ndim == 1 else y.astype(dtype)
+        raw, y = self.x.take(rows, axis=0), self.y[rows]
+        x = self.scaling.apply(raw, dtype) if self.encoding is None else self.encoding.apply(raw, self.scaling, dtype)
+        if self.targets.shift is not None and self.targets.scale is not None:
+            y = (y - self.targets.shift) * self.targets.scale
+        return x, y if y.ndim == 1 else y.astype(dtype)
+
+    def take_weights(self, indices: NDArray[np.int64] | slice) -> NDArray[np.float64] | None:
+        """Return what each of some examples counts, (B,) float64; None where all count the same."""
+        return None if self.weights is None else self.weights[self.rows[indices]]
+
+    def take_judged(self, indices: NDArray[np.int64] | slice, dtype: DTypeLike) -> tuple[NDArray, ...]:
+        """Return what a model's sums are made of: x and y as `take` gives them, then weights where there are some."""
+        weights = self.take_weights(indices)
+        return (*self.take(indices, dtype), *(() if weights is None else (weights,)))
 
     def fingerprint(self) -> str:
-        """Return a SHA-256 over every value of the selected inputs and targets, in order, with shapes and dtypes.
+        """Return a SHA-256 over every value of the selected inputs, targets and weights, in order.
 
         Arrays are read in pieces, so they may be mapped and larger than memory. Rows that are not selected, and where
         in the arrays the others lie, do not matter.
         """
         sha = hashlib.sha256()
-        for array in (self.x, self.y):
-            sha.update(f"{(len(self.rows), *array.shape[1:])} {array.dtype.str};".encode())
+        for array in (self.x, self.y) if self.weights is None else (self.x, self.y, self.weights):
+            kind = array.dtype.str if array.dtype.names is None else array.dtype.descr
+            sha.update(f"{(len(self.rows), *array.shape[1:])} {kind};".encode())
             num_rows = max(1, PIECE_BYTES // max(1, array.itemsize * math.prod(array.shape[1:])))
             for start in range(0, len(self.rows), num_rows):
                 sha.update(np.ascontiguousarray(array[self.rows[start : start + num_rows]]).data)

@@ -120,6 +120,7 @@ class Partial:
 
     gradient: (num_parameters,). In one process it is a view that the worker's next call overwrites.
     steps: of a round; then the leaves are replicas, and gradient is the mean of the parameters that they ended with.
+    weight: the sum of the examples' weights, where they have some.
     """
 
     start: int
@@ -128,12 +129,14 @@ class Partial:
     loss: float
     num_examples: int
     steps: tuple[InnerStep, ...] = ()
+    weight: float | None = None
 
     def joined(self, right: Partial) -> Partial:
         """Return the partial over both subtrees, given that this one's gradient holds the sum by now."""
         loss, num_examples = self.loss + right.loss, self.num_examples + right.num_examples
         steps = tuple(map(InnerStep.joined, self.steps, right.steps))
-        return Partial(self.start, right.stop, self.gradient, loss, num_examples, steps)
+        weight = None if self.weight is None or right.weight is None else self.weight + right.weight
+        return Partial(self.start, right.stop, self.gradient, loss, num_examples, steps, weight)
 
 
 @dataclass(frozen=True)
@@ -153,7 +156,7 @@ class StepReport:
     committed: False when the loss was not finite, and the parameters stayed as they were.
     Seconds: compute_s of the slowest worker; commit_s of the server; wait_s the rest since the last commit;
     mean_compute_s: compute_s as a mean over the workers that took part; data_s of the worker that waited longest for
-    data, which is no part of compute_s.
+    data, which is no part of compute_s. weight: the sum of the weights, where there are some.
     Of a round: the report of its last step, and in `steps` those before it. replicas: a checksum of each replica's
     parameters after the step; the checksum is theirs together, but of the last step that of what was committed.
     """
@@ -171,6 +174,12 @@ class StepReport:
     data_s: float = 0.0
     replicas: tuple[str, ...] = ()
     steps: tuple[StepReport, ...] = ()
+    weight: float | None = None
+
+    @property
+    def divisor(self) -> float:
+        """What the loss is a mean over: the number of examples, or the sum of their weights."""
+        return self.num_examples if self.weight is None else self.weight
 
     def unrolled(self) -> tuple[StepReport, ...]:
         """Return one report for each step, in order."""

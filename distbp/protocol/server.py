@@ -74,7 +74,7 @@ class ParameterServer:
         else:
             keeper.open(state)
             self._moments = keeper.moments(state.step)
-        self._gradient = np.empty_like(state.parameters) if task.optimizer.clip_norm is not None else None
+        self._gradient = np.empty_like(state.parameters) if task.optimizer.largest_norm is not None else None
         self._reports: deque[StepReport] = deque(maxlen=NUM_REMEMBERED_REPORTS)
         self._last_commit = time.perf_counter()
 
@@ -127,7 +127,7 @@ class ParameterServer:
 
     def _apply(self, sums: _Sums, squares: list[float], learning_rate: float) -> int:
         """Average, decay, clip and step; returns what this slice adds to the checksum of the new parameters."""
-        clip_norm = self._task.optimizer.clip_norm
+        clip_norm = self._task.optimizer.largest_norm
         clip = 1.0 if clip_norm is None else clip_factor(squares, clip_norm)
         checksum = 0
         before = moments = self._moments
@@ -191,7 +191,7 @@ class ParameterServer:
         report = StepReport(
             step=order.step + 1,
             epoch=order.epoch,
-            loss=sums.loss / sums.num_examples,
+            loss=sums.loss / sums.divisor,
             num_examples=sums.num_examples,
             checksum=f"{checksum:016x}",
             committed=committed,
@@ -200,6 +200,7 @@ class ParameterServer:
             commit_s=now - began,
             mean_compute_s=sum(computed_s) / len(computed_s),
             data_s=data_s,
+            weight=sums.divisor if isinstance(sums.divisor, float) else None,
         )
         self._last_commit = now
         if committed:
@@ -218,6 +219,7 @@ class _Sums:
     additions: tuple[tuple[int, int], ...]
     loss: float
     num_examples: int
+    divisor: float
 
     @classmethod
     def of(cls, partials: list[Partial], count: int) -> _Sums:
@@ -225,13 +227,25 @@ class _Sums:
         nodes = tuple((partial.start, partial.stop) for partial in partials)
         additions = tree.merge_order(nodes, (0, count))
         loss = tree.merge([partial.loss for partial in partials], additions, lambda a, b: a + b)
-        return cls(tuple(partials), additions, loss, sum(partial.num_examples for partial in partials))
+        num_examples = sum(partial.num_examples for partial in partials)
+        return cls(tuple(partials), additions, loss, num_examples, _add_weights(partials, additions, num_examples))
 
     def mean(self, block: slice) -> NDArray:
         """Return one block of the mean gradient, a new array; the partials stay as they are."""
         values = [partial.gradient[block] for partial in self.partials]
         if not self.additions:
-            return values[0] / self.num_examples
+            return values[0] / self.divisor
         gradient = tree.merge(values, self.additions, np.add)
-        gradient /= self.num_examples
+        gradient /= self.divisor
         return gradient
+
+
+def _add_weights(partials: list[Partial], additions: tuple[tuple[int, int], ...], num_examples: int) -> float:
+    """Return what the sums are divided by: the number of examples, or the sum of their weights along the same tree.
+
+    A batch whose weights are all 0 has sums of 0, and its mean is 0.
+    """
+    weights = [partial.weight for partial in partials if partial.weight is not None]
+    if not weights:
+        return num_examples
+    return tree.merge(weights, additions, lambda a, b: a + b) or 1.0

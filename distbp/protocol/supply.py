@@ -18,8 +18,8 @@ from distbp.protocol.examples import Examples
 EVALUATION_CHUNK = 256
 """Examples per unit of evaluation; fixed, so that a validation loss has the same bits wherever it was computed."""
 
-Batch = tuple[NDArray, NDArray]
-"""Inputs (b, I) and targets (b,), (b, T) or (b, O), as the model takes them."""
+Batch = tuple[NDArray, ...]
+"""Inputs (b, I), targets (b,), (b, T) or (b, O) as the model takes them, then weights (b,) if examples have some."""
 
 
 class Training(Protocol):
@@ -144,7 +144,7 @@ class _ArrayTraining:
 
     def take(self, step: int, microbatch: int) -> Batch:  # noqa: ARG002 - it is the one that has begun
         start = microbatch * self._microbatch_size
-        return self._examples.take(self._batch[start : start + self._microbatch_size], self._dtype)
+        return self._examples.take_judged(self._batch[start : start + self._microbatch_size], self._dtype)
 
     def close(self) -> None:
         """Nothing reads."""
@@ -159,7 +159,7 @@ class _ArrayHeldOut:
         """All is there."""
 
     def take(self, chunk: int) -> Batch:
-        return self._examples.take(slice(chunk * EVALUATION_CHUNK, (chunk + 1) * EVALUATION_CHUNK), self._dtype)
+        return self._examples.take_judged(slice(chunk * EVALUATION_CHUNK, (chunk + 1) * EVALUATION_CHUNK), self._dtype)
 
     def close(self) -> None:
         """Nothing reads."""

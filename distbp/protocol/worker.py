@@ -96,14 +96,14 @@ class _Thread:
 
     def _backprop(self, views: Views, order: StepOrder, microbatch: int) -> Partial:
         """Return the gradient sum of one microbatch, which may be empty in the last step of an epoch."""
-        x, y = self._train.take(order.step, microbatch)
+        x, y, *weights = self._train.take(order.step, microbatch)
         flat, gradient = self._buffers.take()
         if not len(x):
             flat.fill(0)
             return Partial(microbatch, microbatch + 1, flat, 0.0, 0)
         rng = self._streams.at(order.step, order.first_microbatch + microbatch)
-        sums = self._model.gradient_sums(views, x, y, gradient, rng)
-        return Partial(microbatch, microbatch + 1, flat, sums.loss, sums.num_examples)
+        sums = self._model.gradient_sums(views, x, y, gradient, rng, *weights)
+        return Partial(microbatch, microbatch + 1, flat, sums.loss, sums.num_examples, weight=sums.weight)
 
     def _add(self, left: Partial, right: Partial) -> Partial:
         added = add_partials(left, right)
@@ -116,8 +116,7 @@ class _Thread:
         views = self._model.layout.views(parameters)
         found = []
         for chunk in range(shard.start, shard.stop):
-            x, y = self._validation.take(chunk)
-            found.append(compute_exactly(partial(self._model.loss_sums, views, x, y)))
+            found.append(compute_exactly(partial(self._model.loss_sums, views, *self._validation.take(chunk))))
         return found
 
     def _allocate(self) -> NDArray:

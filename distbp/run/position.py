@@ -21,16 +21,16 @@ _ESSENTIAL = {"step", "epoch_loss", "epoch_examples", "epochs_evaluated"}
 class Position:
     """The driver's bookkeeping after `step` steps.
 
-    epoch_loss, epoch_examples: sums over the steps of the epoch under way. train_loss: mean over the last whole
-    epoch. best_*: of the epoch with the lowest validation loss. Over all sessions of the run: examples, recoveries,
-    preemptions (workers that left in time, because a notice was heard), and seconds spent on steps, on waiting for
-    workers (starts and recoveries), on steps that a lost state made necessary again, on checkpoints while training
-    waited for them, and on waiting for data that a step needed.
+    epoch_loss, epoch_examples: sums over the steps of the epoch under way, the second of the weights where there are
+    some. train_loss: mean over the last whole epoch. best_*: of the epoch with the lowest validation loss. Over all
+    sessions of the run: examples, recoveries, preemptions (workers that left in time, because a notice was heard), and
+    seconds spent on steps, on waiting for workers (starts and recoveries), on steps that a lost state made necessary
+    again, on checkpoints while training waited for them, and on waiting for data that a step needed.
     """
 
     step: int = 0
     epoch_loss: float = 0.0
-    epoch_examples: int = 0
+    epoch_examples: int | float = 0
     epochs_evaluated: int = 0
     train_loss: float | None = None
     validation_loss: float | None = None
@@ -90,8 +90,8 @@ class Position:
         """Return the position one step on."""
         return self.changed(
             step=report.step,
-            epoch_loss=self.epoch_loss + report.loss * report.num_examples,
-            epoch_examples=self.epoch_examples + report.num_examples,
+            epoch_loss=self.epoch_loss + report.loss * report.divisor,
+            epoch_examples=self.epoch_examples + report.divisor,
             examples=self.examples + report.num_examples,
         )
 
@@ -100,7 +100,7 @@ class Position:
         closed = replace(
             self,
             epochs_evaluated=self.epochs_evaluated + 1,
-            train_loss=self.epoch_loss / self.epoch_examples,
+            train_loss=self.epoch_loss / (self.epoch_examples or 1.0),
             epoch_loss=0.0,
             epoch_examples=0,
         )

@@ -12,7 +12,10 @@ from distbp.text.masking import mask_secrets
 
 @dataclass(frozen=True)
 class StoredRun:
-    """One run. state: SUCCEEDED with a result, RUNNING while a driver holds its lock, else STOPPED or DAMAGED."""
+    """One run.
+
+    state: SUCCEEDED with a result, RUNNING while a driver holds its lock, else DIVERGED, STOPPED or DAMAGED.
+    """
 
     run: str
     state: str
@@ -34,6 +37,13 @@ def _look_at(url: str) -> StoredRun:
         result = run.read_result()
         if result is not None:
             return StoredRun(shown, "SUCCEEDED", result["steps"], result.get("validation_accuracy"), result["digest"])
-        return StoredRun(shown, "RUNNING" if run.is_locked() else "STOPPED", run.count_steps(), None, None)
+        state = "RUNNING" if run.is_locked() else "DIVERGED" if _has_diverged(run) else "STOPPED"
+        return StoredRun(shown, state, run.count_steps(), None, None)
     except (StorageError, KeyError) as error:
         return StoredRun(shown, "DAMAGED", 0, None, None, note=str(error))
+
+
+def _has_diverged(run: RunDirectory) -> bool:
+    """Return whether the last session of a run ended because its loss was no finite number."""
+    endings = [event for event in run.read_events() if event["kind"] in ("started", "ended")]
+    return bool(endings) and endings[-1].get("error") == "DivergedError"

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.config import Config, Placement, Recipe
+from distbp.config.settling import settle
 from distbp.data import PreparedData, Schema
 from distbp.data.fingerprint import DataFingerprint, fingerprint
 from distbp.errors import ConfigError
@@ -149,7 +150,15 @@ def model_spec(recipe: Recipe, schema: Schema, builder: Builder | None = None) -
         schema.integer_inputs,
         schema.target_shape,
         builder,
+        target_units=_units_of(schema),
+        has_many_labels=schema.labels is not None,
     )
+
+
+def _units_of(schema: Schema) -> tuple[float, ...] | None:
+    """Return the squares of the users' units that the network's unit is, for each target."""
+    scale = schema.targets.scale
+    return None if scale is None else tuple((1 / scale**2).tolist())
 
 
 def name_builder(recipe: Recipe, builder: Builder) -> Recipe:
@@ -180,19 +189,24 @@ def make_plan(config: Config, data: PreparedData, builder: Builder | None = None
 
     Raises ConfigError where the recipe's sizes or loss do not fit the data, or there are no weights to start from.
     """
-    recipe = config.recipe
+    recipe, data = settle_with(config.recipe, data)
     num_examples = len(data.train)
-    if recipe.global_batch_size > num_examples:
+    if recipe.global_batch_size < config.recipe.global_batch_size:
+        logger.info(
+            "global_batch_size=%d is larger than the %d training examples in '%s', so a batch is all of them",
+            config.recipe.global_batch_size, num_examples, recipe.data.source,
+        )  # fmt: skip
+    if isinstance(data.train, Examples) and data.train.weights is not None and recipe.model.function is not None:
         raise ConfigError(
-            f"global_batch_size={recipe.global_batch_size} is larger than the {num_examples} training examples "
-            f"in '{recipe.data.source}'; use at most {num_examples}"
+            f"model.function={recipe.model.function} computes gradients of its own, which know no weights; leave out "
+            "data.weight and data.class_weights, or name a module as model.torch"
         )
     spec = model_spec(recipe, data.schema, builder)
     layout = spec.build().layout
     start = start or _load_start(recipe, layout)
     num_steps = steps_per_epoch(recipe, num_examples)
-    check_rounds(recipe, num_steps, is_in_memory=isinstance(data.train, Examples))
-    data = along_run(data, config, num_steps * recipe.epochs)
+    check_rounds(recipe, num_steps, data.train)
+    data = along_run(data, config.model_copy(update={"recipe": recipe}), num_steps * recipe.epochs)
     _report_scaling(recipe)
     return Plan(
         recipe=recipe,
@@ -219,6 +233,19 @@ def make_plan(config: Config, data: PreparedData, builder: Builder | None = None
 def _load_start(recipe: Recipe, layout: Layout) -> Start | None:
     initial = recipe.model.initial
     return None if initial is None else Start(load_initial(initial, layout, recipe.dtype))
+
+
+def settle_with(recipe: Recipe, data: PreparedData) -> tuple[Recipe, PreparedData]:
+    """Return the recipe without anything left open, and the data as it takes them."""
+    chosen = recipe.data if recipe.data.columns is None else data.data
+    if recipe.data.target_scaling == "standard" and not data.facts().is_in_memory:
+        raise ConfigError(
+            "data.target_scaling=standard needs examples in memory, and these are read in blocks; leave it out"
+        )
+    settled = settle(recipe.model_copy(update={"data": chosen}), data.facts())
+    if settled.data.target_scaling == "standard" and data.schema.targets.scale is None and data.facts().is_regression:
+        data = data.scale_targets()
+    return settled, data
 
 
 def _check_whole_numbers(task: WorkerTask) -> None:

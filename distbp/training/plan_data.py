@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from distbp.config import Config, Placement, Recipe
 from distbp.config.sizes import parse_size
@@ -12,7 +12,7 @@ from distbp.data import PreparedData
 from distbp.protocol.examples import Examples
 from distbp.protocol.messages import WorkerTask
 from distbp.protocol.planning import smallest_microbatch
-from distbp.protocol.supply import Course, Supply
+from distbp.protocol.supply import Batch, Course, Supply
 
 
 def along_run(data: PreparedData, config: Config, num_steps: int) -> PreparedData:
@@ -44,7 +44,7 @@ def find_extent(part: Examples | Supply) -> tuple[ArrayLike, ArrayLike]:
     return (part.x.min(), part.x.max()) if isinstance(part, Examples) else part.find_extent()
 
 
-def take_first(task: WorkerTask, recipe: Recipe) -> tuple[NDArray, NDArray]:
+def take_first(task: WorkerTask, recipe: Recipe) -> Batch:
     """Return the inputs and targets of the run's first microbatch, or of one like it."""
     if isinstance(task.train, Examples):
         return task.train.ready(recipe.dtype).take(slice(0, recipe.microbatch_size), recipe.dtype)

@@ -8,20 +8,27 @@ from distbp.config import Optimizer, Recipe
 from distbp.errors import ConfigError
 from distbp.nn.layout import Layout
 from distbp.nn.optimizers import MOMENTS
+from distbp.protocol.examples import Examples
 from distbp.protocol.messages import RoundsTask, ServerTask
 from distbp.protocol.planning import num_microbatches
 from distbp.protocol.rounds import rounds_per_epoch
+from distbp.protocol.supply import Supply
 
 OUTER_MOMENTS = ("outer_velocity",)
 
 
-def check_rounds(recipe: Recipe, steps_per_epoch: int, *, is_in_memory: bool) -> None:
+def check_rounds(recipe: Recipe, steps_per_epoch: int, train: Examples | Supply) -> None:
     """Raise ConfigError where the batches, the epoch or the data do not fit the recipe's rounds."""
     rounds, count = recipe.rounds, num_microbatches(recipe.global_batch_size, recipe.microbatch_size)
     if rounds.steps is None:
         return
-    if not is_in_memory:
+    if not isinstance(train, Examples):
         raise ConfigError("recipe.rounds needs examples in memory, and these are read in blocks; leave rounds out")
+    if train.weights is not None:
+        raise ConfigError(
+            "recipe.rounds needs examples that all count the same; leave out rounds, or data.weight and "
+            "data.class_weights"
+        )
     if rounds.replicas > count:
         raise ConfigError(
             f"rounds.replicas={rounds.replicas} is more than the {count} microbatches of a batch (global_batch_size="

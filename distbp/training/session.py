@@ -9,13 +9,13 @@ from typing import NoReturn
 
 from distbp.backends import Backend
 from distbp.config import Placement
-from distbp.data import advise_on_targets
 from distbp.errors import ClusterError, DataError, DivergedError, InterruptedRunError, WorkersLostError
 from distbp.machine.interrupt import StopRequest
 from distbp.protocol.messages import Snapshot, StepOrder, StepReport, TrainState
 from distbp.protocol.recovery import GroupLostError, RoundAbandonedError
 from distbp.protocol.rounds import start_of_round
 from distbp.run.position import Position
+from distbp.training.advice import advise_after_divergence
 from distbp.training.checkpoint_contents import make_checkpoint, newest_saved, unpack
 from distbp.training.checkpoint_schedule import CheckpointSchedule
 from distbp.training.journal import Journal
@@ -305,7 +305,7 @@ class Session:
         return f"{self._departure}; {stopped}; give the same command on another machine to go on"
 
     def _divergence(self, what: str) -> str:
-        rate = self._plan.recipe.optimizer.learning_rate
-        advice = advise_on_targets(self._plan.worker.train, limit=10.0)
-        advice = advice or f"try a learning rate below {rate:g}, warmup_steps or clip_norm"
-        return f"training diverged: {what}; {self._journal.describe_kept(self._stop.watch())}; {advice}"
+        kept = self._journal.describe_kept(self._stop.watch())
+        return (
+            f"training diverged: {what}; {kept}; {advise_after_divergence(self._plan.recipe, self._plan.worker.train)}"
+        )

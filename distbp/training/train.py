@@ -31,6 +31,7 @@ from distbp.training.rounds import rounds_as_json
 from distbp.training.run_choice import Resume, hold_run
 from distbp.training.run_match import adopt
 from distbp.training.session import Session
+from distbp.training.verdict import Verdict, find_rare_classes, find_warnings, judge
 
 logger = logging.getLogger("distbp")
 
@@ -43,7 +44,8 @@ class Result:
     steps; with early stopping the best ones, otherwise the last. Over all sessions of the run: seconds and what they
     went to (steps that count, waiting for workers, steps done again, checkpoints), goodput = work_s / seconds, and
     failures recovered from. preemptions: workers that left in time, because a notice was heard. rounds: what the recipe
-    says of them; None where every step was committed. data_s: seconds that steps waited for data in blocks.
+    says of them; None where every step was committed. data_s: seconds that steps waited for data in blocks. What is
+    always right so often, and R2, are of the validation examples (`Verdict`).
     """
 
     run: str
@@ -70,6 +72,8 @@ class Result:
     preemptions: int = 0
     rounds: dict[str, Any] | None = None
     data_s: float = 0.0
+    largest_class: float | None = None
+    validation_r2: float | None = None
 
 
 def train(
@@ -104,6 +108,7 @@ def train(
         expect_portable()
     prepared = _prepare(config, data)
     plan = make_plan(config, prepared, model, start)
+    config = config.model_copy(update={"recipe": plan.recipe})
     plan.check_model()
     _warn_of_endless_warmup(plan)
     with hold_run(config, plan, name, resume) as run:
@@ -111,12 +116,16 @@ def train(
         if finished is not None:
             logger.info("'%s' has finished already; %s", run.url, _advise_new_run(name))
             return _read_result(run, finished)
-        for doubt in (*find_doubts(prepared, config.recipe.dtype), find_shortage(plan.data, config.placement)):
+        for note in prepared.notes:
+            logger.info("%s", note)
+        doubts = (*find_doubts(plan.data, config.recipe.dtype), *find_rare_classes(plan))
+        for doubt in (*doubts, find_shortage(plan.data, config.placement)):
             if doubt is not None:
                 logger.warning("%s", doubt)
         position = _train_session(run, config, plan, connect, observe)
         result = _conclude(run, config, plan, position)
         run.write_result(asdict(result))
+        _warn_of_result(run, plan, result)
     return result
 
 
@@ -228,6 +237,15 @@ def _warn_of_endless_warmup(plan: Plan) -> None:
         )  # fmt: skip
 
 
+def _warn_of_result(run: RunDirectory, plan: Plan, result: Result) -> None:
+    """Say what to know about a result."""
+    with suppress(StorageError):
+        losses = [float(event["loss"]) for event in run.read_events() if event["kind"] == "evaluated"]
+        verdict = Verdict(result.largest_class, result.validation_r2)
+        for warning in find_warnings(plan, verdict, result.validation_accuracy, losses):
+            logger.warning("%s", warning)
+
+
 def _conclude(run: RunDirectory, config: Config, plan: Plan, position: Position) -> Result:
     """Return the result; the digest is read from the checkpoint that holds the final parameters."""
     keeps_best = config.recipe.early_stopping.patience is not None
@@ -238,6 +256,8 @@ def _conclude(run: RunDirectory, config: Config, plan: Plan, position: Position)
         store.prune(position.step)
     train_loss = position.train_loss
     assert train_loss is not None  # a finished run has finished an epoch
+    validation_loss = position.best_loss if keeps_best else position.validation_loss
+    verdict = judge(plan, validation_loss)
     return Result(
         run=run.url,
         digest=checkpoint.digest,
@@ -249,7 +269,7 @@ def _conclude(run: RunDirectory, config: Config, plan: Plan, position: Position)
         stopped_early=position.step < plan.num_steps,
         num_parameters=plan.layout.num_parameters,
         train_loss=train_loss,
-        validation_loss=position.best_loss if keeps_best else position.validation_loss,
+        validation_loss=validation_loss,
         validation_accuracy=position.best_accuracy if keeps_best else position.validation_accuracy,
         seconds=round(position.seconds, 3),
         examples_per_second=round(position.examples / max(position.seconds, 1e-9), 1),
@@ -263,4 +283,6 @@ def _conclude(run: RunDirectory, config: Config, plan: Plan, position: Position)
         preemptions=position.preemptions,
         rounds=rounds_as_json(plan.recipe),
         data_s=round(position.data_s, 4),
+        largest_class=verdict.largest_class,
+        validation_r2=verdict.r2,
     )

@@ -37,7 +37,7 @@ def write_small_file_of_much(kind, folder):
 def test_a_small_file_that_becomes_large_is_refused_before_it_does(tmp_path, monkeypatch, kind):
     path = write_small_file_of_much(kind, tmp_path)
     assert path.stat().st_size < 1 << 20
-    assert prepare(Data(source=str(path)), seed=0).schema.num_outputs == 2
+    assert prepare(Data(source=str(path), columns=None), seed=0).schema.num_outputs == 2
     monkeypatch.setattr(reading, "find_available_memory", lambda: 1 << 20)
     with pytest.raises(DataError, match=r"needs 0\.00 GiB of memory, and 0\.00 GiB are free; use a machine with more"):
         prepare(Data(source=str(path)), seed=0)

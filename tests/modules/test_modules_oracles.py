@@ -141,8 +141,8 @@ def follow(recipe):
         loss = plain_losses(module(torch.from_numpy(x).reshape(-1, 6, 6)), torch.from_numpy(y)).mean()
         optimizer.zero_grad()
         loss.backward()
-        if chosen.clip_norm is not None:
-            clip(list(module.parameters()), chosen.clip_norm)
+        if chosen.largest_norm is not None:
+            clip(list(module.parameters()), chosen.largest_norm)
         optimizer.step()
         states.append({name: p.detach().numpy().copy() for name, p in module.named_parameters()})
     return states

@@ -75,7 +75,7 @@ def test_both_dtypes_begin_at_the_same_point(init):
 
 def test_cross_entropy_of_numbers_is_refused():
     with pytest.raises(ConfigError, match=r"model\.loss=cross_entropy needs classes.*use model\.loss=squared_error"):
-        spec(is_classification=False).build()
+        spec(is_classification=False, loss="cross_entropy").build()
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def test_nodes_install_the_reader_of_tables_where_the_data_are_tables():
 @pytest.mark.parametrize(
     ("argv", "code", "words"),
     [
-        (["--set", "global_batch_size=5000", "--storage", "/runs"], 2, "larger than the 1438 training examples"),
+        (["--set", "microbatch_size=5000", "--storage", "/runs"], 2, "larger than global_batch_size=64"),
         (["--set", "epoch=5", "--storage", "/runs"], 2, "epoch"),
         (["--storage", "runs"], 2, "would vanish with the job"),
         (["--storage", "/runs", "--name", "a/b"], 2, "run name 'a/b' cannot be used"),

@@ -35,7 +35,6 @@ def masked() -> np.ma.MaskedArray:
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        (np.full((2, 2), np.nan), "column 'width' in data row 1 is nan"),
         (np.array([[0, 1], [0, -np.inf]]), "column 'height' in data row 2 is -inf"),
         (np.full((1, 2), 1e39), r"2 values that cannot be used, the first: column 'width' in data row 1 is 1e\+39"),
         (masked(), "has masked values"),
@@ -49,9 +48,10 @@ def masked() -> np.ma.MaskedArray:
         (np.float64(3), r"shape \(\); expected \(n, 2\)"),
         ([[1, 2], [3]], "a list is no array"),
         (pa.table({"width": [1.0]}), "the Table has no feature column 'height'"),
-        (pa.table({"width": [1.0, None], "height": [1, 2]}), "column 'width' of the Table is empty in data row 2"),
-        (pa.table({"width": ["a"], "height": [1]}), "feature column 'width' of the Table holds text such as 'a'"),
-        (pa.table({"width": [np.nan], "height": [1]}), "column 'width' in data row 1 is nan"),
+        (
+            pa.table({"width": ["a"], "height": [1]}),
+            "the Table: column 'width' is 'a' in data row 1, which",
+        ),
     ],
 )
 def test_what_no_file_may_hold_no_array_may_hold(run, values, sentence):

@@ -14,7 +14,7 @@ from distbp import Recipe, load_run, train
 from distbp.__main__ import main
 from distbp.data import prepare
 from distbp.errors import CheckpointError, DataError, TerminatedRunError
-from distbp.lab.trial import load
+from distbp.lab.trial import load_json
 from distbp.protocol import examples
 from distbp.protocol.examples import Examples
 from distbp.report.page import judge
@@ -201,7 +201,7 @@ def test_a_study_of_changed_data_is_another_study(table, tmp_path, capfd):
     study += ["--set", "epochs=1", "--set", "model.hidden=[2]", "--set", "global_batch_size=600"]
     assert main(study) == 0
     write_table(table, seed=8)
-    load.cache_clear()  # as in another process
+    load_json.cache_clear()  # as in another process
     assert main(study) == 2
     assert "of other data" in capfd.readouterr().err
 

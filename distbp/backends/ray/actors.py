@@ -125,8 +125,8 @@ class MemberActor:
 
 
 def _attach(examples: Examples | Supply, arrays: Iterator[Any]) -> Examples | Supply:
-    """Return the examples with the next three of the arrays; those that are read as they are needed have none."""
+    """Return the examples with the next four of the arrays; those that are read as they are needed have none."""
     if not isinstance(examples, Examples):
         return examples
-    x, y, rows = (array.open() if isinstance(array, MappedFile) else array for array in islice(arrays, 3))
-    return replace(examples, x=x, y=y, rows=rows)
+    x, y, rows, weights = (array.open() if isinstance(array, MappedFile) else array for array in islice(arrays, 4))
+    return replace(examples, x=x, y=y, rows=rows, weights=weights if len(weights) else None)

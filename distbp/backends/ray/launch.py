@@ -37,7 +37,8 @@ def _share(examples: Examples | Supply | None) -> list[Any]:
     """Put the arrays into the object store once; every node holds one copy, memory-mapped files none."""
     if not isinstance(examples, Examples):
         return []
-    return [_share_array(array) for array in (examples.x, examples.y, examples.rows)]
+    weights = np.empty(0) if examples.weights is None else examples.weights
+    return [_share_array(array) for array in (examples.x, examples.y, examples.rows, weights)]
 
 
 def _share_array(array: NDArray) -> Any:
@@ -54,4 +55,4 @@ def _without_arrays(task: WorkerTask) -> WorkerTask:
 
 def _empty(examples: Examples | Supply) -> Examples | Supply:
     none = np.empty(0, np.int64)
-    return replace(examples, x=none, y=none, rows=none) if isinstance(examples, Examples) else examples
+    return replace(examples, x=none, y=none, rows=none, weights=None) if isinstance(examples, Examples) else examples

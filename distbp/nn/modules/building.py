@@ -40,6 +40,8 @@ def build_model(build: Builder, losses: Losses | str, spec: ModelSpec) -> TorchM
         per_token=spec.config.loss_per == "token",
         has_named_loss=isinstance(losses, str),
         dtype=spec.dtype,
+        target_units=spec.target_units,
+        has_many_labels=losses == "binary_cross_entropy",
     )
     dtype = "int64" if spec.integer_inputs else spec.dtype
     make = partial(build_module, build, known, spec.config.options, dtype)

@@ -27,4 +27,13 @@ def squared_error(outputs: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     return (outputs - wanted).square().flatten(1).sum(1)
 
 
-BY_NAME: dict[str, Losses] = {"cross_entropy": cross_entropy, "squared_error": squared_error}
+def binary_cross_entropy(outputs: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Return the summed loss of O classes that are each there or not, (B,). outputs: (B, O) before the sigmoid."""
+    return functional.binary_cross_entropy_with_logits(outputs, y, reduction="none").flatten(1).sum(1)
+
+
+BY_NAME: dict[str, Losses] = {
+    "cross_entropy": cross_entropy,
+    "squared_error": squared_error,
+    "binary_cross_entropy": binary_cross_entropy,
+}

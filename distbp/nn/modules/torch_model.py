@@ -33,6 +33,8 @@ class Form:
     is_classification: targets are classes, (B,), or (B, T) where the outputs are (B, T, K). num_outputs: K or O;
     target_shape: (T,) or (). per_token: the loss is divided by the number of places that are learned instead of the
     number of examples. has_named_loss: the loss is one of ours, which says what shape the outputs must have.
+    target_units: (O,) what each square counts in the loss that is told, where targets are scaled. has_many_labels: each
+    output is a class of its own.
     """
 
     input_shape: tuple[int, ...]
@@ -43,6 +45,8 @@ class Form:
     per_token: bool
     has_named_loss: bool
     dtype: str
+    target_units: tuple[float, ...] | None = None
+    has_many_labels: bool = False
 
 
 class TorchModel:
@@ -74,9 +78,17 @@ class TorchModel:
             Parts.of(self.build(int(rng.integers(1 << 63))), self.form.dtype).write_to(parameters)
 
     def gradient_sums(
-        self, parameters: Views, x: NDArray, y: NDArray, gradient: Views, rng: np.random.Generator
+        self,
+        parameters: Views,
+        x: NDArray,
+        y: NDArray,
+        gradient: Views,
+        rng: np.random.Generator,
+        weights: NDArray | None = None,
     ) -> Sums:
         """Overwrite `gradient` with the gradient of the summed loss, and for buffers with their change, times B.
+
+        weights: (B,), what each example's loss counts; then B is their sum.
 
         What the module draws follows from `rng` alone.
 
@@ -84,19 +96,24 @@ class TorchModel:
         """
         seed = int(rng.integers(1 << 63))
         with self._explaining(len(x)), process.computing():
-            return self._keyed(seed, lambda: self._backprop(parameters, x, y, gradient))
+            return self._keyed(seed, lambda: self._backprop(parameters, x, y, gradient, weights))
 
-    def loss_sums(self, parameters: Views, x: NDArray, y: NDArray) -> Sums:
+    def loss_sums(self, parameters: Views, x: NDArray, y: NDArray, weights: NDArray | None = None) -> Sums:
         """Return loss, number and correct predictions, with the module as for evaluation."""
         with self._explaining(len(x)), self._evaluating():
-            return self._keyed(0, lambda: self._evaluate(parameters, x, y))
+            return self._keyed(0, lambda: self._evaluate(parameters, x, y, weights))
 
     def predict(self, parameters: Views, x: NDArray) -> NDArray:
         """Return (B, K) or (B, T, K) probabilities of classes, or (B, O) values."""
         with self._explaining(len(x)), self._evaluating():
             outputs = self._keyed(0, lambda: self._forward(parameters, x))
-            found: NDArray = (outputs.softmax(-1) if self.form.is_classification else outputs).numpy()
+            found: NDArray = self._to_answers(outputs).numpy()
         return found
+
+    def _to_answers(self, outputs: torch.Tensor) -> torch.Tensor:
+        if self.form.has_many_labels:
+            return outputs.sigmoid()
+        return outputs.softmax(-1) if self.form.is_classification else outputs
 
     def calm(self) -> None:
         """Compute gradients from now on as in evaluation: nothing is dropped, and every example stands for itself."""
@@ -121,7 +138,7 @@ class TorchModel:
         with process.drawing_from(seed):
             return compute()
 
-    def _backprop(self, parameters: Views, x: NDArray, y: NDArray, gradient: Views) -> Sums:
+    def _backprop(self, parameters: Views, x: NDArray, y: NDArray, gradient: Views, weights: NDArray | None) -> Sums:
         outputs, targets = self._forward(parameters, x), self._targets(y)
         losses = self._losses_of(outputs, targets)
         if not losses.requires_grad:
@@ -130,25 +147,28 @@ class TorchModel:
                 "way from the outputs to the loss"
             )
         trained = self._parts.trained
-        found = torch.autograd.grad(losses.sum(), list(trained.values()), allow_unused=True)
+        found = torch.autograd.grad(_weigh(losses, weights).sum(), list(trained.values()), allow_unused=True)
         for (name, parameter), value in zip(trained.items(), found, strict=True):
             _write(gradient[name], name, parameter, value)
         for name in self._parts.kept:
             gradient[name][...] = 0
-        count = self._count(targets)
+        count, weight = self._count(targets), self._count_weights(targets, weights)
         for name, buffer in self._parts.buffers.items():
-            _write_change(gradient[name], parameters[name], buffer, count)
+            _write_change(gradient[name], parameters[name], buffer, count if weight is None else weight)
         _check_settings()
-        return Sums(_sum(losses.detach()), count)
+        return Sums(self._tell(outputs.detach(), targets, losses.detach(), weights), count, weight=weight)
 
-    def _evaluate(self, parameters: Views, x: NDArray, y: NDArray) -> Sums:
+    def _evaluate(self, parameters: Views, x: NDArray, y: NDArray, weights: NDArray | None) -> Sums:
         outputs, targets = self._forward(parameters, x), self._targets(y)
-        loss, count = _sum(self._losses_of(outputs, targets)), self._count(targets)
+        loss = self._tell(outputs, targets, self._losses_of(outputs, targets), weights)
+        count, weight = self._count(targets), self._count_weights(targets, weights)
         if not self.form.is_classification:
-            return Sums(loss, count)
+            return Sums(loss, count, weight=weight)
         learned = targets != IGNORED
-        correct = int(((outputs.argmax(-1) == targets) & learned).sum())
-        return Sums(loss, count, correct, int(learned.sum()))
+        hits = (outputs.argmax(-1) == targets) & learned
+        if weights is None:
+            return Sums(loss, count, int(hits.sum()), int(learned.sum()))
+        return Sums(loss, count, _sum(_weigh(hits, weights)), _sum(_weigh(learned, weights)), weight)
 
     def _forward(self, parameters: Views, x: NDArray) -> torch.Tensor:
         """Return the outputs, computed from the parameters and buffers as they lie in the flat vector."""
@@ -196,6 +216,22 @@ class TorchModel:
                 f"({len(targets)},), or the targets' own; was something broadcast?"
             )
         return losses
+
+    def _count_weights(self, targets: torch.Tensor, weights: NDArray | None) -> float | None:
+        """Return the sum of the weights of the examples, or of the places that are learned."""
+        if weights is None:
+            return None
+        return _sum(_weigh(targets != IGNORED, weights)) if self.form.per_token else float(weights.sum())
+
+    def _tell(
+        self, outputs: torch.Tensor, targets: torch.Tensor, losses: torch.Tensor, weights: NDArray | None
+    ) -> float:
+        """Return the sum of the losses, in the users' units where targets are scaled and the loss is our squares."""
+        units = self.form.target_units
+        if units is None or not self.form.has_named_loss:
+            return _sum(_weigh(losses, weights))
+        squares = (outputs.double() - targets.double()).square()
+        return _sum(_weigh((squares * torch.tensor(units, dtype=torch.float64)).sum(1), weights))
 
     def _load(self, parameters: Views) -> None:
         """Copy parameters into the module, once for each state of them: a mapping stands for one state."""
@@ -260,12 +296,22 @@ def _write(gradient: NDArray, name: str, parameter: torch.Tensor, value: torch.T
     gradient[...] = value.reshape(parameter.shape).numpy()
 
 
-def _write_change(gradient: NDArray, before: NDArray, buffer: torch.Tensor, count: int) -> None:
+def _write_change(gradient: NDArray, before: NDArray, buffer: torch.Tensor, count: float) -> None:
     """Write count times what the forward pass added; exactly 0 where nothing changed, also for what is infinite."""
     after = buffer.detach().to(torch.from_numpy(before).dtype).numpy()
     np.subtract(after, before, out=gradient, where=after != before)
     gradient[after == before] = 0
     gradient *= count
+
+
+def _weigh(values: torch.Tensor, weights: NDArray | None) -> torch.Tensor:
+    """Return values (B,) or (B, T) times the weight of their example."""
+    if weights is None:
+        return values
+    factors = torch.from_numpy(np.array(weights))
+    if values.is_floating_point():
+        factors = factors.to(values.dtype)
+    return values * factors.reshape(-1, *[1] * (values.ndim - 1))
 
 
 def _sum(losses: torch.Tensor) -> float:

@@ -77,12 +77,12 @@ def _recipes(recipe: Recipe, base: int, rate: float, num_examples: int) -> dict[
     small = with_batch(recipe, base, rate, MOMENTUM)
     large = with_batch(recipe, FACTOR * base, rate, MOMENTUM)
     warmup = round(WARMUP_FRACTION * _num_steps(recipe, FACTOR * base, num_examples))
-    scaled = Schedule(lr_scaling="linear", reference_batch_size=base)
+    scaled = Schedule(kind="constant", lr_scaling="linear", reference_batch_size=base)
     schedules = (
         scaled.model_copy(update={"warmup_steps": warmup}),
         scaled,
         scaled.model_copy(update={"lr_scaling": "sqrt"}),
-        Schedule(),
+        Schedule(kind="constant"),
     )
     larges = [large.model_copy(update={"schedule": schedule}) for schedule in schedules]
     return dict(zip(NAMES, [small, *larges], strict=True))
