@@ -21,7 +21,9 @@ EXTRAS = {
     "jinja2": "pages",
     "matplotlib": "pages",
     "mlflow": "mlflow",
+    "onnx": "onnx",
     "pyarrow": "tables",
+    "sklearn": "sklearn",
     "tensorboardX": "tensorboard",
 }
 """Libraries that training from arrays does without, and the extra of distbp that installs each."""

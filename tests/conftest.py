@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
+from pathlib import Path
 
+import fsspec
 import hypothesis
 import pytest
 from faulty_storage import Faults, make_faulty_storage
@@ -14,12 +17,33 @@ hypothesis.settings.register_profile("distbp", deadline=None, suppress_health_ch
 hypothesis.settings.load_profile("distbp")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let what distbp keeps between runs, such as first looks at data, be in a folder of the tests' own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def faults() -> Iterator[Faults]:
     """The switch of storage at faulty://..., which is empty and works."""
     faults = make_faulty_storage()
     yield faults
     faults.end()
+
+
+@pytest.fixture(params=["local", "memory"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A storage URL of each of the two kinds of filesystem: with renames and appends, and without."""
+    if request.param == "local":
+        yield str(tmp_path / "runs")
+        return
+    url = f"memory://{secrets.token_hex(4)}/runs"
+    yield url
+    filesystem, path = fsspec.core.url_to_fs(url)
+    if filesystem.exists(path):
+        filesystem.rm(path, recursive=True)
 
 
 @pytest.hookimpl(trylast=True)  # after pytest itself has left out those that start Ray
@@ -38,6 +62,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if LEFT_OUT in config.stash:
         num_slow, num_all = config.stash[LEFT_OUT], len(terminalreporter.stats.get("deselected", []))
         terminalreporter.write_line(
-            f"left out: {num_all - num_slow} tests that start Ray and {num_slow} that start other programs or compute "
-            "long; `pytest` runs all"
+            f"left out: {num_all - num_slow} tests that start Ray and {num_slow} that start other programs or train "
+            "whole runs; `pytest` runs all"
         )

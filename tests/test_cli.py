@@ -28,6 +28,8 @@ from distbp.cli.terminal import Terminal
 from distbp.config import load_config
 from distbp.training import Progress
 
+pytestmark = pytest.mark.slow
+
 FAST = ["--set", "epochs=2"]
 MANY_STEPS = ["--set", "epochs=250", "--set", "microbatch_size=64", "--workers", "1"]
 DEADLINE_S = 60

@@ -13,11 +13,12 @@ from command_line import run_distbp
 
 pytestmark = pytest.mark.slow
 
-HIDDEN = ("jinja2", "markupsafe", "matplotlib", "pyarrow", "tensorboardX")
+HIDDEN = ("jinja2", "markupsafe", "matplotlib", "onnx", "pyarrow", "sklearn", "tensorboardX")
 IMPORT_ALL = """
 import importlib, pkgutil, distbp
-for module in pkgutil.walk_packages(distbp.__path__, "distbp."):
-    if module.name != "distbp.__main__" and not module.name.startswith("distbp.nn.modules."):  # those need PyTorch
+NEEDY = ("distbp.nn.modules.", "distbp.sklearn")  # PyTorch, scikit-learn
+for module in pkgutil.walk_packages(distbp.__path__, "distbp.", lambda name: None):
+    if module.name != "distbp.__main__" and not module.name.startswith(NEEDY):
         importlib.import_module(module.name)
 """
 TINY = ("--set", "epochs=1", "--set", "recipe.model.hidden=[4]")
@@ -70,6 +71,7 @@ def test_every_module_can_be_imported_without_the_extras(folder):
         ("verify", "runs/a", "runs/a"),
         ("list", "runs"),
         ("config",),
+        ("export", "runs/a", "--to", "safetensors", "--out", "a.safetensors"),
         ("explain", "runs/a"),
         ("doctor", "--set", "placement.workers=1"),
         *(
@@ -82,6 +84,15 @@ def test_every_module_can_be_imported_without_the_extras(folder):
 def test_arrays_need_no_extra(folder, argv):
     done = call(folder, *argv)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_estimators_say_what_they_need(folder):
+    program = "import distbp.sklearn"
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=hide(folder), capture_output=True, text=True, timeout=60, check=False
+    )
+    sentence = f"distbp.sklearn needs sklearn, which {sys.executable} does not have; pip install 'distbp[sklearn]'"
+    assert done.stderr.splitlines()[-1].startswith(f"ImportError: {sentence}")
 
 
 @pytest.mark.ray
@@ -107,6 +118,7 @@ def test_workers_on_ray_need_no_extra(folder):
         (("study", "workers"), "matplotlib", "pages"),
         (("study", "order"), "matplotlib", "pages"),
         (("train", "--tensorboard", "tb"), "tensorboardX", "tensorboard"),
+        (("export", "runs/a", "--to", "onnx", "--out", "a.onnx"), "onnx", "onnx"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else value,
 )

@@ -24,6 +24,8 @@ from distbp.cli.terminal import Terminal
 from distbp.service.storage import StoredRun
 from distbp.text.printable import printable
 
+pytestmark = pytest.mark.slow
+
 LABELS = [
     "[x]",
     "[/red]",

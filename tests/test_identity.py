@@ -12,11 +12,14 @@ from pydantic import Field, create_model
 from distbp.config import Optimizer, Recipe
 from distbp.config.identity import DEFAULTS_OF_0_1_0, FIRST_DEFAULTS, complete, flatten
 
+pytestmark = pytest.mark.slow
+
 AWAY: dict[str, st.SearchStrategy[Any]] = {
     "data.target": st.sampled_from(["price", ["x", "y"], ["x"], "1e3"]),
     "data.task": st.sampled_from(["classification", "regression"]),
     "data.validation": st.sampled_from([0.0, 0.25, "held-out.csv"]),
     "data.scaling": st.sampled_from(["none", "standard"]),
+    "data.window_blocks": st.integers(5, 100),
     "model.hidden": st.sampled_from([[], [64], [32, 64], [64, 32, 1]]),
     "model.activation": st.sampled_from(["sigmoid", "tanh", "gelu", "identity"]),
     "model.loss": st.just("squared_error"),
@@ -49,6 +52,11 @@ AWAY: dict[str, st.SearchStrategy[Any]] = {
     "schedule.reference_batch_size": st.integers(1, 10**6),
     "early_stopping.patience": st.integers(1, 10**6),
     "early_stopping.min_delta": st.floats(1e-9, 1),
+    "rounds.steps": st.integers(1, 10**6),
+    "rounds.replicas": st.integers(1, 3),
+    "rounds.outer.learning_rate": st.floats(0.01, 0.6),
+    "rounds.outer.momentum": st.floats(0.001, 0.8),
+    "rounds.outer.nesterov": st.just(False),
     "global_batch_size": st.integers(65, 10**6),
     "microbatch_size": st.integers(9, 64),
     "epochs": st.integers(21, 10**6),
@@ -59,6 +67,10 @@ NEEDS = {  # what must be set as well so that a field may be
     "model.options": {"model.function": "m:f"},
     "model.loss_per": {"model.torch": "m:g"},
     "schedule.lr_scaling": {"schedule.reference_batch_size": 32},
+    "rounds.replicas": {"rounds.steps": 20},
+    "rounds.outer.learning_rate": {"rounds.steps": 20},
+    "rounds.outer.momentum": {"rounds.steps": 20},
+    "rounds.outer.nesterov": {"rounds.steps": 20},
 }
 
 

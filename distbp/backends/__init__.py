@@ -17,6 +17,8 @@ def make_backend(placement: Placement) -> Backend:
             placement.servers,
             placement.address,
             placement.step_timeout_s,
+            placement.min_workers_left,
+            placement.server_outlives == "node",
         )
     from distbp.backends.local import LocalBackend
 

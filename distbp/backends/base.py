@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -10,12 +10,23 @@ import numpy as np
 
 from distbp.nn.model import Sums
 from distbp.protocol.messages import Evaluation, ServerTask, Snapshot, StepOrder, StepReport, TrainState, WorkerTask
-from distbp.protocol.planning import EVALUATION_CHUNK, num_microbatches
+from distbp.protocol.planning import num_microbatches
+from distbp.protocol.supply import EVALUATION_CHUNK
+
+Abandon = Callable[[], bool]
+
+
+def never() -> bool:
+    """Stand for what never gives a round up."""
+    return False
 
 
 @dataclass(frozen=True)
 class Note:
-    """Something that happened to a group: `kind` is "joined", "lost", "refused" or "shards", `text` is for people."""
+    """Something that happened to a group; `text` is for people.
+
+    kind: "joined", "lost", "refused", "shards", "leaving" (somebody will be gone soon), "left" (and has left in time).
+    """
 
     kind: str
     text: str
@@ -56,7 +67,15 @@ class Backend(Protocol):
         ...
 
     def admit(self) -> bool:
-        """Let workers in that have started since; returns whether a new `start` would give a larger group."""
+        """Let workers in that have started since; returns whether the run should pause between two steps.
+
+        Either a new `start` would give a better group, larger or without those that will be gone soon; or there is a
+        `departure`.
+        """
+        ...
+
+    def departure(self) -> str | None:
+        """Return why this process, the driver's, will be gone soon; None while nobody has said so."""
         ...
 
     def start(self, worker: WorkerTask, server: ServerTask, state: TrainState, minimum: int = 1) -> Shortage | None:
@@ -67,10 +86,13 @@ class Backend(Protocol):
         """
         ...
 
-    def run(self, orders: Iterator[StepOrder]) -> Iterator[StepReport]:
-        """Carry out consecutive steps and yield their reports in order.
+    def run(self, orders: Iterator[StepOrder], abandon: Abandon = never) -> Iterator[StepReport]:
+        """Carry out consecutive steps or rounds and yield the reports of all steps in order.
 
-        Orders may be drawn ahead of the reports; every order drawn is reported. Ends early when it could be larger.
+        Orders may be drawn ahead of the reports; every order drawn is reported. Ends early when the run should pause.
+        abandon: is asked again and again during a round whether to give it up.
+
+        Raises RoundAbandonedError where it was; then `rescue` has the state before that round.
         """
         ...
 
@@ -87,7 +109,7 @@ class Backend(Protocol):
         ...
 
     def rescue(self) -> Snapshot | None:
-        """Return the newest state of a lost group if its server still answers, else None."""
+        """Return the newest state of a lost group, or of an abandoned round, if its server still answers, else None."""
         ...
 
     def close(self) -> None:

@@ -5,9 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
+from itertools import chain
 from typing import TypeVar
 
-from distbp.backends.base import Note, Process, join_reports, join_snapshots, num_evaluation_chunks, summarize
+from distbp.backends.base import (
+    Abandon,
+    Note,
+    Process,
+    join_reports,
+    join_snapshots,
+    never,
+    num_evaluation_chunks,
+    summarize,
+)
 from distbp.backends.threads import ThreadTeam
 from distbp.nn.blas import one_blas_thread
 from distbp.protocol.messages import (
@@ -23,8 +33,8 @@ from distbp.protocol.messages import (
     slice_state,
 )
 from distbp.protocol.planning import auto_servers, num_local_threads, server_slices, shards
-from distbp.protocol.server import ParameterServer
-from distbp.protocol.worker import Worker
+from distbp.protocol.recovery import RoundAbandonedError
+from distbp.protocol.roles import AnyWorker, make_server, make_worker
 
 T = TypeVar("T")
 
@@ -58,15 +68,20 @@ class LocalBackend:
             len(state.parameters), worker.microbatch_size, self.num_workers
         )
         self._started = _Group(worker, server, state, num_threads)
-        self._stack.callback(self._started.team.close)
+        self._stack.callback(self._started.close)
 
     def admit(self) -> bool:
         """Return False: all threads there are belong to the group."""
         return False
 
-    def run(self, orders: Iterator[StepOrder]) -> Iterator[StepReport]:
-        """Carry out the steps one after the other; nothing is drawn ahead."""
-        return map(self._group.step, orders)
+    def departure(self) -> str | None:
+        """Return None: a signal tells this process itself."""
+        return None
+
+    def run(self, orders: Iterator[StepOrder], abandon: Abandon = never) -> Iterator[StepReport]:
+        """Carry out the steps or rounds one after the other; nothing is drawn ahead."""
+        self._group.abandon = abandon
+        return chain.from_iterable(self._group.step(order).unrolled() for order in orders)
 
     def evaluate(self) -> Evaluation:
         """Evaluate on the workers, each on its run of chunks."""
@@ -81,8 +96,8 @@ class LocalBackend:
         return []
 
     def rescue(self) -> Snapshot | None:
-        """Return None: threads are not lost without their process."""
-        return None
+        """Return a copy of the state: threads are not lost without their process, only rounds are abandoned."""
+        return None if self._started is None else self._started.snapshot()
 
     def close(self) -> None:
         """End the threads and give BLAS its threads back."""
@@ -99,14 +114,21 @@ class _Group:
 
     def __init__(self, worker: WorkerTask, server: ServerTask, state: TrainState, num_threads: int):
         self._task = worker
-        self._workers = [Worker(worker) for _ in range(num_threads)]
+        self._workers = [make_worker(worker, check=self._check) for _ in range(num_threads)]
+        self.abandon: Abandon = never
         self._parameters = state.parameters.copy()
         self._slices = server_slices(len(state.parameters), _num_servers(server, state, num_threads))
         self._servers = [
-            ParameterServer(server, slice_state(state, start, stop), start, self._parameters[start:stop])
+            make_server(server, slice_state(state, start, stop), start, self._parameters[start:stop])
             for start, stop in self._slices
         ]
         self.team = ThreadTeam(num_threads)
+
+    def close(self) -> None:
+        """End all threads."""
+        self.team.close()
+        for worker in self._workers:
+            worker.close()
 
     def step(self, order: StepOrder) -> StepReport:
         """Compute on the workers, then commit on every slice at once."""
@@ -130,7 +152,11 @@ class _Group:
         assert found is not None  # all slices are committed before the next call
         return found
 
-    def _on_workers(self, count: int, call: Callable[[Worker, Shard], T]) -> list[T]:
+    def _check(self) -> None:
+        if self.abandon():
+            raise RoundAbandonedError
+
+    def _on_workers(self, count: int, call: Callable[[AnyWorker, Shard], T]) -> list[T]:
         """Return call(worker, shard) for every worker that has a non-empty shard of `count`, in order."""
         parts = shards(count, len(self._workers))
         work = [(w, shard) for w, shard in zip(self._workers, parts, strict=True) if shard]

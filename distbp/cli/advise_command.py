@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 from rich.table import Table
@@ -14,7 +15,12 @@ from distbp.cli.terminal import open_terminal
 if TYPE_CHECKING:
     from distbp.advise.telling import Report
 
+ROUNDS_SHARE = 0.3
+"""Of the probe's seconds, spent beside them on rounds."""
 Seconds = Annotated[float, Option(metavar="S", help="About how long the probe may take", min=5)]
+AllowRounds = Annotated[
+    bool, Option("--allow-rounds", help="Weigh rounds of local steps as well; they change the numbers")
+]
 OnlyLocal = Annotated[bool, Option("--local-only", help="Do not try Ray")]
 Write = Annotated[
     str | None, Option("--write", metavar="FILE", show_default=False, help="Write the whole advised configuration here")
@@ -26,12 +32,14 @@ def advise(
     overrides: Overrides = None,
     seconds: Seconds = 55,
     local_only: OnlyLocal = False,
+    allow_rounds: AllowRounds = False,
     write: Write = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Probe this data, model and machine, and say which batch size, workers and servers to use, if several at all."""
     with open_terminal(as_json, debug) as terminal:
+        from distbp.advise.rounds import describe_rounds, weigh_rounds
         from distbp.advise.telling import make_report, write_config
         from distbp.cli.kernels import load_config_for_run
         from distbp.cli.study_progress import show_study_progress
@@ -39,11 +47,15 @@ def advise(
         config = load_config_for_run(config_file, overrides or [])
         with show_study_progress(terminal.notes) as observe:
             report = make_report(config, seconds, not local_only, observe)
+            weighed = weigh_rounds(config.recipe, report.evidence, ROUNDS_SHARE * seconds) if allow_rounds else None
         terminal.show(Text(report.headline, "bold"), "", *report.why, "", _make_table(report), "", report.changes)
+        if allow_rounds:
+            terminal.show("", describe_rounds(weighed, report.advice.seconds))
         if write is not None:
             write_config(report.config, write)
             terminal.show(f"\nthe whole configuration: {write}")
-        terminal.document(report.to_json())
+        told = {"rounds": None if weighed is None else asdict(weighed)} if allow_rounds else {}
+        terminal.document({**report.to_json(), **told})
 
 
 def _make_table(report: Report) -> Table:

@@ -9,11 +9,13 @@ from typing import Annotated
 import typer
 
 from distbp.cli.advise_command import advise
+from distbp.cli.attest_command import attest
 from distbp.cli.config_command import config
 from distbp.cli.data_commands import data
 from distbp.cli.doctor_command import doctor
 from distbp.cli.drill_command import drill
 from distbp.cli.explain_command import explain_command
+from distbp.cli.export_command import export
 from distbp.cli.failures import explain
 from distbp.cli.report_command import report
 from distbp.cli.service_commands import list_jobs, logs, result, status, stop, submit
@@ -35,7 +37,7 @@ app = typer.Typer(
 )
 app.add_typer(study, name="study")
 app.add_typer(data, name="data")
-for command in (train, evaluate, predict, verify, drill, doctor, config, advise):
+for command in (train, evaluate, predict, verify, export, drill, doctor, config, advise):
     app.command()(command)
 app.command()(report)
 for job_command in (submit, status, logs, stop, result):
@@ -43,6 +45,7 @@ for job_command in (submit, status, logs, stop, result):
 app.command("list")(list_jobs)
 app.command("explain")(explain_command)
 app.command()(watch)
+app.command()(attest)
 
 
 def run(argv: Sequence[str]) -> int:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -56,6 +54,7 @@ def show(
     with open_terminal(as_json, debug) as terminal:
         from distbp.cli.tables import format_pairs
         from distbp.data.blocks.describe import describe
+        from distbp.data.blocks.kept import find_cache_folder
         from distbp.data.blocks.look import Question, look_at
         from distbp.data.describe_table import try_describing
         from distbp.errors import DataError
@@ -64,7 +63,7 @@ def show(
         try:
             with _progress(terminal, "looking") as on_progress:
                 question = Question(source, _to_target(target), task)
-                found = describe(look_at(question, store=_store_of_looks(), on_progress=on_progress))
+                found = describe(look_at(question, store=find_cache_folder("looks"), on_progress=on_progress))
         except DataError:  # blocks hold numbers only; a table that is read whole may hold anything
             if table is None:
                 raise
@@ -104,13 +103,14 @@ def pack(
     """Write a source as Parquet in blocks of a good size, its rows shuffled across all blocks."""
     with open_terminal(as_json, debug) as terminal:
         from distbp.cli.tables import format_pairs
+        from distbp.data.blocks.kept import find_cache_folder
         from distbp.data.blocks.look import Question, look_at
         from distbp.data.blocks.pack import pack as write_packed
         from distbp.text.masking import mask_secrets
 
         with _progress(terminal, "looking") as on_progress:
             question = Question(source, _to_target(target), task)
-            look = look_at(question, store=_store_of_looks(), on_progress=on_progress)
+            look = look_at(question, store=find_cache_folder("looks"), on_progress=on_progress)
         with _progress(terminal, "packing") as on_progress:
             packed = write_packed(look, out, seed, on_progress)
         blocks = f"{packed.blocks:,} of up to {packed.rows_per_block:,} rows"
@@ -124,15 +124,6 @@ def _to_target(names: list[str] | None) -> str | tuple[str, ...] | None:
     if not names:
         return None
     return names[0] if len(names) == 1 else tuple(names)
-
-
-def _store_of_looks() -> Path | None:
-    """Return where looks are kept: the user's cache folder; None where there is no home."""
-    try:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    except RuntimeError:
-        return None
-    return Path(base) / "distbp" / "looks"
 
 
 def _format(found: Description) -> dict[str, str | None]:

@@ -27,6 +27,10 @@ Slow = Annotated[
     list[str] | None,
     Option(metavar="WHO@STEPxN", show_default=False, help="Slow down N times: worker:0@20x10. Repeatable"),
 ]
+Preempt = Annotated[
+    list[str] | None,
+    Option(metavar="WHO@STEP", show_default=False, help="SIGTERM, to be heard in time: worker:1@40. Repeatable"),
+]
 
 
 def drill(
@@ -34,6 +38,7 @@ def drill(
     kill: Kill = None,
     hang: Hang = None,
     slow: Slow = None,
+    preempt: Preempt = None,
     overrides: Overrides = None,
     backend: Backend = None,
     workers: Workers = None,
@@ -50,7 +55,7 @@ def drill(
         from distbp.cli.progress import show_progress
         from distbp.drill import drill as run_drill
 
-        faults = _parse_faults({"kill": kill, "hang": hang, "slow": slow})
+        faults = _parse_faults({"kill": kill, "hang": hang, "slow": slow, "preempt": preempt})
         placement = {"backend": backend, "workers": workers, "storage": storage}
         config = load_config_for_run(config_file, [*(overrides or []), *override_placement(placement)])
         with show_progress(terminal.notes) as observe:

@@ -16,9 +16,17 @@ def load_config_for_run(config_file: str | None, overrides: Sequence[str]) -> Co
     Raises ConfigError like load_config, and where this machine has no portable kernels.
     """
     config = load_config(config_file, overrides)
+    use_kernels_of(config)
+    return config
+
+
+def use_kernels_of(config: Config) -> None:
+    """Go on in a process with the kernels that a configuration, also that of a stored run, asks for.
+
+    Raises ConfigError where this machine has no portable kernels.
+    """
     if config.placement.portable:
         _use_portable_kernels()
-    return config
 
 
 def _use_portable_kernels() -> None:

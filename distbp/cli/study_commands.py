@@ -138,6 +138,44 @@ def order(
         terminal.document({**summarize(findings), "out": out, "report": str(page)})
 
 
+@study.command("links")
+def links(
+    context: typer.Context,
+    config_file: ConfigFile = None,
+    overrides: Overrides = None,
+    out: Annotated[str, Option(metavar="DIR", help=OUT_HELP)] = "studies/links",
+    mbit: Annotated[float, Option(metavar="N", help="Bandwidth of each host's link in Mbit/s", min=0.001)] = 50,
+    hosts: Annotated[int, Option(metavar="N", help="Hosts that could train together", min=2)] = 4,
+    steps: Annotated[str, Option(metavar="1,5,20", help="Steps between two commits to try")] = "1,5,20",
+    replicas: Annotated[str, Option(metavar="2,4", help="Numbers of replicas to try")] = "2,4",
+    trials: Annotated[int, Option(metavar="N", help="Choices of learning rates tried for each way", min=1)] = 8,
+    goal: Annotated[
+        float | None,
+        Option(metavar="E", show_default=False, help="Validation error to reach. Without: derived", min=1e-9),
+    ] = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Show whether rounds of local steps help where links are slow: seconds, bytes and what they cost in error."""
+    with open_terminal(as_json, debug) as terminal:
+        from distbp.cli.kernels import load_config_for_run
+        from distbp.cli.tables import format_pairs
+        from distbp.lab.settings import parse_whole_numbers
+        from distbp.study.links.cost import Links
+        from distbp.study.links.report import describe, summarize, write_links_report
+        from distbp.study.links.study import LinksSettings, check_settings, identify, study_links
+
+        config = load_config_for_run(config_file, overrides or [])
+        lengths, counts = parse_whole_numbers("--steps", steps), parse_whole_numbers("--replicas", replicas)
+        settings = LinksSettings(Links(hosts, mbit), lengths, counts, trials, goal)
+        check_settings(config.recipe, settings)
+        with _open(context, terminal, out, identify(config.recipe, settings), config.placement) as lab:
+            findings = study_links(config.recipe, settings, lab)
+            page = write_links_report(findings, lab.folder)
+        terminal.show(format_pairs({**describe(findings), "report": str(page)}))
+        terminal.document({**summarize(findings), "out": out, "report": str(page)})
+
+
 @contextmanager
 def _open(
     context: typer.Context, terminal: Terminal, out: str, identity: dict[str, Any], placement: Any

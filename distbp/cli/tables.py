@@ -33,10 +33,12 @@ def format_result(result: Result) -> Text:
             "R2": _format_r2(result.validation_r2),
             "loss": _format_losses(result.train_loss, result.validation_loss),
             "steps": f"{result.steps:,} in {_count(result.epochs, 'epoch')}{early}{kept}",
+            "rounds": _format_rounds(result),
             "seconds": _format_seconds(result),
             "examples/s": f"{result.examples_per_second:,.0f}",
             "parameters": f"{result.num_parameters:,}",
             "recovered": _format_recoveries(result),
+            "left": _format_preemptions(result),
             "digest": result.digest,
             "run": result.run,
         }
@@ -134,6 +136,7 @@ def format_drill(report: DrillReport) -> Text:
         "disturbed": f"{disturbed.digest}",
         "seconds": f"{whole.seconds:.2f} undisturbed, {_format_seconds(disturbed)} disturbed",
         "recovered": _format_recoveries(disturbed),
+        "left": _format_preemptions(disturbed),
         "runs": f"{whole.run}, {disturbed.run}",
     }
     if report.same:
@@ -143,7 +146,7 @@ def format_drill(report: DrillReport) -> Text:
 
 def describe_difference(run_a: str, run_b: str, verdict: Verdict) -> str:
     """Return the sentence about two runs that are not the same bytes."""
-    where = f"they part at step {verdict.first_difference}"
+    where = f"they part at step {verdict.first_difference}{_describe_round(verdict)}"
     if verdict.first_difference is None:
         where = f"their {_count(verdict.steps, 'logged step')} are the same" if verdict.steps else "no step is in both"
     why = (
@@ -157,6 +160,15 @@ def describe_difference(run_a: str, run_b: str, verdict: Verdict) -> str:
     return f"'{run_a}' and '{run_b}' end with different bytes (digests {digests}): {where}; {why}"
 
 
+def _describe_round(verdict: Verdict) -> str:
+    """Return in which round and replica two runs part, "" where they were not trained in the same rounds."""
+    found = verdict.round
+    if found is None:
+        return ""
+    who = "the commit of" if found.replica is None else f"replica {found.replica} of"
+    return f", in {who} the round of steps {found.first_step} to {found.last_step}"
+
+
 def format_pairs(pairs: Mapping[str, str | None]) -> Text:
     """Return one line for each name and value; a value of None leaves its line out."""
     shown = {name: value for name, value in pairs.items() if value is not None}
@@ -165,14 +177,28 @@ def format_pairs(pairs: Mapping[str, str | None]) -> Text:
     return Text("\n").join(lines)
 
 
+def _format_rounds(result: Result) -> str | None:
+    """Return how often there was a commit; None where that was after every step."""
+    if result.rounds is None:
+        return None
+    return f"a commit after {_count(result.rounds['steps'], 'step')} of {_count(result.rounds['replicas'], 'replica')}"
+
+
 def _format_seconds(result: Result) -> str:
     parts = {
         "work": result.work_s,
         "waiting": result.waiting_s,
         "recomputing": result.recomputing_s,
         "checkpoints": result.checkpointing_s,
+        "waiting for data": result.data_s,
     }
     return f"{result.seconds:.2f} ({', '.join(f'{name} {s:.2f}' for name, s in parts.items() if s >= 0.005)})"
+
+
+def _format_preemptions(result: Result) -> str | None:
+    if not result.preemptions:
+        return None
+    return f"{_count(result.preemptions, 'worker')} in time, having heard that they would be gone; no step again"
 
 
 def _format_recoveries(result: Result) -> str | None:

@@ -22,6 +22,9 @@ Keep = Annotated[
     Option("--keep", metavar="COLUMN", show_default=False, help="Write this column of the data too. Repeatable"),
 ]
 Probabilities = Annotated[bool, Option("--probabilities", help="Write the probability of every class too")]
+Deep = Annotated[
+    bool, Option("--deep", help="Compute the step where they part again, and name the microbatch and the tensor")
+]
 OtherRun = Annotated[str, Argument(metavar="RUN_B", show_default=False, help="The run to compare it with")]
 
 
@@ -79,7 +82,7 @@ def predict(
         )
 
 
-def verify(run_a: Run, run_b: OtherRun, as_json: AsJson = False, debug: Debug = False) -> None:
+def verify(run_a: Run, run_b: OtherRun, deep: Deep = False, as_json: AsJson = False, debug: Debug = False) -> None:
     """Tell whether two finished runs are the same bytes, else the first step where they part (exit code 9)."""
     with open_terminal(as_json, debug) as terminal:
         from distbp.cli.failures import explain
@@ -92,6 +95,26 @@ def verify(run_a: Run, run_b: OtherRun, as_json: AsJson = False, debug: Debug = 
             terminal.show(format_sameness(run_a, run_b, verdict))
             terminal.document({"run_a": run_a, "run_b": run_b, **asdict(verdict)})
             return
-        failure = explain(DigestsDifferError(describe_difference(run_a, run_b, verdict)))
-        terminal.fail(failure, {"run_a": run_a, "run_b": run_b, **asdict(verdict)})
+        sentence, found = _look_deep(run_a, run_b, verdict.first_difference) if deep else ("", {})
+        failure = explain(DigestsDifferError(describe_difference(run_a, run_b, verdict) + sentence))
+        terminal.fail(failure, {"run_a": run_a, "run_b": run_b, **asdict(verdict), **found})
         raise typer.Exit(failure.exit_code)
+
+
+def _look_deep(run_a: str, run_b: str, step: int | None) -> tuple[str, dict[str, object]]:
+    """Return where two runs part inside a step, or why that cannot be said: they differ in any case."""
+    from distbp.cli.kernels import use_kernels_of
+    from distbp.cli.proof_words import describe_parting
+    from distbp.errors import DistbpError
+    from distbp.run import RunDirectory
+    from distbp.verification.deep import find_parting
+
+    if step is None:
+        return "; no step that both have logged differs, so none was computed again", {"parting": None}
+    try:
+        for run in (run_a, run_b):
+            use_kernels_of(RunDirectory.open(run).read_config())
+        parting = find_parting(run_a, run_b, step)
+    except DistbpError as error:
+        return f"; where in step {step} cannot be said: {error}", {"parting": None, "missing": str(error)}
+    return f"; {describe_parting(parting, run_a, run_b)}", {"parting": asdict(parting)}

@@ -9,6 +9,7 @@ from distbp.config.description import describe_config
 from distbp.config.loading import WRITTEN_BY, load_config, parse_config
 from distbp.config.placement import Placement
 from distbp.config.recipe import Data, EarlyStopping, Model, Optimizer, Recipe, Schedule
+from distbp.config.rounds import Outer, Rounds
 from distbp.config.yaml_text import dump_yaml, parse_yaml
 
 __all__ = [
@@ -18,8 +19,10 @@ __all__ = [
     "EarlyStopping",
     "Model",
     "Optimizer",
+    "Outer",
     "Placement",
     "Recipe",
+    "Rounds",
     "Schedule",
     "describe_config",
     "dump_yaml",

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pydantic import BaseModel
 
 from distbp.config.placement import Placement
-from distbp.config.recipe import Recipe, Settings
+from distbp.config.recipe import Recipe
+from distbp.config.settings import Settings
 
 
 class Config(Settings):

@@ -52,6 +52,7 @@ DEFAULTS_OF_0_1_0: Mapping[str, Any] = {
 }
 FIRST_DEFAULTS: Mapping[str, Any] = {
     **DEFAULTS_OF_0_1_0,
+    "data.window_blocks": 4,
     "model.loss_per": "example",
     "model.torch": None,
     "model.initial": None,
@@ -63,6 +64,11 @@ FIRST_DEFAULTS: Mapping[str, Any] = {
     "data.target_scaling": "none",
     "data.weight": None,
     "data.class_weights": None,
+    "rounds.steps": None,
+    "rounds.replicas": 4,
+    "rounds.outer.learning_rate": 0.7,
+    "rounds.outer.momentum": 0.9,
+    "rounds.outer.nesterov": True,
 }
 """The default that each field had in the version that introduced it. Entries are added, never changed."""
 LEFT_TO_THE_DATA: Mapping[str, Any] = {

@@ -3,7 +3,8 @@
 A recipe's microbatch size is part of the recipe: it fixes which gradients are added in which order. So the numbers
 here never change for recipes. Those who write recipes of their own cut their batches otherwise, each for a reason:
 
-- a recipe (`auto`): 8 microbatches, so that up to 8 workers can share a batch of any size;
+- a recipe (`auto`): 8 microbatches, so that up to 8 workers can share a batch of any size; in rounds at least one for
+  each replica, and equally many;
 - the advice: 4, or one for each worker, because fewer are faster, but of 16 examples, below which computing on them
   costs more for each example;
 - trials of studies: of 256 examples, as many as are efficient, so that large batches are not handicapped: a trial
@@ -26,3 +27,9 @@ def choose_microbatch_size(batch_size: int, at_most: int | None = None, smallest
     """
     even = 1 if at_most is None else -(-batch_size // at_most)
     return min(batch_size, max(smallest, even))
+
+
+def choose_replica_microbatch_size(batch_size: int, num_replicas: int) -> int:
+    """Return the size with which each of `num_replicas` has equally many microbatches of a batch, 8 or more in all."""
+    part = max(1, batch_size // num_replicas)
+    return -(-part // -(-RECIPE_MICROBATCHES // num_replicas))

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, Strict, field_validator, model_validator
 
-from distbp.config.recipe import PositiveFloat, PositiveInt, Settings
+from distbp.config.settings import PositiveFloat, PositiveInt, Settings
+from distbp.config.sizes import Size
 
 Range = Annotated[tuple[PositiveInt, PositiveInt], Strict(False)]
 
@@ -25,6 +26,11 @@ class Placement(Settings):
     servers: PositiveInt | Literal["auto"] = Field(
         "auto", description="that each keep a slice of the parameters, beside the first workers; at most `workers`"
     )
+    server_outlives: Literal["process", "node"] = Field(
+        "process",
+        description="what may be lost with a server and no step is done again: its process, where its node has another "
+        "worker; or its whole node: then each server sends the optimizer's moments to another node in every step",
+    )
     threads_per_worker: Annotated[int, Field(gt=0, le=1024)] = Field(1, description="that share one worker's shard")
     address: str | None = Field(
         None, description="Ray cluster to join; null: RAY_ADDRESS if set, else a private one on this machine"
@@ -36,7 +42,13 @@ class Placement(Settings):
     keep_checkpoints: PositiveInt = Field(3, description="newest checkpoints to keep, besides the best")
     max_failures: Annotated[int, Field(ge=-1)] = Field(100, description="recoveries before giving up; -1: no limit")
     step_timeout_s: PositiveFloat = Field(
-        300.0, description="seconds to wait for one step before workers count as lost"
+        300.0, description="seconds to wait for one step before workers count as lost; a round may take that a step"
+    )
+    memory_for_data: Size = Field(
+        "1GB", description="data in blocks: decoded blocks that each worker holds, such as 512MB"
+    )
+    cache: Size = Field(
+        "4GB", description="data in blocks: copies of remote data on each node's disk, in ~/.cache/distbp; 0B: none"
     )
     portable: bool = Field(
         False,

@@ -4,24 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationInfo, field_validator, model_validator
+from pydantic import Field, Strict, ValidationInfo, field_validator, model_validator
 
 from distbp.config.identity import identify, identify_as_0_1_0
-from distbp.config.microbatches import RECIPE_MICROBATCHES, choose_microbatch_size
-
-PositiveInt = Annotated[int, Field(gt=0)]
-
-
-NonNegativeInt = Annotated[int, Field(ge=0)]
-
-
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
-
-NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
-Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+from distbp.config.microbatches import RECIPE_MICROBATCHES, choose_microbatch_size, choose_replica_microbatch_size
+from distbp.config.rounds import Rounds
+from distbp.config.settings import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Settings
 
 LossName = Literal["cross_entropy", "squared_error", "binary_cross_entropy"]
 
@@ -32,10 +20,9 @@ ColumnKind = Literal["number", "category", "date", "ignore"]
 _OBJECT = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 
 
-class Settings(BaseModel):
-    """Base of all configuration: frozen, strict about types, unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+def _to_label(value: object) -> str:
+    """Return a label as text, as YAML writes it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _to_name(value: object) -> object:
@@ -46,7 +33,11 @@ def _to_name(value: object) -> object:
 class Data(Settings):
     """Where the examples come from and how they become numbers."""
 
-    source: str = Field("digits", min_length=1, description="digits, or a path: IDX folder, .npz, .npy, .csv, .parquet")
+    source: str = Field(
+        "digits",
+        min_length=1,
+        description="digits, or a path: IDX folder, .npz, .npy, .csv, .parquet; or a folder, glob or URL of blocks",
+    )
     target: str | Annotated[tuple[str, ...], Strict(False)] | None = Field(
         None, description="target column or columns (CSV, Parquet), or the targets' .npy file"
     )
@@ -68,6 +59,9 @@ class Data(Settings):
     target_scaling: Literal["auto", "none", "standard"] = Field(
         "auto", description="of numbers to predict, undone in what is shown; auto: standard unless the loss is your own"
     )
+    window_blocks: PositiveInt = Field(
+        4, description="data in blocks: within how many blocks of a lane examples are shuffled"
+    )
 
     @field_validator("columns", mode="before")
     @classmethod
@@ -80,12 +74,7 @@ class Data(Settings):
         """Take {0: 1, true: 3}: what YAML reads as a number or a boolean is a label here."""
         if not isinstance(weights, dict):
             return weights
-        return {
-            str(label).lower() if label in (True, False) and isinstance(label, bool) else str(label): float(weight)
-            if type(weight) is int
-            else weight
-            for label, weight in weights.items()
-        }
+        return {_to_label(label): float(w) if type(w) is int else w for label, w in weights.items()}
 
     @field_validator("target", mode="before")
     @classmethod
@@ -230,11 +219,12 @@ class Recipe(Settings):
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     early_stopping: EarlyStopping = EarlyStopping()
+    rounds: Rounds = Rounds()
     global_batch_size: PositiveInt = Field(64, description="examples per step, over all workers")
     microbatch_size: PositiveInt = Field(
         "auto",
         validate_default=True,
-        description="examples per unit of gradient arithmetic; auto: an eighth of the batch",
+        description="examples per unit of gradient arithmetic; auto: an eighth of the batch, or a replica's part of it",
     )
     epochs: PositiveInt = Field(
         20, description="passes over the training data; of small tables more where this is not set: 300 steps"
@@ -248,6 +238,9 @@ class Recipe(Settings):
         if value != "auto":
             return value
         batch_size = info.data.get("global_batch_size", 1)  # one that is refused is told of alone
+        rounds = info.data.get("rounds", Rounds())
+        if rounds.steps is not None:
+            return choose_replica_microbatch_size(batch_size, rounds.replicas)
         return choose_microbatch_size(batch_size, RECIPE_MICROBATCHES)
 
     @model_validator(mode="after")

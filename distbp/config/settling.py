@@ -31,20 +31,21 @@ class Facts:
     """What the data are.
 
     is_table: their columns have kinds. is_regression: the targets are numbers. has_many_labels: several targets, each
-    one of two classes.
+    one of two classes. is_in_memory: they are no data in blocks.
     """
 
     is_table: bool
     is_regression: bool
     num_examples: int
     has_many_labels: bool = False
+    is_in_memory: bool = True
 
 
 def settle(recipe: Recipe, facts: Facts) -> Recipe:
     """Return the recipe with every value that was left to the data, and a batch that is not larger than them."""
     is_new = facts.is_table or (facts.is_regression and recipe.model.loss is None)
     parts: dict[str, Any] = {
-        "data": settle_data(recipe.data, facts.is_table, facts.is_regression and is_new and _is_ours(recipe.model))
+        "data": settle_data(recipe.data, facts.is_table, is_new and _scales_targets(recipe.model, facts))
     }
     if recipe.model.loss is None:
         loss = "squared_error" if facts.is_regression else "cross_entropy"
@@ -79,8 +80,10 @@ def settle_data(data: Data, is_table: bool, scales_targets: bool) -> Data:
     return data.model_copy(update=chosen)
 
 
-def _is_ours(model: Model) -> bool:
-    """Return whether the loss is one of ours, which is as good for scaled targets as for others."""
+def _scales_targets(model: Model, facts: Facts) -> bool:
+    """Return whether targets are numbers in memory, and the loss one of ours, as good for scaled ones as for others."""
+    if not facts.is_regression or not facts.is_in_memory:
+        return False
     return model.function is None and (model.loss is None or ":" not in model.loss)
 
 

@@ -5,9 +5,11 @@ The readers (`digits`, `idx`, `arrays`, `tables`) give x and y as they are store
 one DataError. Nothing here knows workers, batches or models.
 """
 
+from distbp.data.blocks.preparing import is_in_blocks
 from distbp.data.doubts import advise_on_targets, find_doubts
 from distbp.data.memory import take_features
-from distbp.data.prepare import PreparedData, prepare, read_examples
+from distbp.data.opening import hold, prepare, prepare_in_memory, read_examples, read_features
+from distbp.data.prepare import PreparedData
 from distbp.data.reading import as_source
 from distbp.data.schema import Schema
 from distbp.data.sources import read_columns
@@ -18,8 +20,12 @@ __all__ = [
     "advise_on_targets",
     "as_source",
     "find_doubts",
+    "hold",
+    "is_in_blocks",
     "prepare",
+    "prepare_in_memory",
     "read_columns",
     "read_examples",
+    "read_features",
     "take_features",
 ]

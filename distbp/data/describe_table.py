@@ -37,6 +37,7 @@ def describe_table(
         return None
     data = prepare(Data(source=source, target=target, task=task, validation=0.0), seed=0)
     assert data.schema.columns is not None  # it is a table
+    assert data.data is not None  # as above
     columns = {column.name: describe_column(column) for column in data.schema.columns.columns}
     return TableDescription(
         len(data.train), data.schema.num_inputs, data.data.task or "", columns, data.notes, data.warnings

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from distbp.data.prepare import PreparedData
+from distbp.protocol.examples import Examples
 
 _KEY = "data"
 _KEY_OF_0_1_0 = "data_fingerprint"
@@ -52,4 +53,5 @@ def find_changed_part(stored: Mapping[str, Any], data: PreparedData, now: DataFi
         then = stored[_KEY] if isinstance(stored[_KEY], Mapping) else {}
         parts = asdict(now)
         return next((part for part in parts if then.get(part) != parts[part]), None)
-    return None if stored.get(_KEY_OF_0_1_0) == data.train.fingerprint_of_0_1_0() else "training"
+    is_same = isinstance(data.train, Examples) and stored.get(_KEY_OF_0_1_0) == data.train.fingerprint_of_0_1_0()
+    return None if is_same else "training"

@@ -23,6 +23,7 @@ from distbp.data.weights import weigh_classes
 from distbp.errors import DataError
 from distbp.nn.blas import fixed_arithmetic
 from distbp.protocol.examples import Examples, Scaling
+from distbp.protocol.supply import Supply
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,10 @@ class PreparedData:
     everything that was chosen. notes: what was done with a table's columns and rows; warnings: what to look at.
     """
 
-    train: Examples
-    validation: Examples | None
+    train: Examples | Supply
+    validation: Examples | Supply | None
     schema: Schema
-    data: Data
+    data: Data | None = None
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -44,12 +45,16 @@ class PreparedData:
         """Return what decides the values that a recipe leaves to the data."""
         has_many_labels = self.schema.labels is not None
         is_regression = self.schema.task == "regression" and not has_many_labels
-        return Facts(self.schema.columns is not None, is_regression, len(self.train), has_many_labels)
+        is_in_memory = isinstance(self.train, Examples)
+        return Facts(self.schema.columns is not None, is_regression, len(self.train), has_many_labels, is_in_memory)
 
     def scale_targets(self) -> PreparedData:
         """Return the same data, whose targets (n, O) reach the network with mean 0 and standard deviation 1."""
+        assert isinstance(self.train, Examples)  # the targets of data in blocks are not scaled
         targets = measure_targets(self.train.y[self.train.rows])
-        validation = None if self.validation is None else replace(self.validation, targets=targets)
+        validation = self.validation
+        if isinstance(validation, Examples):
+            validation = replace(validation, targets=targets)
         schema, train = replace(self.schema, targets=targets), replace(self.train, targets=targets)
         return replace(self, train=train, validation=validation, schema=schema)
 
@@ -65,6 +70,11 @@ def prepare(data: Data, seed: int) -> PreparedData:
     Raises DataError for whatever is wrong with the data, in one sentence.
     """
     found = _prepare_table(data, seed) if _has_kinds(data) else _prepare_arrays(data, seed)
+    return _finish(found, data)
+
+
+def _finish(found: PreparedData, data: Data) -> PreparedData:
+    """Return the same data with the weights of classes and the scaling of targets that the settings name."""
     if data.class_weights is not None:
         found = _weigh_classes(found, data.class_weights)
     return found.scale_targets() if data.target_scaling == "standard" and found.facts().is_regression else found
@@ -73,7 +83,7 @@ def prepare(data: Data, seed: int) -> PreparedData:
 def _weigh_classes(found: PreparedData, wanted: Literal["balanced"] | Mapping[str, float]) -> PreparedData:
     """Return the same data, whose training examples count as their classes do."""
     train, classes = found.train, found.schema.classes
-    if classes is None or found.schema.target_shape:
+    if classes is None or found.schema.target_shape or not isinstance(train, Examples):
         raise DataError("data.class_weights is for targets that are one class each, and these are not; leave it out")
     weights = weigh_classes(train.y, train.rows, classes, wanted)
     return replace(found, train=replace(train, weights=weights if train.weights is None else train.weights * weights))
@@ -87,11 +97,28 @@ def _has_kinds(data: Data) -> bool:
 def _prepare_arrays(data: Data, seed: int) -> PreparedData:
     if data.weight is not None:
         raise DataError(f"data.weight={data.weight} names a column, and '{data.source}' is no table with columns")
-    raw = read_source(data.source, Wanted(data.target, task=data.task))
-    spec = specify_targets(raw, data.task)
+    return _divide(read_source(data.source, Wanted(data.target, task=data.task)), data, seed)
+
+
+@fixed_arithmetic()
+def prepare_raw(
+    raw: RawExamples, data: Data, seed: int, spec: TargetSpec | None = None, scaling: Scaling | None = None
+) -> PreparedData:
+    """Return examples that have been read already, or never were in a file, as `prepare` returns those of a source.
+
+    spec, scaling: what the targets mean, and the inputs' scaling, where both are known before; None: by the examples.
+    """
+    return _finish(_divide(raw, data, seed, spec, scaling), data)
+
+
+def _divide(
+    raw: RawExamples, data: Data, seed: int, spec: TargetSpec | None = None, scaling: Scaling | None = None
+) -> PreparedData:
+    spec = spec or specify_targets(raw, data.task)
     fraction = 0.0 if isinstance(data.validation, str) else data.validation
     train_rows, validation_rows = split_rows(len(raw.x), fraction, seed)
-    scaling = measure_scaling(raw, train_rows, data.scaling)
+    measured = measure_scaling(raw, train_rows, data.scaling if scaling is None else "none")  # it checks all values
+    scaling = measured if scaling is None else scaling
     y = encode_targets(raw, spec)
     schema = _build_schema(raw, spec, scaling)
     train = Examples(raw.x, y, train_rows, scaling)

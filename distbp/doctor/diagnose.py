@@ -19,13 +19,16 @@ from distbp.doctor.cluster_checks import (
     check_shared,
     describe_versions,
 )
+from distbp.doctor.data_checks import check_data
 from distbp.doctor.demand import Demand
+from distbp.doctor.encryption import check_encryption
 from distbp.doctor.findings import Finding, block, ok
 from distbp.doctor.machine_checks import check_blas, check_cores, check_memory, check_storage
 from distbp.doctor.node import NodeFacts, examine_node, weigh_portable_kernels
 from distbp.doctor.storage_trial import StorageFacts, try_storage
-from distbp.errors import ClusterError
+from distbp.errors import ClusterError, ConfigError
 from distbp.nn.kernels import expect_portable
+from distbp.protocol.examples import Examples
 from distbp.protocol.planning import num_microbatches
 from distbp.training.plan import Plan, make_plan
 
@@ -61,6 +64,7 @@ def diagnose(config: Config) -> Diagnosis:
             *check_blas(here, config.placement.portable),
         ]
         findings += check_storage(storage, demand)
+        findings += check_data(plan, data, here.gflops, config.placement.threads_per_worker)
         if config.placement.backend == "local":
             findings += [*check_cores(here, demand), *check_memory(here, demand)]
         else:
@@ -90,7 +94,7 @@ def _describe_demand(config: Config, plan: Plan, data: PreparedData) -> Demand:
 
 def _count_bytes(data: PreparedData) -> int:
     """Return the bytes of all arrays in memory; parts split from one source share theirs."""
-    parts = [data.train] if data.validation is None else [data.train, data.validation]
+    parts = [part for part in (data.train, data.validation) if isinstance(part, Examples)]
     arrays = {id(array): array for part in parts for array in (part.x, part.y, part.rows)}
     return sum(array.nbytes for array in arrays.values() if not isinstance(array, np.memmap))
 
@@ -102,7 +106,7 @@ def _check_ray(config: Config, plan: Plan, here: NodeFacts, storage: StorageFact
     num_cpus = demand.max_workers * demand.threads
     try:
         found = survey(placement.address, num_cpus, examine_node, storage.url, storage.mark, plan.worker.model)
-    except ClusterError as error:
+    except (ClusterError, ConfigError) as error:
         yield block("cluster", str(error), "or train with --backend local, which needs no cluster", error.exit_code)
         return
     nodes = [
@@ -116,3 +120,4 @@ def _check_ray(config: Config, plan: Plan, here: NodeFacts, storage: StorageFact
     yield from check_shared(storage, nodes)
     yield from check_clocks(nodes)
     yield check_authentication(found.asks_for_token, found.is_private)
+    yield check_encryption({n.address: n.facts.encryption for n in nodes if n.facts is not None}, found.is_private)

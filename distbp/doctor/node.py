@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from distbp.doctor.encryption import OFF, Encryption, find_encryption
 from distbp.errors import ConfigError, DistbpError
 from distbp.installation import VERSION
 from distbp.machine.cores import CGROUP, count_cores
@@ -23,7 +24,7 @@ from distbp.nn.blas import describe_blas, one_blas_thread
 from distbp.nn.build import ModelSpec
 from distbp.nn.kernels import portable_variables
 from distbp.nn.numerics import fingerprint
-from distbp.run.storage.folder import open_folder
+from distbp.run.storage.opening import open_folder
 
 MATRIX_SIZE = 512
 
@@ -64,6 +65,7 @@ class NodeFacts:
     storage_error: str | None
     sees_mark: bool
     torch: str | None = None
+    encryption: Encryption = OFF
 
     @property
     def arithmetic(self) -> dict[str, Any]:
@@ -93,6 +95,7 @@ def examine_node(storage: str, mark: str, model: ModelSpec) -> NodeFacts:
         storage_error=storage_error,
         sees_mark=sees_mark,
         torch=_find_version("torch"),
+        encryption=find_encryption(),
     )
 
 

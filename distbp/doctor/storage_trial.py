@@ -11,7 +11,8 @@ from pathlib import Path
 
 from distbp.errors import StorageError
 from distbp.machine.aside import make_temporary_name
-from distbp.run.storage.folder import Folder, open_folder
+from distbp.run.storage.folder import Folder
+from distbp.run.storage.opening import open_folder
 
 MARK = "mark"
 BULK_BYTES = 4 << 20

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from itertools import chain, islice
+from itertools import chain
 
-from distbp.backends.base import Backend, Note, Process, Shortage
+from distbp.backends.base import Abandon, Backend, Note, Process, Shortage, never
 from distbp.drill.faults import Fault
 from distbp.drill.signals import Brakes, strike
 from distbp.protocol.messages import Evaluation, ServerTask, Snapshot, StepOrder, StepReport, TrainState, WorkerTask
@@ -44,19 +44,24 @@ class DrillBackend:
         return self._inner.processes
 
     def admit(self) -> bool:
-        """Let new workers in; returns whether a new `start` would give a larger group."""
+        """Let new workers in; returns whether the run should pause."""
         return self._inner.admit()
+
+    def departure(self) -> str | None:
+        """Return why this process will be gone soon."""
+        return self._inner.departure()
 
     def start(self, worker: WorkerTask, server: ServerTask, state: TrainState, minimum: int = 1) -> Shortage | None:
         """Build the group."""
         return self._inner.start(worker, server, state, minimum)
 
-    def run(self, orders: Iterator[StepOrder]) -> Iterator[StepReport]:
-        """Carry out the steps, stopping at those where a fault is due."""
-        for order in orders:
-            if not self._strike_due(order.step):
-                return  # the group has to grow first
-            for report in self._inner.run(chain([order], islice(orders, self._num_until_next(order.step)))):
+    def run(self, orders: Iterator[StepOrder], abandon: Abandon = never) -> Iterator[StepReport]:
+        """Carry out the steps, stopping before those, or the rounds of those, at which a fault is due."""
+        held: list[StepOrder] = []
+        while (order := held.pop() if held else next(orders, None)) is not None:
+            if not self._strike_due(order):
+                return  # the group has to change first
+            for report in self._inner.run(chain([order], self._until_due(orders, held)), abandon):
                 self._tell_who_is_back()
                 yield report
             if self._inner.admit():
@@ -83,17 +88,24 @@ class DrillBackend:
         self._brakes.release()
         self._inner.close()
 
-    def _num_until_next(self, step: int) -> int | None:
-        """Return how many steps after that of `step` may be done before the next fault; None for any number."""
-        later = [fault.step for fault in self._faults.values() if fault.step > step]
-        return min(later) - step - 1 if later else None
+    def _until_due(self, orders: Iterator[StepOrder], held: list[StepOrder]) -> Iterator[StepOrder]:
+        """Yield the orders before the one at which the next fault is due, which goes into `held`."""
+        for order in orders:
+            if self._find_due(order):
+                held.append(order)
+                return
+            yield order
 
-    def _strike_due(self, step: int) -> bool:
+    def _find_due(self, order: StepOrder) -> list[int]:
+        """Return the numbers of the faults at a step of this order, or before it."""
+        return [number for number, fault in self._faults.items() if fault.step < order.end]
+
+    def _strike_due(self, order: StepOrder) -> bool:
         """Let the next fault that is due happen; returns False if its target is missing and the group can grow.
 
         One at a time, so that the run has recovered from each before the next.
         """
-        due = [number for number, fault in self._faults.items() if fault.step <= step]
+        due = self._find_due(order)
         if not due:
             return True
         number, fault = due[0], self._faults[due[0]]

@@ -14,7 +14,7 @@ from distbp.backends import Backend, make_backend
 from distbp.config import Config, Placement
 from distbp.drill.backend import DrillBackend
 from distbp.drill.faults import Fault
-from distbp.errors import DistbpError
+from distbp.errors import DistbpError, TerminatedRunError
 from distbp.training import Progress, Result, train
 
 MAX_STARTS_WITHOUT_FAULT = 3
@@ -46,7 +46,7 @@ class Disturbed:
 
 
 def run_disturbed(config: Config, name: str, faults: Mapping[int, Fault]) -> Disturbed:
-    """Train `name` while the faults happen, starting the driver again whenever it is killed.
+    """Train `name` while the faults happen, starting the driver again whenever it is killed or preempted.
 
     Raises the DistbpError that the run ended with.
     """
@@ -54,7 +54,12 @@ def run_disturbed(config: Config, name: str, faults: Mapping[int, Fault]) -> Dis
     num_starts = 0
     while found.result is None:
         num_fired = len(found.fired)
-        _run_once(config, name, {n: fault for n, fault in faults.items() if n not in found.fired}, found)
+        left = {number: fault for number, fault in faults.items() if number not in found.fired}
+        try:
+            _run_once(config, name, left, found)
+        except TerminatedRunError:  # what a driver says that has heard its notice
+            if not any(number in found.fired and left[number].is_notice_to_driver for number in left):
+                raise
         num_starts = 0 if len(found.fired) > num_fired else num_starts + 1
         if num_starts == MAX_STARTS_WITHOUT_FAULT:
             raise DistbpError(f"the driver of '{name}' ended {num_starts} times although no fault struck it")

@@ -9,16 +9,22 @@ from typing import Literal, cast
 
 from distbp.errors import ConfigError
 
-Action = Literal["kill", "hang", "slow"]
+Action = Literal["kill", "hang", "slow", "preempt"]
 Target = Literal["worker", "server", "driver"]
 
 _PATTERN = re.compile(r"(worker|server|driver)(?::(\d{1,6}))?@(\d{1,12})(?:x(\d{1,6}(?:\.\d{1,6})?))?")
-_EXAMPLES = {"kill": "worker:1@40, server@60 or driver@80", "hang": "worker:2@30", "slow": "worker:0@20x10"}
+_EXAMPLES = {
+    "kill": "worker:1@40, server@60 or driver@80",
+    "hang": "worker:2@30",
+    "slow": "worker:0@20x10",
+    "preempt": "worker:1@40",
+}
+_OF_DRIVER = ("kill", "preempt")
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Something done to one process once `step` steps are done. factor: how many times slower; 1 for kill and hang.
+    """Something done to one process once `step` steps are done. factor: how many times slower; 1 for others.
 
     rank: of the worker, or which of the servers.
     """
@@ -28,6 +34,11 @@ class Fault:
     rank: int
     step: int
     factor: float = 1.0
+
+    @property
+    def is_notice_to_driver(self) -> bool:
+        """Whether the driver is told to go, after which it ends by itself."""
+        return (self.action, self.target) == ("preempt", "driver")
 
     def __str__(self) -> str:
         who = "driver" if self.target == "driver" else f"{self.target}:{self.rank}"
@@ -65,8 +76,10 @@ def check_ranks(faults: Sequence[Fault], num_workers: int) -> None:
 def _check_shape(action: Action, text: str, target: str, rank: str | None, factor: str | None) -> None:
     if target == "worker" and rank is None:
         raise ConfigError(f"--{action} {text}: which worker? Write for example {text.replace('worker', 'worker:0', 1)}")
-    if target == "driver" and (rank is not None or action != "kill"):
-        raise ConfigError(f"--{action} {text}: there is one driver, and it can only be killed, as in --kill driver@80")
+    if target == "driver" and (rank is not None or action not in _OF_DRIVER):
+        raise ConfigError(
+            f"--{action} {text}: there is one driver, and it can only be killed, as in --kill driver@80, or preempted"
+        )
     if action == "slow" and (factor is None or float(factor) <= 1):
         raise ConfigError(f"--slow {text}: how many times slower? Write a factor above 1, such as {_EXAMPLES['slow']}")
     if action != "slow" and factor is not None:

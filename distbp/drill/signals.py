@@ -1,4 +1,4 @@
-"""What a drill does to a process: end it, stop it, or let it run only now and then."""
+"""What a drill does to a process: end it, stop it, warn it, or let it run only now and then."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from distbp.drill.faults import Fault
 
 PERIOD_S = 0.02
 """How often a slowed process runs: shorter than what a person or a time-out notices."""
+_SIGNALS = {"kill": signal.SIGKILL, "hang": signal.SIGSTOP, "preempt": signal.SIGTERM}
 
 
 class Brakes:
@@ -49,4 +50,4 @@ def strike(fault: Fault, pid: int, brakes: Brakes) -> None:
     if fault.action == "slow":
         brakes.apply(pid, fault.factor)
     else:
-        os.kill(pid, signal.SIGKILL if fault.action == "kill" else signal.SIGSTOP)
+        os.kill(pid, _SIGNALS[fault.action])

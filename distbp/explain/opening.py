@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,11 @@ from distbp.errors import ConfigError, DataError, DivergedError
 from distbp.explain.network import Network
 from distbp.explain.population import Population
 from distbp.prediction.trained_run import TrainedRun
+from distbp.protocol.examples import Examples
+from distbp.protocol.supply import in_memory
 from distbp.text.sentences import find_near
 from distbp.training.plan import initial_parameters, model_spec
+from distbp.training.plan_data import along_run
 
 PARTS = ("training", "validation")
 
@@ -56,12 +60,14 @@ def gather(trained: TrainedRun, data: str) -> Population:
     """Return the examples of one part of the run's data, or of another source. Raises DataError if there are none."""
     recipe, schema, data = trained.config.recipe, trained.schema, as_source(data)
     if data in PARTS:
-        prepared = trained.own_data()
+        prepared = along_run(trained.own_data(), trained.config, num_steps=1)
         part = prepared.train if data == "training" else prepared.validation
         if part is None:
             raise DataError(f"'{trained.run.url}' was trained without validation data; use --data training or a file")
-        return Population(data, schema, recipe.dtype, part)
+        in_blocks = None if isinstance(part, Examples) or data != "training" else part
+        locate = None if in_blocks is None else partial(in_blocks.locate_batch, seed=recipe.seed)
+        return Population(data, schema, recipe.dtype, in_memory(part), locate)
     near = find_near(data, PARTS, cutoff=0.5)
     if near and not Path(data).exists():
         raise DataError(f"there are no data '{data}'; did you mean {near}?")
-    return Population(data, schema, recipe.dtype, read_examples(schema, data, recipe.data.target))
+    return Population(data, schema, recipe.dtype, in_memory(read_examples(schema, data, recipe.data.target)))

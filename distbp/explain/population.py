@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,7 +14,7 @@ from distbp.data import Schema
 from distbp.explain.network import Batch
 from distbp.nn.streams import epoch_order
 from distbp.protocol.examples import Examples
-from distbp.protocol.planning import step_order
+from distbp.protocol.planning import step_order, steps_per_epoch
 
 CHUNK = 1024
 MOST_EXAMPLES = 20_000
@@ -28,12 +28,16 @@ def affordable(num_parameters: int, at_least: int) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Population:
-    """n examples with numbers 0 .. n - 1. name: "training", "validation", or the source they were read from."""
+    """n examples with numbers 0 .. n - 1. name: "training", "validation", or the source they were read from.
+
+    locate_batch: gives the examples of a step's batch, where the training data are in blocks.
+    """
 
     name: str
     schema: Schema
     dtype: str
     examples: Examples
+    locate_batch: Callable[[int], NDArray[np.int64]] | None = None
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -91,6 +95,8 @@ class Population:
 
 def next_batch(population: Population, recipe: Recipe, step: int) -> NDArray[np.int64]:
     """Return the mini-batch (ascending) that training takes after `step` steps; of other data, one of that size."""
+    if population.locate_batch is not None:
+        return population.locate_batch(step)
     if population.name == "training":
         order = step_order(recipe, step, len(population))
         return np.sort(epoch_order(recipe.seed, order.epoch, len(population))[order.start : order.stop])
@@ -100,6 +106,10 @@ def next_batch(population: Population, recipe: Recipe, step: int) -> NDArray[np.
 def epoch_batches(population: Population, recipe: Recipe, step: int, limit: int) -> list[NDArray[np.int64]]:
     """Return the first `limit` mini-batches, each ascending, of the epoch that `step` belongs to."""
     size = recipe.global_batch_size
+    if population.locate_batch is not None:
+        num_steps = steps_per_epoch(recipe, len(population))
+        first = step // num_steps * num_steps
+        return [population.locate_batch(first + number) for number in range(min(limit, num_steps))]
     epoch = step_order(recipe, step, len(population)).epoch if population.name == "training" else 0
     order = epoch_order(recipe.seed, epoch, len(population))
     return [np.sort(order[start : start + size]) for start in range(0, len(order), size)][:limit]

@@ -17,13 +17,17 @@ import time
 from contextlib import suppress
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import answer_challenge, deliver_challenge
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from distbp.group.tls import Certificates, EncryptedSocket
+
 _LENGTH = struct.Struct("<Q")
 BACKLOG = 128
+HANDSHAKE_S = 3.0
+"""How long a caller may take over each word that shows who it is: strangers must not hold up the members."""
 
 CAN_SHARE = hasattr(os, "memfd_create") and hasattr(socket, "send_fds")
 """Whether processes of one node can share memory here; elsewhere they send copies."""
@@ -53,11 +57,52 @@ class Link:
     Every call may raise OSError (also TimeoutError) or EOFError when the other end is gone or silent.
     """
 
-    def __init__(self, connected: socket.socket, timeout_s: float):
+    def __init__(self, connected: socket.socket | EncryptedSocket, timeout_s: float):
         self._socket = connected
         self._socket.settimeout(timeout_s)
         if self._socket.family != socket.AF_UNIX:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def be_patient(self, timeout_s: float) -> None:
+        """Wait from now on up to `timeout_s` seconds for the other end."""
+        self._socket.settimeout(timeout_s)
+
+    @classmethod
+    def over(
+        cls,
+        connected: socket.socket,
+        secret: bytes,
+        timeout_s: float,
+        certificates: Certificates | None,
+        is_caller: bool,
+    ) -> Self:
+        """Return a link whose other end knows the secret too, encrypted where there are certificates.
+
+        A caller is given HANDSHAKE_S at most for each word until it has shown who it is.
+        Raises OSError, EOFError or AuthenticationError if the other end does not; the connection is closed then.
+        """
+        line: socket.socket | EncryptedSocket = connected
+        handshake_s = timeout_s if is_caller else min(timeout_s, HANDSHAKE_S)
+        try:
+            if certificates is not None:
+                line = encrypted = certificates.encrypt(connected, is_caller, handshake_s)
+                secret = encrypted.bind(secret, is_caller)
+            link = cls(line, handshake_s)
+            link.authenticate(secret, is_caller)
+            link.be_patient(timeout_s)
+        except BaseException:
+            connected.close()
+            raise
+        return link
+
+    def authenticate(self, secret: bytes, is_caller: bool) -> None:
+        """Prove the secret and have it proved. Raises AuthenticationError if the other end has another one."""
+        if is_caller:
+            answer_challenge(self, secret)  # type: ignore[arg-type]  # a Link speaks what it needs
+            deliver_challenge(self, secret)  # type: ignore[arg-type]
+        else:
+            deliver_challenge(self, secret)  # type: ignore[arg-type]
+            answer_challenge(self, secret)  # type: ignore[arg-type]
 
     def send(self, message: Any) -> None:
         """Send one small object."""
@@ -97,10 +142,12 @@ class Link:
 
     def send_memory(self, memory: SharedMemory) -> None:
         """Let the other end, a process of this node, map `memory`."""
+        assert isinstance(self._socket, socket.socket)  # of one node, where nothing is encrypted
         socket.send_fds(self._socket, [_LENGTH.pack(memory.array.size)], [memory.descriptor])
 
     def receive_memory(self, dtype: DTypeLike) -> SharedMemory:
         """Map what the other end sent with `send_memory`."""
+        assert isinstance(self._socket, socket.socket)
         data, descriptors, _, _ = socket.recv_fds(self._socket, _LENGTH.size, 1)
         if not descriptors:
             raise EOFError("the other end closed the connection")
@@ -125,14 +172,18 @@ class Link:
 
 
 class Switchboard:
-    """Where other members call: a Unix socket without a file for those of this node, TCP for all others."""
+    """Where other members call: a Unix socket without a file for those of this node, TCP for all others.
 
-    def __init__(self, ip: str, secret: bytes):
+    With certificates TCP is encrypted, and its address is called "tls": who does not encrypt finds none to call.
+    """
+
+    def __init__(self, ip: str, secret: bytes, certificates: Certificates | None = None):
         self._secret = secret
+        self.certificates = certificates
         self._wakened, self._waker = socket.socketpair()
         family = socket.AF_INET6 if ":" in ip else socket.AF_INET
         self._listeners = {"tcp": socket.create_server((ip, 0), family=family, backlog=BACKLOG)}
-        self.addresses: dict[str, Any] = {"tcp": self._listeners["tcp"].getsockname()[:2]}
+        self.addresses: dict[str, Any] = {far_kind(certificates): self._listeners["tcp"].getsockname()[:2]}
         if CAN_SHARE:
             self.addresses["unix"] = f"\0distbp-{os.getpid()}-{os.urandom(8).hex()}"
             self._listeners["unix"] = socket.socket(socket.AF_UNIX)
@@ -147,13 +198,10 @@ class Switchboard:
         deadline = time.monotonic() + timeout_s
         while True:
             self._await_caller(kind, deadline)
-            link = Link(self._listeners[kind].accept()[0], timeout_s)
-            try:
-                deliver_challenge(link, self._secret)  # type: ignore[arg-type]  # a Link speaks what it needs
-                answer_challenge(link, self._secret)  # type: ignore[arg-type]
-                return link
-            except (AuthenticationError, AssertionError, EOFError, OSError):
-                link.close()
+            connected = self._listeners[kind].accept()[0]
+            certificates = self.certificates if kind == "tcp" else None
+            with suppress(AuthenticationError, AssertionError, EOFError, OSError):
+                return Link.over(connected, self._secret, timeout_s, certificates, is_caller=False)
 
     def _await_caller(self, kind: str, deadline: float) -> None:
         timeout_s = max(0.0, deadline - time.monotonic())
@@ -174,20 +222,20 @@ class Switchboard:
             end.close()
 
 
-def call(address: Any, secret: bytes, timeout_s: float) -> Link:
-    """Connect to another member's switchboard.
+def far_kind(certificates: Certificates | None) -> str:
+    """Return what the address for members of other nodes is called."""
+    return "tcp" if certificates is None else "tls"
 
-    Raises OSError if nobody answers, AuthenticationError if the secret is not the other's.
+
+def call(address: Any, secret: bytes, timeout_s: float, certificates: Certificates | None = None) -> Link:
+    """Connect to another member's switchboard. certificates: with which the line is encrypted; None: it is not.
+
+    Raises OSError if nobody answers or the other's certificate is not good, AuthenticationError if the secret is not
+    the other's.
     """
-    connected = _connect_unix(address, timeout_s) if isinstance(address, str) else _connect_tcp(address, timeout_s)
-    link = Link(connected, timeout_s)
-    try:
-        answer_challenge(link, secret)  # type: ignore[arg-type]
-        deliver_challenge(link, secret)  # type: ignore[arg-type]
-    except BaseException:
-        link.close()
-        raise
-    return link
+    if isinstance(address, str):
+        return Link.over(_connect_unix(address, timeout_s), secret, timeout_s, None, is_caller=True)
+    return Link.over(_connect_tcp(address, timeout_s), secret, timeout_s, certificates, is_caller=True)
 
 
 def _connect_tcp(address: tuple[str, int], timeout_s: float) -> socket.socket:

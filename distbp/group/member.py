@@ -9,20 +9,20 @@ Between nodes the arrays themselves travel, partials to each server, parameters 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache, partial
 
 from numpy.typing import NDArray
 
 from distbp.group.arena import Arena
-from distbp.group.joining import join
+from distbp.group.joining import join, share_spares
 from distbp.group.lines import Lines
 from distbp.group.links import SharedMemory, Switchboard
+from distbp.group.partials import PartialsHeader
 from distbp.group.roster import Roster
+from distbp.group.spare import Offer, Spare
 from distbp.nn.model import Sums
 from distbp.protocol.messages import (
     Effort,
-    Partial,
     ServerTask,
     Shard,
     ShardResult,
@@ -35,8 +35,7 @@ from distbp.protocol.messages import (
     slice_state,
 )
 from distbp.protocol.planning import paced_shards
-from distbp.protocol.server import ParameterServer
-from distbp.protocol.worker import Worker
+from distbp.protocol.roles import AnyServer, make_server, make_worker
 
 
 class Member:
@@ -48,10 +47,11 @@ class Member:
         self._roster = roster
         self._lines = Lines(rank, roster)
         self._arena = Arena(len(state.parameters), state.parameters.dtype)
-        self._worker = Worker(worker, self._arena.allocate)
+        self._worker = make_worker(worker, self._arena.allocate, self._lines.check)
         self._server_task = server
-        self._server: ParameterServer | None = None
+        self._server: AnyServer | None = None
         self._memory: SharedMemory | None = None
+        self._spares: dict[int, Spare] = {}
         self._has_diverged = False
         self._effort = Effort(0, 0.0)
 
@@ -61,11 +61,12 @@ class Member:
         Raises PeerLostError naming who did not link up.
         """
         self._memory = join(self._lines, switchboard, self._arena, state)
+        if self._server_task.outer is None:
+            self._spares = share_spares(self._lines, self._parameters, state)
         if self._rank < self._roster.num_servers:
             start, stop = self._slice
-            self._server = ParameterServer(
-                self._server_task, slice_state(state, start, stop), start, self._parameters[start:stop]
-            )
+            own, spare = slice_state(state, start, stop), self._spares.get(self._rank)
+            self._server = make_server(self._server_task, own, start, self._parameters[start:stop], spare)
 
     def run(self, orders: list[StepOrder], paces: tuple[float, ...] = ()) -> tuple[list[StepReport], Effort]:
         """Carry out consecutive steps; returns the reports of this member's server, none if it has no server.
@@ -95,6 +96,19 @@ class Member:
         """Return a copy of the server's slice of the state; None without a server."""
         return None if self._server is None else self._server.snapshot()
 
+    def offers(self) -> dict[int, Offer]:
+        """Return of which steps this member can give the state of a slice, by the rank of its server."""
+        found = {rank: spare.offer for rank, spare in self._spares.items()}
+        if self._server is not None and self._rank not in found:
+            found[self._rank] = Offer(self._server.num_steps, self._server.num_steps)
+        return found
+
+    def spare(self, rank: int, step: int) -> Snapshot | None:
+        """Return a copy of the slice of the server of `rank` after `step` steps; None if it is not to be had."""
+        if rank in self._spares:
+            return self._spares[rank].read(step)
+        return self.snapshot()
+
     def cut(self) -> None:
         """Leave the group: every line ends, what waits on one raises PeerLostError. Any thread may call this."""
         self._lines.cut()
@@ -102,7 +116,10 @@ class Member:
     def close(self) -> None:
         """Leave the group and give back lines, threads and shared memory. The server still has its state."""
         self._lines.close()
+        self._worker.close()
         self._arena.memory.close()
+        for spare in self._spares.values():
+            spare.close()
         if self._memory is not None:
             self._memory.close()
 
@@ -135,7 +152,7 @@ class Member:
         result = self._worker.compute(self._parameters, order, shard)
         so_far = self._effort
         self._effort = Effort(so_far.num_microbatches + len(shard), so_far.compute_s + result.compute_s)
-        header = _PartialsHeader.of(result, self._arena)
+        header = PartialsHeader.of(result, self._arena)
         for rank, (start, stop) in enumerate(self._roster.slices):
             if rank != self._rank:
                 near = self._lines.is_near(rank)
@@ -146,7 +163,7 @@ class Member:
     def _collect(self, rank: int) -> ShardResult:
         """Wait for the partials of one worker and return this server's slice of them."""
         peer, (start, stop) = self._lines.peers[rank], self._slice
-        header: _PartialsHeader = self._lines.receive(rank)
+        header: PartialsHeader = self._lines.receive(rank)
         if peer.arena is not None:
             arrays = [peer.arena.buffer(place)[start:stop] for place in header.places]
         else:
@@ -158,7 +175,7 @@ class Member:
     # Servers to servers
 
     def _commit(
-        self, server: ParameterServer, order: StepOrder, work: Mapping[int, Shard], own: ShardResult | None
+        self, server: AnyServer, order: StepOrder, work: Mapping[int, Shard], own: ShardResult | None
     ) -> StepReport:
         """Commit once all partials of the others are here, and say so to the workers."""
         results = self._lines.from_each(work.keys() - {self._rank}, self._collect)
@@ -166,6 +183,9 @@ class Member:
             results.append(slice_result(own, *self._slice))
         report = server.commit(order, results, self._exchange if self._roster.num_servers > 1 else None)
         self._publish(report.committed)
+        keeper = self._roster.far_keeper(self._rank)
+        if keeper is not None and report.committed:
+            self._lines.post(keeper, report, list(self._spares[self._rank].moments(report.step)))
         return report
 
     def _exchange(self, squares: list[float]) -> list[float]:
@@ -208,29 +228,19 @@ class Member:
     def _receive_slice(self, rank: int) -> bool:
         """Wait for the new parameters of a server on another node; returns whether it committed."""
         committed: bool = self._lines.receive(rank)
+        spare = self._spares.get(rank) if committed else None  # kept here for a server of another node
+        if spare is not None:
+            spare.begin()
+            spare.keep(slice(0, len(spare)))
         self._lines.receive_into(rank, self._parameters[slice(*self._roster.slices[rank])])
+        if spare is not None:
+            report: StepReport = self._lines.receive(rank)
+            for moment in spare.moments(report.step):
+                self._lines.receive_into(rank, moment)
+            spare.finish(report)
         return committed
 
 
 def _plan_work(count: int, paces: tuple[float, ...]) -> dict[int, Shard]:
     """Return the shard of every rank that has one."""
     return {rank: shard for rank, shard in enumerate(paced_shards(count, paces)) if shard}
-
-
-@dataclass(frozen=True)
-class _PartialsHeader:
-    """A ShardResult without its arrays. places: where they lie in the sender's arena."""
-
-    nodes: tuple[tuple[int, int, float, int, float | None], ...]
-    places: tuple[int, ...]
-    compute_s: float
-
-    @classmethod
-    def of(cls, result: ShardResult, arena: Arena) -> _PartialsHeader:
-        nodes = tuple((p.start, p.stop, p.loss, p.num_examples, p.weight) for p in result.partials)
-        return cls(nodes, tuple(arena.place(p.gradient) for p in result.partials), result.compute_s)
-
-    def to_result(self, arrays: list[NDArray]) -> ShardResult:
-        parts = zip(self.nodes, arrays, strict=True)
-        partials = tuple(Partial(a, b, array, loss, n, weight) for (a, b, loss, n, weight), array in parts)
-        return ShardResult(partials, self.compute_s)

@@ -27,12 +27,16 @@ class Membership:
 
 @dataclass(frozen=True)
 class Roster:
-    """The members by rank, and the slice of the flat vector of each server; server s is the member of rank s."""
+    """The members by rank, and the slice of the flat vector of each server; server s is the member of rank s.
+
+    has_far_spares: whether each server's state has a second place on another node.
+    """
 
     members: tuple[Membership, ...]
     slices: tuple[tuple[int, int], ...]
     secret: bytes
     timeout_s: float
+    has_far_spares: bool = False
 
     @property
     def num_servers(self) -> int:
@@ -61,6 +65,12 @@ class Roster:
     def leaders(self) -> tuple[int, ...]:
         """The leader of every node."""
         return tuple(ranks[0] for ranks in self._ranks_by_node.values())
+
+    def far_keeper(self, rank: int) -> int | None:
+        """Return who keeps the second copy of a server's state: the leader of the next node; None: nobody."""
+        if not self.has_far_spares or len(self.leaders) == 1:
+            return None
+        return self.leaders[(self.leaders.index(self.leader(rank)) + 1) % len(self.leaders)]
 
     def near(self, rank: int) -> list[int]:
         """Return the other members of this one's node."""

@@ -17,6 +17,7 @@ from distbp.nn.model import Model
 from distbp.nn.streams import Purpose, stream
 from distbp.nn.vectors import cosine
 from distbp.protocol.messages import WorkerTask
+from distbp.protocol.supply import in_memory
 
 CHUNK = 256
 SMALL, BIG = 8, 64
@@ -52,7 +53,7 @@ class GradientMeter:
     def __init__(self, task: WorkerTask):
         self._model: Model = task.model.build_calm()
         self._dtype = task.model.dtype
-        self._train = task.train.ready(self._dtype)
+        self._train = in_memory(task.train).ready(self._dtype)
         self._buffer = np.empty(self._model.layout.num_parameters, self._dtype)
 
     @property

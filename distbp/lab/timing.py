@@ -14,6 +14,7 @@ from distbp.lab.trial import plan_for, start_one_worker
 from distbp.nn.blas import one_blas_thread
 from distbp.nn.streams import Purpose, epoch_order, stream
 from distbp.protocol.planning import step_order
+from distbp.protocol.supply import in_memory
 
 MIN_ROUND_S = 0.06
 NUM_ROUNDS = 5
@@ -73,7 +74,7 @@ def time_loop(recipe: Recipe) -> LoopTime:
     model = plan.worker.model.build_calm()
     flat, total = np.zeros((2, len(state.parameters)), recipe.dtype)
     parameters, gradient = model.layout.views(state.parameters), model.layout.views(flat)
-    x, y = plan.worker.train.ready(recipe.dtype).take(slice(0, recipe.global_batch_size), recipe.dtype)
+    x, y = in_memory(plan.worker.train).ready(recipe.dtype).take(slice(0, recipe.global_batch_size), recipe.dtype)
     rng = stream(0, Purpose.DROPOUT)
 
     def matrix() -> None:

@@ -11,7 +11,8 @@ from typing import Literal
 from distbp.backends.local import LocalBackend
 from distbp.config import Config, Data, Recipe
 from distbp.config.microbatches import TRIAL_EXAMPLES, choose_microbatch_size
-from distbp.data import PreparedData, prepare
+from distbp.data import PreparedData, prepare_in_memory
+from distbp.errors import ConfigError
 from distbp.lab.curves import CurvePoint, next_evaluation
 from distbp.protocol.messages import Evaluation, TrainState
 from distbp.protocol.planning import step_order
@@ -49,14 +50,14 @@ class TrialResult:
 
 
 def load(data: Data, seed: int) -> PreparedData:
-    """Return the prepared data; a process reads them once for all of its trials."""
+    """Return the prepared data in memory; a process reads them once for all of its trials."""
     return load_json(data.model_dump_json(), seed)
 
 
 @lru_cache(maxsize=1)
 def load_json(data: str, seed: int) -> PreparedData:
     """Return the same for the settings as JSON, which tell two sources apart."""
-    return prepare(Data.model_validate_json(data), seed)
+    return prepare_in_memory(Data.model_validate_json(data), seed)
 
 
 def with_batch(recipe: Recipe, batch_size: int, learning_rate: float, momentum: float) -> Recipe:
@@ -79,7 +80,12 @@ def with_batch(recipe: Recipe, batch_size: int, learning_rate: float, momentum: 
 
 
 def plan_for(recipe: Recipe) -> Plan:
-    """Return the plan of `recipe` on its own data."""
+    """Return the plan of `recipe` on its own data. Raises ConfigError for one in rounds."""
+    if recipe.rounds.steps is not None:
+        raise ConfigError(
+            "this measures training in which every step is committed; leave recipe.rounds out (rounds are compared by "
+            "distbp study links)"
+        )
     return make_plan(Config(recipe=recipe), load(recipe.data, recipe.seed))
 
 

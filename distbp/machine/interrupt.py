@@ -51,6 +51,10 @@ class StopRequest:
         if self._ends_at_once:
             raise _StopNow
 
+    def ask(self) -> None:
+        """Ask the run to stop, as SIGTERM would."""
+        self._signal = self._signal or signal.SIGTERM
+
     @contextmanager
     def at_once(self, message: str) -> Iterator[None]:
         """Let a signal end the block with `message`: for waiting, where no step is under way."""
@@ -71,6 +75,17 @@ class StopRequest:
         deadline = time.monotonic() + seconds
         while not self and (left := deadline - time.monotonic()) > 0:
             time.sleep(min(left, POLL_S))
+
+    def patience(self, seconds: float) -> Callable[[], bool]:
+        """Return a function that says whether a signal has asked to stop, from `seconds` after it first saw that."""
+        seen_at: list[float] = []
+
+        def is_over() -> bool:
+            if self and not seen_at:
+                seen_at.append(time.monotonic())
+            return bool(seen_at) and time.monotonic() - seen_at[0] >= seconds
+
+        return is_over
 
     def watch(self) -> Callable[[], bool]:
         """Return a function that says whether a signal has come after this call."""

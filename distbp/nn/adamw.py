@@ -18,17 +18,20 @@ def adamw(
     step: int,
     learning_rate: float,
     optimizer: Optimizer,
+    before: tuple[NDArray, NDArray] | None = None,
 ) -> None:
     """Update parameters w and the moments m and v in place; the gradient g is used up. step counts from 1.
+
+    before: where the moments are read, if not where they are written.
 
     m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2;
     w <- w - learning_rate / (1 - b1^step) * m / (sqrt(v) / sqrt(1 - b2^step) + eps), in PyTorch's form.
     The bias corrections are Python floats, the same for every slice. Weight decay comes before, see `shrink`.
     """
-    (m, v), (b1, b2) = moments, optimizer.betas
-    m *= b1
+    (m, v), (m_before, v_before), (b1, b2) = moments, before or moments, optimizer.betas
+    np.multiply(m_before, b1, out=m)
     m += (1 - b1) * gradient
-    v *= b2
+    np.multiply(v_before, b2, out=v)
     gradient *= gradient
     gradient *= 1 - b2
     v += gradient

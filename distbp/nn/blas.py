@@ -160,7 +160,7 @@ class _Pin:
         with self._lock:
             for controller in _list_blas():
                 if controller.filepath not in self._libraries:
-                    get, set_ = _find_functions(controller)
+                    get, set_ = find_thread_functions(controller)
                     self._libraries[controller.filepath] = _Library(get, set_, get())
             self.hold()
 
@@ -215,7 +215,7 @@ class _Pin:
         return call
 
 
-def _find_functions(controller: Any) -> tuple[Callable[[], int], Callable[[int], object]]:
+def find_thread_functions(controller: Any) -> tuple[Callable[[], int], Callable[[int], object]]:
     """Return what gets and sets the number of threads, quickly and from any thread.
 
     That is OpenBLAS itself where it can be: threadpoolctl lets only one thread at a time set the number.

@@ -91,7 +91,7 @@ class MLP:
         delta_L = dC/dz_L, times the example's weight where there are some;  dC/dW_l = delta_l^T a_(l-1);
         dC/db_l = sum_B delta_l;  delta_(l-1) = (delta_l W_l) * s'(z_(l-1)).
         """
-        masks = self._dropout_masks(len(x), rng)
+        masks = self.dropout_masks(len(x), rng)
         a = self._forward(parameters, x, masks)
         losses, last = self._loss.losses_and_delta(self._layers(len(x))[-1].z, y)
         if weights is not None:
@@ -158,7 +158,7 @@ class MLP:
         self._activation.chain(before, scratch.z, scratch.a)
         return before
 
-    def _dropout_masks(self, num_examples: int, rng: np.random.Generator) -> list[NDArray] | None:
+    def dropout_masks(self, num_examples: int, rng: np.random.Generator) -> list[NDArray] | None:
         """Return 0 or 1 / (1 - p) for every hidden activation ("inverted" dropout), None without dropout."""
         p = self._config.dropout
         if p == 0:

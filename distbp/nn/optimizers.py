@@ -31,14 +31,16 @@ def update(
     learning_rate: float,
     decays: Decays,
     offset: int,
+    before: Sequence[NDArray] | None = None,
 ) -> None:
-    """Take one step in place; the gradient is used up.
+    """Take one step in place; the gradient is used up. before: where moments are read, if not where they are written.
 
     step counts from 1. decays: (start, stop, weight decay) of ranges of the flat vector, for decay that is no part of
     the gradient. offset: where in the flat vector these arrays, (n,), begin.
     """
     if optimizer.kind == "sgd":
-        sgd(parameters, moments[0], gradient, learning_rate, optimizer)
+        sgd(parameters, moments[0], gradient, learning_rate, optimizer, None if before is None else before[0])
     else:
         shrink(parameters, learning_rate, decays, offset)
-        adamw(parameters, (moments[0], moments[1]), gradient, step, learning_rate, optimizer)
+        old = None if before is None else (before[0], before[1])
+        adamw(parameters, (moments[0], moments[1]), gradient, step, learning_rate, optimizer, old)

@@ -21,8 +21,17 @@ def decay(gradient: NDArray, parameters: NDArray, decays: Iterable[tuple[int, in
         gradient[part] += weight_decay * parameters[part]
 
 
-def sgd(parameters: NDArray, velocity: NDArray, gradient: NDArray, learning_rate: float, optimizer: Optimizer) -> None:
+def sgd(
+    parameters: NDArray,
+    velocity: NDArray,
+    gradient: NDArray,
+    learning_rate: float,
+    optimizer: Optimizer,
+    before: NDArray | None = None,
+) -> None:
     """Update parameters w and velocity v in place; the gradient g is used up.
+
+    before: where the velocity is read, if not where it is written; without momentum both stay as they are.
 
     v <- momentum v + g;  w <- w - learning_rate v, or w - learning_rate (g + momentum v) with Nesterov
     (Sutskever et al. 2013 in PyTorch's form, where the learning rate stays outside the velocity).
@@ -31,7 +40,7 @@ def sgd(parameters: NDArray, velocity: NDArray, gradient: NDArray, learning_rate
         gradient *= learning_rate
         parameters -= gradient
         return
-    velocity *= optimizer.momentum
+    np.multiply(velocity if before is None else before, optimizer.momentum, out=velocity)
     velocity += gradient
     if optimizer.nesterov:
         gradient += optimizer.momentum * velocity

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Literal
@@ -13,12 +13,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from distbp.backends.base import summarize
 from distbp.config import Config, Recipe
-from distbp.data import PreparedData, Schema, as_source, prepare, read_examples, take_features
+from distbp.data import PreparedData, Schema, as_source, prepare, read_examples, read_features, take_features
 from distbp.data.fingerprint import find_changed_part, fingerprint
 from distbp.errors import CheckpointError, ConfigError, DataError
 from distbp.nn.blas import compute_exactly, fixed_arithmetic
 from distbp.nn.digests import digest
-from distbp.nn.model import IGNORED, Model
+from distbp.nn.model import IGNORED, Sums
 from distbp.prediction.measures import (
     ClassMeasures,
     LabelMeasures,
@@ -27,9 +27,9 @@ from distbp.prediction.measures import (
     measure_labels,
     measure_numbers,
 )
+from distbp.prediction.network import Network
 from distbp.protocol.examples import Examples
-from distbp.protocol.planning import EVALUATION_CHUNK
-from distbp.protocol.worker import take_judged
+from distbp.protocol.supply import Supply
 from distbp.run import Checkpoint, CheckpointStore, RunDirectory
 from distbp.run.position import Position
 from distbp.training.checkpoint_contents import check_data, check_recipe, make_checkpoint, read_flat, read_scaling
@@ -89,15 +89,15 @@ class TrainedRun:
         self.digest = checkpoint.digest
         self._data = checkpoint.data
         self.schema = Schema.from_json(dict(checkpoint.schema), read_scaling(checkpoint.tensors))
-        self._spec = model_spec(self.config.recipe, self.schema, builder)
-        self._model: Model = self._spec.build()
-        self._flat = read_flat("parameters", self._model.layout, checkpoint.tensors, self.config.recipe.dtype)
-        _check_origin(run, self._flat, checkpoint)
+        spec = model_spec(self.config.recipe, self.schema, builder)
+        flat = read_flat("parameters", spec.build().layout, checkpoint.tensors, self.config.recipe.dtype)
+        _check_origin(run, flat, checkpoint)
+        self.network = Network(self.schema, spec, flat)
 
     @cached_property
     def parameters(self) -> dict[str, NDArray]:
         """The parameters by name, "0.weight" (O, I), "0.bias" (O,), ..."""
-        return self._model.layout.views(self._flat)
+        return self.network.parameters
 
     @fixed_arithmetic()
     def predict(self, data: str | os.PathLike[str] | ArrayLike) -> Predictions:
@@ -107,14 +107,16 @@ class TrainedRun:
 
         Raises DataError if the data do not fit what the run was trained on.
         """
-        is_source = isinstance(data, str | os.PathLike)
-        examples = self._read(data, need_targets=False) if is_source else take_features(self.schema, data)
-        return self.predict_examples(examples)
+        if isinstance(data, str | os.PathLike):
+            pieces = read_features(self.schema, as_source(data), self.config.recipe.data.target)
+            return self._answer(np.concatenate(list(map(self.network.outputs, pieces))))
+        return self.predict_examples(take_features(self.schema, data))
 
-    @fixed_arithmetic()
     def predict_examples(self, examples: Examples) -> Predictions:
         """Return predictions for examples that were read as the run's own."""
-        outputs = self._outputs(examples)
+        return self._answer(self.network.outputs(examples))
+
+    def _answer(self, outputs: NDArray) -> Predictions:
         if self.schema.labels is not None:
             columns = zip(self.schema.labels, outputs.T, strict=True)
             return Predictions(outputs, np.array([np.array(pair)[(a > 0.5).astype(int)] for pair, a in columns]).T)
@@ -128,29 +130,36 @@ class TrainedRun:
 
         Raises DataError, also when there is no validation part and no data are named.
         """
-        examples = self._own_validation() if data is None else self._read(data, need_targets=True)
-        with self._spec.pinned():
-            sums = [
-                compute_exactly(partial(self._model.loss_sums, self.parameters, *arguments))
-                for arguments in self._judged(examples)
-            ]
-            total = summarize(sums, self.schema.task == "classification")
-            classes = None if self.schema.classes is None else self._score_classes(examples)
-        return EvaluationReport(total.loss, total.accuracy, len(examples), classes, self._measure(examples))
+        examples = self._own_validation() if data is None else self._read(data)
+        network, sums = self.network, list[Sums]()
+        outputs, actual, weights = list[NDArray](), list[NDArray](), list[NDArray]()
+        with network.spec.pinned():
+            predict = partial(network.model.predict, self.parameters)
+            for x, y, *weight in network.chunks(examples):
+                sums.append(compute_exactly(partial(network.model.loss_sums, self.parameters, x, y, *weight)))
+                outputs.append(compute_exactly(partial(predict, x)))
+                actual.append(y)
+                weights += weight
+        total = summarize(sums, self.schema.task == "classification")
+        predicted = [part.argmax(axis=-1) for part in outputs]
+        classes = None if self.schema.classes is None else _score_all(self.schema.classes, predicted, actual)
+        measures = self._measure(outputs, actual, np.concatenate(weights) if weights else None)
+        return EvaluationReport(total.loss, total.accuracy, len(examples), classes, measures)
 
-    def _measure(self, examples: Examples) -> ClassMeasures | LabelMeasures | NumberMeasures | None:
+    def _measure(
+        self, outputs: Sequence[NDArray], actual: Sequence[NDArray], weights: NDArray | None
+    ) -> ClassMeasures | LabelMeasures | NumberMeasures | None:
         """Return the measures of the task; None for sequences, and for no examples."""
-        if self.schema.target_shape or not len(examples):
+        if self.schema.target_shape or not outputs:
             return None
-        outputs, y = self._outputs(examples), examples.y[examples.rows]
-        weights = examples.take_weights(slice(None))
+        found, y = np.concatenate(outputs), np.concatenate(actual)
         if self.schema.classes is not None:
-            return measure_classes(outputs, y, weights)
+            return measure_classes(found, y, weights)
         if self.schema.labels is not None:
-            return measure_labels(outputs, y, weights)
-        return measure_numbers(self._in_units(outputs), y, weights)
+            return measure_labels(found, y, weights)
+        return measure_numbers(self._in_units(found), self._in_units(y), weights)
 
-    def _own_validation(self) -> Examples:
+    def _own_validation(self) -> Examples | Supply:
         validation = self.own_data().validation
         if validation is None:
             raise DataError(f"'{self.run.url}' was trained without validation data; name some with --data")
@@ -167,44 +176,15 @@ class TrainedRun:
             raise DataError(_describe_change(self.run.url, self.config.recipe, part))
         return data
 
-    def _read(self, source: object, need_targets: bool) -> Examples:
-        return read_examples(self.schema, as_source(source), self.config.recipe.data.target, need_targets)
-
-    def _chunks(self, examples: Examples) -> Iterator[tuple[NDArray, NDArray]]:
-        dtype = self.config.recipe.dtype
-        ready = examples.ready(dtype)
-        for start in range(0, len(examples), EVALUATION_CHUNK):
-            yield ready.take(slice(start, start + EVALUATION_CHUNK), dtype)
-
-    def _judged(self, examples: Examples) -> Iterator[list[NDArray]]:
-        """Yield what the model's `loss_sums` takes, chunk by chunk."""
-        dtype = self.config.recipe.dtype
-        ready = examples.ready(dtype)
-        for start in range(0, len(examples), EVALUATION_CHUNK):
-            yield take_judged(ready, slice(start, start + EVALUATION_CHUNK), dtype)
-
-    def _outputs(self, examples: Examples) -> NDArray:
-        with self._spec.pinned():
-            found = [
-                compute_exactly(partial(self._model.predict, self.parameters, x)) for x, _ in self._chunks(examples)
-            ]
-        return np.concatenate(found) if found else np.empty((0, self.schema.num_outputs), self.config.recipe.dtype)
-
     def _in_units(self, outputs: NDArray) -> NDArray:
-        """Return a regression's outputs (n, O) in the units of the targets."""
+        """Return a regression's outputs, or scaled targets, (n, O) in the units of the targets."""
         targets = self.schema.targets
         if targets.shift is None or targets.scale is None:
             return outputs
         return outputs.astype(np.float64) / targets.scale + targets.shift
 
-    def _score_classes(self, examples: Examples) -> tuple[ClassScore, ...]:
-        found = [
-            compute_exactly(partial(self._model.predict, self.parameters, x)).argmax(axis=-1)
-            for x, _ in self._chunks(examples)
-        ]
-        actual = examples.y[examples.rows]
-        learned = actual != IGNORED
-        return _score_classes(self.schema.classes or (), np.concatenate(found)[learned], actual[learned])
+    def _read(self, source: object) -> Examples | Supply:
+        return read_examples(self.schema, as_source(source), self.config.recipe.data.target)
 
 
 def _describe_change(url: str, recipe: Recipe, part: str) -> str:
@@ -223,6 +203,15 @@ def _check_origin(run: RunDirectory, parameters: NDArray, checkpoint: Checkpoint
     check_recipe(run, checkpoint)
     if digest(parameters) != checkpoint.digest:
         raise CheckpointError(f"the parameters of the checkpoint of step {checkpoint.step} do not have its digest")
+
+
+def _score_all(
+    labels: Sequence[Label], predicted: Sequence[NDArray], actual: Sequence[NDArray]
+) -> tuple[ClassScore, ...]:
+    """Return the score of each class from chunks of class numbers, without the places that are not learned."""
+    expected = np.concatenate(actual)
+    learned = expected != IGNORED
+    return _score_classes(labels, np.concatenate(predicted)[learned], expected[learned])
 
 
 def _score_classes(labels: Sequence[Label], predicted: NDArray, actual: NDArray) -> tuple[ClassScore, ...]:

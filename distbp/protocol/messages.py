@@ -6,21 +6,36 @@ from dataclasses import dataclass, replace
 
 from numpy.typing import NDArray
 
-from distbp.config import Optimizer
+from distbp.config import Optimizer, Outer
 from distbp.nn.build import ModelSpec
 from distbp.protocol.examples import Examples
+from distbp.protocol.supply import Supply
+
+
+@dataclass(frozen=True)
+class RoundsTask:
+    """What a worker needs to train replicas: the servers' task as of their steps, and how many steps a round has."""
+
+    server: ServerTask
+    steps: int
 
 
 @dataclass(frozen=True)
 class WorkerTask:
-    """All that a worker needs besides the parameters."""
+    """All that a worker needs besides the parameters. rounds: None where every step is committed."""
 
     model: ModelSpec
-    train: Examples
-    validation: Examples | None
+    train: Examples | Supply
+    validation: Examples | Supply | None
     seed: int
     microbatch_size: int
     num_threads: int
+    rounds: RoundsTask | None = None
+
+    @property
+    def steps_a_commit(self) -> int:
+        """After how many steps there is a commit."""
+        return 1 if self.rounds is None else self.rounds.steps
 
 
 @dataclass(frozen=True)
@@ -29,11 +44,13 @@ class ServerTask:
 
     decays: (start, stop, weight decay) of the ranges of the flat vector on which weight decay acts.
     buffers: (start, stop) of those to which the mean change is added in place of a step.
+    outer: of rounds, how the servers follow the replicas; None where workers send gradients.
     """
 
     optimizer: Optimizer
     decays: tuple[tuple[int, int, float], ...]
     buffers: tuple[tuple[int, int], ...] = ()
+    outer: Outer | None = None
 
 
 @dataclass(frozen=True)
@@ -49,8 +66,10 @@ class TrainState:
 class StepOrder:
     """One step: the examples at positions [start, stop) of the epoch's order, and the learning rate.
 
-    step counts from 0; committing it takes the state from `step` to `step + 1` steps done. num_microbatches: into how
-    many the batch is cut.
+    step counts from 0; committing it takes the state from `step` to `end` steps done. num_microbatches: into how many
+    the batch is cut. first_microbatch: the number of the first where these are a replica's part of a batch.
+    steps: a round's steps, none for a single one. Of a round, num_microbatches is the number of its replicas: the
+    leaves of the tree that is added up.
     """
 
     step: int
@@ -59,6 +78,13 @@ class StepOrder:
     stop: int
     learning_rate: float
     num_microbatches: int
+    first_microbatch: int = 0
+    steps: tuple[StepOrder, ...] = ()
+
+    @property
+    def end(self) -> int:
+        """Steps done when this is committed."""
+        return self.step + max(1, len(self.steps))
 
 
 @dataclass(frozen=True)
@@ -74,11 +100,27 @@ class Shard:
 
 
 @dataclass(frozen=True)
+class InnerStep:
+    """One step of a round, as some replicas took it: sums over their examples, seconds, and a checksum of each one."""
+
+    loss: float
+    num_examples: int
+    compute_s: float
+    checksums: tuple[str, ...]
+
+    def joined(self, right: InnerStep) -> InnerStep:
+        """Return the same step of these and of further replicas."""
+        loss, num_examples = self.loss + right.loss, self.num_examples + right.num_examples
+        return InnerStep(loss, num_examples, self.compute_s + right.compute_s, self.checksums + right.checksums)
+
+
+@dataclass(frozen=True)
 class Partial:
     """The un-averaged sums over one whole subtree of microbatches, [start, stop).
 
-    gradient: (num_parameters,). In one process it is a view that the worker's next call overwrites. weight: the sum of
-    the examples' weights, where they have some.
+    gradient: (num_parameters,). In one process it is a view that the worker's next call overwrites.
+    steps: of a round; then the leaves are replicas, and gradient is the mean of the parameters that they ended with.
+    weight: the sum of the examples' weights, where they have some.
     """
 
     start: int
@@ -86,21 +128,24 @@ class Partial:
     gradient: NDArray
     loss: float
     num_examples: int
+    steps: tuple[InnerStep, ...] = ()
     weight: float | None = None
 
     def joined(self, right: Partial) -> Partial:
         """Return the partial over both subtrees, given that this one's gradient holds the sum by now."""
         loss, num_examples = self.loss + right.loss, self.num_examples + right.num_examples
+        steps = tuple(map(InnerStep.joined, self.steps, right.steps))
         weight = None if self.weight is None or right.weight is None else self.weight + right.weight
-        return Partial(self.start, right.stop, self.gradient, loss, num_examples, weight)
+        return Partial(self.start, right.stop, self.gradient, loss, num_examples, steps, weight)
 
 
 @dataclass(frozen=True)
 class ShardResult:
-    """What one worker sends to the server in one step, and the seconds it computed."""
+    """What one worker sends to the server in one step, and the seconds it computed, and waited for data before."""
 
     partials: tuple[Partial, ...]
     compute_s: float
+    data_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -110,8 +155,10 @@ class StepReport:
     loss: mean over the batch, before the update. checksum: of the parameters after it, 16 hex digits.
     committed: False when the loss was not finite, and the parameters stayed as they were.
     Seconds: compute_s of the slowest worker; commit_s of the server; wait_s the rest since the last commit;
-    mean_compute_s: compute_s as a mean over the workers that took part. weight: the sum of the weights, where there
-    are some.
+    mean_compute_s: compute_s as a mean over the workers that took part; data_s of the worker that waited longest for
+    data, which is no part of compute_s. weight: the sum of the weights, where there are some.
+    Of a round: the report of its last step, and in `steps` those before it. replicas: a checksum of each replica's
+    parameters after the step; the checksum is theirs together, but of the last step that of what was committed.
     """
 
     step: int
@@ -124,12 +171,19 @@ class StepReport:
     wait_s: float
     commit_s: float
     mean_compute_s: float = 0.0
+    data_s: float = 0.0
+    replicas: tuple[str, ...] = ()
+    steps: tuple[StepReport, ...] = ()
     weight: float | None = None
 
     @property
     def divisor(self) -> float:
         """What the loss is a mean over: the number of examples, or the sum of their weights."""
         return self.num_examples if self.weight is None else self.weight
+
+    def unrolled(self) -> tuple[StepReport, ...]:
+        """Return one report for each step, in order."""
+        return (*self.steps, replace(self, steps=())) if self.steps else (self,)
 
 
 @dataclass(frozen=True)
@@ -168,4 +222,5 @@ def slice_result(result: ShardResult, start: int, stop: int) -> ShardResult:
     return ShardResult(
         tuple(replace(p, gradient=p.gradient[start:stop]) for p in result.partials),
         result.compute_s,
+        result.data_s,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import Literal
@@ -13,9 +14,6 @@ from distbp.machine.cores import count_cores
 from distbp.nn.digests import BLOCK
 from distbp.nn.schedules import learning_rate
 from distbp.protocol.messages import Shard, StepOrder
-
-EVALUATION_CHUNK = 256
-"""Examples per unit of evaluation; fixed, so that a validation loss has the same bits wherever it was computed."""
 
 
 def steps_per_epoch(recipe: Recipe, num_examples: int) -> int:
@@ -31,6 +29,12 @@ def step_order(recipe: Recipe, step: int, num_examples: int) -> StepOrder:
     stop = min(start + recipe.global_batch_size, num_examples)
     count = num_microbatches(stop - start, recipe.microbatch_size)
     return StepOrder(step, epoch, start, stop, learning_rate(recipe, step, num_steps), count)
+
+
+def lane_order(recipe: Recipe, step: int, num_examples: int) -> StepOrder:
+    """Return the order for `step` of a run on data in lanes: every step has all microbatches, some of them short."""
+    count = num_microbatches(recipe.global_batch_size, recipe.microbatch_size)
+    return replace(step_order(recipe, step, num_examples), num_microbatches=count)
 
 
 def smallest_microbatch(recipe: Recipe, num_examples: int) -> int:

@@ -26,6 +26,10 @@ class GroupLostError(Exception):
         return self.reason
 
 
+class RoundAbandonedError(Exception):
+    """A round was given up because the run is to stop; the group stands where the round began. For the driver only."""
+
+
 @dataclass(frozen=True)
 class LostGroup:
     """A group that failed, of which `num_left` members still work."""

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,25 @@ NUM_REMEMBERED_REPORTS = 512
 Exchange = Callable[[list[float]], list[float]]
 
 
+class Keeper(Protocol):
+    """Keeps what a server needs to be replaced: its moments, and the state before each commit, until the next one."""
+
+    def moments(self, step: int) -> tuple[NDArray, ...]:
+        """Return the arrays for the moments after `step` steps; two sets of them in turn, so those before stay."""
+
+    def open(self, state: TrainState) -> None:
+        """Take over the state."""
+
+    def begin(self) -> None:
+        """The next step is going to be committed."""
+
+    def keep(self, block: slice) -> None:
+        """Keep a block of the parameters, which is about to be changed; blocks come in order."""
+
+    def finish(self, report: StepReport) -> None:
+        """The step is committed."""
+
+
 class ParameterServer:
     """Averages the workers' gradients and applies the SGD update, block by block of the flat vector.
 
@@ -30,17 +50,30 @@ class ParameterServer:
     gradient. It is built from a state, so a new server continues where an old one stood.
     """
 
-    def __init__(self, task: ServerTask, state: TrainState, offset: int = 0, memory: NDArray | None = None):
+    def __init__(
+        self,
+        task: ServerTask,
+        state: TrainState,
+        offset: int = 0,
+        memory: NDArray | None = None,
+        keeper: Keeper | None = None,
+    ):
         """Take over `state`, whose arrays are the slice that begins at `offset`.
 
         memory: the array to keep the parameters in, for instance shared with workers; None: an array of its own.
+        keeper: has the moments, and sees every change before it is made; None: nobody does.
         """
         self._task = task
         self._step = state.step
         self._offset = offset
         self._parameters = np.empty_like(state.parameters) if memory is None else memory
         self._parameters[...] = state.parameters
-        self._moments = tuple(moment.copy() for moment in state.moments)
+        self._keeper = keeper
+        if keeper is None:
+            self._moments = tuple(moment.copy() for moment in state.moments)
+        else:
+            keeper.open(state)
+            self._moments = keeper.moments(state.step)
         self._gradient = np.empty_like(state.parameters) if task.optimizer.largest_norm is not None else None
         self._reports: deque[StepReport] = deque(maxlen=NUM_REMEMBERED_REPORTS)
         self._last_commit = time.perf_counter()
@@ -49,6 +82,11 @@ class ParameterServer:
     def parameters(self) -> NDArray:
         """The current parameters; the next commit changes them in place."""
         return self._parameters
+
+    @property
+    def num_steps(self) -> int:
+        """How many steps are done."""
+        return self._step
 
     @fixed_arithmetic()
     def commit(self, order: StepOrder, results: Sequence[ShardResult], exchange: Exchange | None = None) -> StepReport:
@@ -69,7 +107,7 @@ class ParameterServer:
             squares = exchange(squares)
         committed = math.isfinite(sums.loss)
         checksum = self._apply(sums, squares, order.learning_rate) if committed else 0
-        return self._close_step(order, sums, committed, checksum, [r.compute_s for r in results], began)
+        return self._close_step(order, sums, committed, checksum, results, began)
 
     def snapshot(self) -> Snapshot:
         """Return a copy of the state and the newest reports."""
@@ -92,24 +130,32 @@ class ParameterServer:
         clip_norm = self._task.optimizer.largest_norm
         clip = 1.0 if clip_norm is None else clip_factor(squares, clip_norm)
         checksum = 0
+        before = moments = self._moments
+        if self._keeper is not None:
+            self._keeper.begin()
+            moments = self._keeper.moments(self._step + 1)
         for start in range(0, len(self._parameters), BLOCK):
             block = slice(start, start + BLOCK)
+            if self._keeper is not None:
+                self._keeper.keep(block)
             gradient = self._averaged(sums, block) if self._gradient is None else self._gradient[block]
             if clip < 1:
                 gradient *= clip
             update(
                 self._task.optimizer,
                 self._parameters[block],
-                [moment[block] for moment in self._moments],
+                [moment[block] for moment in moments],
                 gradient,
                 self._step + 1,
                 learning_rate,
                 self._task.decays,
                 self._offset + block.start,
+                [moment[block] for moment in before],
             )
             for part in self._buffers_in(block):
                 self._parameters[part] += sums.mean(part)
             checksum += block_checksum(self._parameters[block], (self._offset + start) // BLOCK)
+        self._moments = moments
         return checksum % (1 << 64)
 
     def _averaged(self, sums: _Sums, block: slice) -> NDArray:
@@ -131,10 +177,17 @@ class ParameterServer:
         return [part for part in found if part.start < part.stop]
 
     def _close_step(
-        self, order: StepOrder, sums: _Sums, committed: bool, checksum: int, computed_s: Sequence[float], began: float
+        self,
+        order: StepOrder,
+        sums: _Sums,
+        committed: bool,
+        checksum: int,
+        results: Sequence[ShardResult],
+        began: float,
     ) -> StepReport:
         now = time.perf_counter()
-        compute_s = max(computed_s)
+        computed_s = [result.compute_s for result in results]
+        compute_s, data_s = max(computed_s), max(result.data_s for result in results)
         report = StepReport(
             step=order.step + 1,
             epoch=order.epoch,
@@ -143,15 +196,18 @@ class ParameterServer:
             checksum=f"{checksum:016x}",
             committed=committed,
             compute_s=compute_s,
-            wait_s=max(0.0, began - self._last_commit - compute_s),
+            wait_s=max(0.0, began - self._last_commit - compute_s - data_s),
             commit_s=now - began,
             mean_compute_s=sum(computed_s) / len(computed_s),
             weight=sums.divisor if isinstance(sums.divisor, float) else None,
+            data_s=data_s,
         )
         self._last_commit = now
         if committed:
             self._step += 1
             self._reports.append(report)
+            if self._keeper is not None:
+                self._keeper.finish(report)
         return report
 
 

@@ -1,4 +1,4 @@
-"""The worker: holds the training arrays read-only and computes partials on its shard of every batch."""
+"""The worker: computes partials on its shard of every batch, of examples that a supply gives it."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from functools import partial
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from distbp.nn import tree
 from distbp.nn.blas import compute_exactly
 from distbp.nn.layout import Layout
 from distbp.nn.model import Sums, Views
-from distbp.nn.streams import Purpose, Streams, epoch_order
-from distbp.protocol.examples import Examples
+from distbp.nn.streams import Purpose, Streams
 from distbp.protocol.messages import Partial, Shard, ShardResult, StepOrder, WorkerTask
-from distbp.protocol.planning import EVALUATION_CHUNK, split
+from distbp.protocol.planning import split
+from distbp.protocol.supply import HeldOut, Training, open_held_out, open_training
 
 T = TypeVar("T")
 Allocate = Callable[[], NDArray]
@@ -32,27 +32,37 @@ class Worker:
 
     def __init__(self, task: WorkerTask, allocate: Allocate | None = None):
         """Build the models. allocate: gives memory for a gradient, (num_parameters,); None for ordinary memory."""
-        self._task = task
-        task.train.expect_random_access()
-        self._threads = [_Thread(task, allocate) for _ in range(task.num_threads)]
+        dtype = np.dtype(task.model.dtype)
+        self._train = open_training(task.train, task.seed, task.microbatch_size, dtype)
+        self._validation = None if task.validation is None else open_held_out(task.validation, dtype)
+        self._threads = [_Thread(task, self._train, self._validation, allocate) for _ in range(task.num_threads)]
         self._pool = ThreadPoolExecutor(task.num_threads) if task.num_threads > 1 else None
-        self._order_epoch = -1
-        self._order: NDArray[np.int64] = np.empty(0, np.int64)
 
     def compute(self, parameters: NDArray, order: StepOrder, shard: Shard) -> ShardResult:
         """Return the partials of every whole subtree inside `shard`; their arrays are valid until the next call."""
-        began = time.perf_counter()
-        batch = self._batch(order)
-        found = self._map(lambda thread, piece: thread.compute(parameters, batch, order.step, piece), shard)
+        began, waited_s = time.perf_counter(), self._train.waited_s
+        self._train.begin(order.step, order.epoch, slice(order.start, order.stop), range(shard.start, shard.stop))
+        found = self._map(lambda thread, piece: thread.compute(parameters, order, piece), shard)
         partials = [partial for piece in found for partial in piece]
         if len(found) > 1:
             partials = _merge_threads(partials, shard)
-        return ShardResult(tuple(partials), time.perf_counter() - began)
+        seconds, data_s = time.perf_counter() - began, (self._train.waited_s - waited_s) / len(found)
+        return ShardResult(tuple(partials), max(0.0, seconds - data_s), data_s)
 
     def evaluate(self, parameters: NDArray, shard: Shard) -> list[Sums]:
         """Return the sums over each evaluation chunk of the validation examples in `shard`, in order."""
+        assert self._validation is not None  # the driver asks only when there is validation data
+        self._validation.begin(range(shard.start, shard.stop))
         found = self._map(lambda thread, piece: thread.evaluate(parameters, piece), shard)
         return [sums for piece in found for sums in piece]
+
+    def close(self) -> None:
+        """End what reads ahead; the worker is of no use afterwards."""
+        self._train.close()
+        if self._validation is not None:
+            self._validation.close()
+        if self._pool is not None:
+            self._pool.shutdown()
 
     def _map(self, call: Callable[[_Thread, Shard], list[T]], shard: Shard) -> list[list[T]]:
         """Return call(thread, piece) for every thread that has a piece of `shard`, in order; a lone one has it all."""
@@ -60,30 +70,22 @@ class Worker:
             return [call(self._threads[0], shard)]
         return list(self._pool.map(call, self._threads, split(shard, len(self._threads))))
 
-    def _batch(self, order: StepOrder) -> NDArray[np.int64]:
-        """Return the indices of the batch's examples, ascending: a batch is a set."""
-        if order.epoch != self._order_epoch:
-            self._order = epoch_order(self._task.seed, order.epoch, len(self._task.train))
-            self._order_epoch = order.epoch
-        return np.sort(self._order[order.start : order.stop])
-
 
 class _Thread:
     """One thread's model and gradient buffers."""
 
-    def __init__(self, task: WorkerTask, allocate: Allocate | None):
+    def __init__(self, task: WorkerTask, train: Training, validation: HeldOut | None, allocate: Allocate | None):
         self._model = task.model.build()
         self._dtype = np.dtype(task.model.dtype)
         self._buffers = _Buffers(self._model.layout, allocate or self._allocate)
-        self._train = task.train.ready(self._dtype)
-        self._validation = None if task.validation is None else task.validation.ready(self._dtype)
-        self._microbatch_size = task.microbatch_size
+        self._train = train
+        self._validation = validation
         self._streams = Streams(task.seed, Purpose.DROPOUT)
 
-    def compute(self, parameters: NDArray, batch: NDArray[np.int64], step: int, shard: Shard) -> list[Partial]:
+    def compute(self, parameters: NDArray, order: StepOrder, shard: Shard) -> list[Partial]:
         """Return one partial for each whole subtree inside `shard`; divergence shows in the loss."""
         views = self._model.layout.views(parameters)
-        return compute_exactly(lambda: self._reduce(partial(self._backprop, views, batch, step), shard))
+        return compute_exactly(lambda: self._reduce(partial(self._backprop, views, order), shard))
 
     def _reduce(self, leaf: Callable[[int], Partial], shard: Shard) -> list[Partial]:
         self._buffers.reclaim()
@@ -92,15 +94,16 @@ class _Thread:
             for start, stop in tree.cover(shard.start, shard.stop, shard.num_microbatches)
         ]
 
-    def _backprop(self, views: Views, batch: NDArray[np.int64], step: int, microbatch: int) -> Partial:
-        """Return the gradient sum of one microbatch."""
-        start, stop = microbatch * self._microbatch_size, (microbatch + 1) * self._microbatch_size
-        x, y = self._train.take(batch[start:stop], self._dtype)
-        weights = self._train.take_weights(batch[start:stop])
+    def _backprop(self, views: Views, order: StepOrder, microbatch: int) -> Partial:
+        """Return the gradient sum of one microbatch, which may be empty in the last step of an epoch."""
+        x, y, *weights = self._train.take(order.step, microbatch)
         flat, gradient = self._buffers.take()
-        rng = self._streams.at(step, microbatch)
-        sums = self._model.gradient_sums(views, x, y, gradient, rng, *([] if weights is None else [weights]))
-        return Partial(microbatch, microbatch + 1, flat, sums.loss, sums.num_examples, sums.weight)
+        if not len(x):
+            flat.fill(0)
+            return Partial(microbatch, microbatch + 1, flat, 0.0, 0)
+        rng = self._streams.at(order.step, order.first_microbatch + microbatch)
+        sums = self._model.gradient_sums(views, x, y, gradient, rng, *weights)
+        return Partial(microbatch, microbatch + 1, flat, sums.loss, sums.num_examples, weight=sums.weight)
 
     def _add(self, left: Partial, right: Partial) -> Partial:
         added = add_partials(left, right)
@@ -113,19 +116,11 @@ class _Thread:
         views = self._model.layout.views(parameters)
         found = []
         for chunk in range(shard.start, shard.stop):
-            part = slice(chunk * EVALUATION_CHUNK, (chunk + 1) * EVALUATION_CHUNK)
-            arguments = take_judged(self._validation, part, self._dtype)
-            found.append(compute_exactly(partial(self._model.loss_sums, views, *arguments)))
+            found.append(compute_exactly(partial(self._model.loss_sums, views, *self._validation.take(chunk))))
         return found
 
     def _allocate(self) -> NDArray:
         return np.empty(self._model.layout.num_parameters, self._dtype)
-
-
-def take_judged(examples: Examples, part: slice, dtype: DTypeLike) -> list[NDArray]:
-    """Return what `loss_sums` takes of some examples: x, y, and weights where there are some."""
-    weights = examples.take_weights(part)
-    return [*examples.take(part, dtype), *([] if weights is None else [weights])]
 
 
 class _Buffers:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from distbp.pages.drawing import SERIES, Plot, draw, label_of, short
+from distbp.pages.drawing import MUTED, SERIES, Plot, draw, label_of, short
 from distbp.report.story import ACCOUNTS, RunStory
 
 if TYPE_CHECKING:
@@ -96,8 +96,10 @@ def _plot_steps(stories: Sequence[RunStory]) -> Plot:
 def _plot_accounts(stories: Sequence[RunStory]) -> Plot:
     def paint(axes: Axes) -> None:
         left = np.zeros(len(stories))
-        for text, color in zip(ACCOUNTS.values(), SERIES, strict=True):
+        for text, color in zip(ACCOUNTS.values(), (*SERIES, MUTED), strict=True):
             widths = np.array([story.accounts.get(text, 0.0) for story in stories])
+            if color == MUTED and not widths.any():  # data in memory are not waited for
+                continue
             axes.barh(range(len(stories)), widths, 0.55, left=left, color=color, label=text)
             left += widths
         _finish_bars(axes, stories, "seconds of the whole run")

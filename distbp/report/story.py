@@ -22,6 +22,7 @@ ACCOUNTS = {
     "waiting_s": "waiting for workers",
     "recomputing_s": "steps done again",
     "checkpointing_s": "waiting for checkpoints",
+    "data_s": "waiting for data",
 }
 
 

@@ -28,7 +28,8 @@ from distbp.run.records import (
     parse_events,
     parse_steps,
 )
-from distbp.run.storage.folder import Folder, join_url, open_folder
+from distbp.run.storage.folder import Folder, join_url
+from distbp.run.storage.opening import open_folder
 from distbp.run.storage.outbox import Outbox
 from distbp.run.storage.patience import persist
 from distbp.text.json_text import check_seal, decode_object, encode_document, seal
@@ -48,7 +49,8 @@ class RunDirectory:
     """
 
     def __init__(self, folder: Folder) -> None:
-        self.folder = folder
+        self.folder = folder  # guarded once there is a lock
+        self._unguarded = folder
         self.url = folder.url
         self.name = folder.name
         self._lock: RunLock | None = None
@@ -72,7 +74,7 @@ class RunDirectory:
     @classmethod
     def _publish(cls, parent: Folder, name: str, contents: Mapping[str, bytes]) -> RunDirectory:
         folder = parent.child(name)
-        has_remains = _check_place(folder)
+        has_remains = check_place(folder)
         fill = partial(_fill, contents=contents)
         try:
             if has_remains:
@@ -105,7 +107,7 @@ class RunDirectory:
     def may_create(storage: str, name: str) -> bool:
         """Return whether `create` would make a run of that name: nothing is there, or the beginning of one."""
         try:
-            _check_place(_open_storage(storage).child(name))
+            check_place(_open_storage(storage).child(name))
         except CheckpointError:
             return False
         return True
@@ -199,7 +201,8 @@ class RunDirectory:
 
     def lock(self, heartbeat_s: float = HEARTBEAT_S) -> RunLock:
         """Return a lock to enter with `with`: only one driver at a time may write to a run."""
-        self._lock = RunLock(self.folder, heartbeat_s)
+        self._lock = RunLock(self._unguarded, heartbeat_s)
+        self.folder = self._unguarded.guarded(self._lock.guard)
         return self._lock
 
     def is_locked(self) -> bool:
@@ -242,7 +245,7 @@ def _open_storage(storage: str) -> Folder:
     return folder
 
 
-def _check_place(folder: Folder) -> bool:
+def check_place(folder: Folder) -> bool:
     """Return whether a killed driver left the beginning of a run in `folder`; raises unless a run may be made there."""
     names = [name for name in folder.names() if not name.startswith(TEMPORARY_PREFIX)]
     if CONFIG_FILE in names:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-TROUBLE = ("lost", "ended", "refused")
+TROUBLE = ("lost", "ended", "refused", "leaving")
 """Kinds of events that a reader should not overlook."""
 _FREQUENT = ("evaluated", "checkpoint", "joined")
 
@@ -20,6 +20,8 @@ def describe_event(event: Mapping[str, Any]) -> str | None:
     if kind == "formed":
         workers = event.get("workers")
         return f"group of {workers} worker{'' if workers == 1 else 's'}"
+    if kind == "left":
+        return f"left in time: {event.get('text', 'a worker')}"
     if kind == "recovering":
         again = f", {event['redone']} steps again" if event.get("redone") else ""
         return f"going on from the {event.get('state', 'newest')}'s state{again}"

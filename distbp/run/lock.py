@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Self
 
 from distbp.errors import CheckpointError, RunTakenError, StorageError
@@ -17,6 +18,9 @@ logger = logging.getLogger("distbp")
 LOCK_FILE = "lock.json"
 HEARTBEAT_S = 5.0
 RELEASE_TIMEOUT_S = 5.0
+MAX_ANSWER_S = 10.0
+"""What storage answered later than that is asked again: this process may have been stopped meanwhile."""
+MAX_TRIES = 3
 
 
 def is_driver_alive(folder: Folder) -> bool:
@@ -85,10 +89,26 @@ class RunLock:
     def check(self) -> None:
         """Raise CheckpointError if another driver took this lock, which needs silence or a removed file."""
         if self._is_lost:
-            raise CheckpointError(
-                f"run '{self._folder.url}' was taken over by another driver, or its {LOCK_FILE} was removed; "
-                "this driver stops, resume the run when the other one has ended"
-            )
+            raise self._make_loss()
+
+    @contextmanager
+    def guard(self) -> Iterator[None]:
+        """Enter around each change of the run: what a driver does that was replaced, even unawares, must not happen.
+
+        A driver may have been stopped for an hour between any two of its instructions. So storage itself is asked
+        whose the run is, and on local filesystems the run cannot be taken over inside: taking it needs the same flock.
+        Object stores have none; there a driver that is stopped between the answer and its next request, some
+        microseconds, still makes that one request.
+
+        Raises CheckpointError if the run belongs to another driver, StorageError if that cannot be found out.
+        """
+        self.check()
+        with ExitStack() as stack:
+            if self._is_written:
+                with suppress(StorageError):  # a stranger has the flock: nobody can have taken the run over since
+                    stack.enter_context(self._folder.exclusively())
+                self._expect_ours()
+            yield
 
     def release(self) -> None:
         """Give the lock back; never removes another driver's lock. If storage hangs, the lock stays and grows old."""
@@ -96,6 +116,7 @@ class RunLock:
             return
         if not self._end_heartbeat():
             return
+        self._is_written = False
         with self._folder.exclusively():
             if self._is_ours():
                 self._folder.remove(LOCK_FILE)
@@ -166,15 +187,41 @@ class RunLock:
                     self._beat()
 
     def _beat(self) -> None:
-        if self._is_ours():
-            self._owner = self._owner.refresh()
-            self._folder.write(LOCK_FILE, self._owner.encode(), sync=False)
-        else:
-            self._is_lost = True
+        content = self._expect_ours()
+        self._owner = self._owner.refresh()
+        self._folder.write_over(LOCK_FILE, content, self._owner.encode())  # if it has just changed: see the next beat
+
+    def _expect_ours(self) -> bytes:
+        """Return the content of the lock. Raises CheckpointError if another has it, StorageError if all is away."""
+        content = self._read_own()
+        if content is not None:
+            return content
+        if not self._folder.names():
+            raise StorageError(f"cannot write to '{self._folder.url}': it does not exist; check the storage")
+        self._is_lost = True
+        raise self._make_loss()
 
     def _is_ours(self) -> bool:
-        owner = LockOwner.decode(self._folder.read(LOCK_FILE))
-        return owner is not None and owner.token == self._owner.token
+        return self._read_own() is not None
+
+    def _read_own(self) -> bytes | None:
+        """Return the content of the lock on storage if it is this one, as of some seconds ago at most, else None."""
+        for _ in range(MAX_TRIES):
+            asked_at = time.monotonic()
+            content = self._folder.read(LOCK_FILE)
+            if time.monotonic() - asked_at <= MAX_ANSWER_S:
+                owner = LockOwner.decode(content)
+                return content if owner is not None and owner.token == self._owner.token else None
+        raise StorageError(
+            f"cannot write to '{self._folder.url}': its {LOCK_FILE} cannot be read within {MAX_ANSWER_S:.0f} s; check "
+            "the storage and the connection to it"
+        )
+
+    def _make_loss(self) -> CheckpointError:
+        return CheckpointError(
+            f"run '{self._folder.url}' was taken over by another driver, or its {LOCK_FILE} was removed; "
+            "this driver stops, resume the run when the other one has ended"
+        )
 
     def _make_error(self, owner: LockOwner | None) -> RunTakenError:
         who = "another process" if owner is None else owner.describe(observer=self._owner)

@@ -46,7 +46,7 @@ class StepLog:
 
     def append(self, record: StepRecord) -> None:
         """Take a record; returns at once, whatever state storage is in."""
-        self._outbox.append(STEPS_FILE, encode_line(vars(record)).encode(), at_once=False)
+        self._outbox.append(STEPS_FILE, encode_line(record.to_values()).encode(), at_once=False)
 
     def close(self) -> None:
         """Return when everything is written; the log may be used again. Raises StorageError like Outbox.wait()."""

@@ -7,7 +7,8 @@ import re
 from collections.abc import Set
 
 from distbp.errors import ConfigError
-from distbp.run.storage.folder import Folder, join_url, open_folder
+from distbp.run.storage.folder import Folder, join_url
+from distbp.run.storage.opening import open_folder
 
 MAX_NAME_LENGTH = 100
 MAX_NAMES_SHOWN = 5

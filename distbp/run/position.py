@@ -23,8 +23,9 @@ class Position:
 
     epoch_loss, epoch_examples: sums over the steps of the epoch under way, the second of the weights where there are
     some. train_loss: mean over the last whole epoch. best_*: of the epoch with the lowest validation loss. Over all
-    sessions of the run: examples, recoveries, and seconds spent on steps, on waiting for workers (starts and
-    recoveries), on steps that a lost state made necessary again, and on checkpoints while training waited for them.
+    sessions of the run: examples, recoveries, preemptions (workers that left in time, because a notice was heard), and
+    seconds spent on steps, on waiting for workers (starts and recoveries), on steps that a lost state made necessary
+    again, on checkpoints while training waited for them, and on waiting for data that a step needed.
     """
 
     step: int = 0
@@ -41,10 +42,12 @@ class Position:
     examples: int = 0
     recoveries: int = 0
     longest_recovery_s: float = 0.0
+    preemptions: int = 0
     work_s: float = 0.0
     waiting_s: float = 0.0
     recomputing_s: float = 0.0
     checkpointing_s: float = 0.0
+    data_s: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
@@ -67,7 +70,7 @@ class Position:
     @property
     def seconds(self) -> float:
         """Seconds that the run has taken."""
-        return self.work_s + self.waiting_s + self.recomputing_s + self.checkpointing_s
+        return self.work_s + self.waiting_s + self.recomputing_s + self.checkpointing_s + self.data_s
 
     @property
     def goodput(self) -> float:

@@ -23,6 +23,7 @@ class StepRecord:
     step counts from 1; loss: mean over the batch's examples; seconds as the driver saw them pass;
     checksum: a cheap witness of the step's numbers.
     mean_compute_s: over the workers, where compute_s is of the slowest; None in older logs.
+    replicas: in rounds, a checksum of each replica's parameters after the step.
     """
 
     step: int
@@ -34,6 +35,12 @@ class StepRecord:
     commit_s: float
     checksum: str
     mean_compute_s: float | None = None
+    replicas: tuple[str, ...] = ()
+
+    def to_values(self) -> dict[str, Any]:
+        """Return what a line holds; replicas only where there are any."""
+        values = vars(self)
+        return values if self.replicas else {name: value for name, value in values.items() if name != "replicas"}
 
     @classmethod
     def from_values(cls, values: dict[str, Any]) -> Self:
@@ -52,6 +59,7 @@ class StepRecord:
                 commit_s=float(values.get("commit_s", 0.0)),
                 checksum=str(values["checksum"]),
                 mean_compute_s=None if values.get("mean_compute_s") is None else float(values["mean_compute_s"]),
+                replicas=tuple(map(str, values.get("replicas", ()))),
             )
         except (KeyError, TypeError, OverflowError) as error:
             raise ValueError(f"it is no step record ({error})") from None

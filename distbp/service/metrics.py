@@ -31,7 +31,7 @@ _COUNTERS = {
     "examples": "Examples trained on in this session of the run.",
 }
 _PHASES = ("compute", "transfer", "commit")
-_ACCOUNTS = ("work", "waiting", "recomputing", "checkpointing")
+_ACCOUNTS = ("work", "waiting", "recomputing", "checkpointing", "data")
 
 
 class RunMetrics:
@@ -127,6 +127,7 @@ def _count(progress: Progress) -> dict[str, float]:
         "waiting": position.waiting_s,
         "recomputing": position.recomputing_s,
         "checkpointing": position.checkpointing_s,
+        "data": position.data_s,
     }
 
 

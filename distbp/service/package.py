@@ -13,6 +13,7 @@ from pathlib import Path
 
 from distbp.backends.ray.internals import MAX_PACKAGE_BYTES
 from distbp.config import Config, dump_yaml
+from distbp.data.blocks.preparing import is_in_blocks
 from distbp.data.files import list_files
 from distbp.data.sources import is_table
 from distbp.errors import ConfigError, DataError
@@ -21,6 +22,7 @@ PACKAGE_DIR = Path(__file__).resolve().parent.parent
 CONFIG_FILE = "config.yaml"
 NEVER_SENT = (".*", "*.pem", "*.key", "*.p12", "*.pfx", "id_rsa*", "id_ed25519*", "id_ecdsa*", "credentials*")
 """Names in a model's package that stay here: what begins with a dot, such as .env and .git, and keys."""
+_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 _OVERHEAD_BYTES = 1000
 """What an archive needs for a file beside its bytes: its name twice, its size and time."""
 
@@ -79,8 +81,8 @@ def list_travelling_data(config: Config) -> list[Path]:
     Raises DataError if one is not here, or if they are too large to travel.
     """
     data = config.recipe.data
-    found = list_files(data.source, data.target)
-    if isinstance(data.validation, str):
+    found = [] if _stays(data.source) else list_files(data.source, data.target)
+    if isinstance(data.validation, str) and not _stays(data.validation):
         found += list_files(data.validation, held_out=True)
     found += _list_weights(config.recipe.model.initial)
     paths = list(dict.fromkeys(path for path in found if not path.is_absolute()))
@@ -88,6 +90,18 @@ def list_travelling_data(config: Config) -> list[Path]:
         _check_here(path)
     _check_size(_size(paths))
     return paths
+
+
+def _stays(source: str) -> bool:
+    """Return whether data are in blocks, which are read on the cluster. Raises DataError for a relative path."""
+    if not is_in_blocks(source):
+        return False
+    if "://" not in source and not Path(source).expanduser().is_absolute():
+        raise DataError(
+            f"'{source}' holds data in blocks, which do not travel with a job; name them by a URL, or by an absolute "
+            "path where every node can read them"
+        )
+    return True
 
 
 def _list_weights(initial: str | None) -> list[Path]:
@@ -105,11 +119,19 @@ def list_requirements(config: Config) -> list[str]:
     except metadata.PackageNotFoundError:
         raise ConfigError("distbp is not installed here, so what it needs is not known; pip install it first") from None
     data = config.recipe.data
-    reads_tables = any(is_table(source) for source in (data.source, data.validation) if isinstance(source, str))
-    markers = ("", 'extra == "tables"') if reads_tables else ("",)
+    extras = {extra for name in (data.source, data.validation) if isinstance(name, str) for extra in _list_extras(name)}
+    markers = ("", *(f'extra == "{extra}"' for extra in extras))
     split = [[part.strip() for part in text.partition(";")] for text in found]
     needed = [requirement for requirement, _, marker in split if marker.replace("'", '"') in markers]
     return [text for text in needed if re.split(r"[\[<>=~! ]", text)[0].lower() != "ray"]
+
+
+def _list_extras(source: str) -> set[str]:
+    """Return the extras that reading a source takes; what a folder on the cluster holds is not known here."""
+    protocol, colon, _ = source.partition("://")
+    extras = {_EXTRAS[protocol]} if colon and protocol in _EXTRAS else set()
+    is_folder = not Path(source).suffix and Path(source).expanduser().is_absolute()
+    return extras | ({"tables"} if is_table(source) or is_folder or is_in_blocks(source) else set())
 
 
 def _names_of_objects(config: Config) -> list[str]:

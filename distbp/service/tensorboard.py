@@ -46,7 +46,12 @@ class TensorBoardFiles:
         if self._writer is None:
             return
         self._write(self._points.take_rest(progress))
-        self._writer.close()
+        self.close()
+
+    def close(self) -> None:
+        """Close the files of a run that did not get to its end; fine if none were opened."""
+        if self._writer is not None:
+            self._writer.close()
 
     def _open(self, first: Progress) -> None:
         from tensorboardX import SummaryWriter

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any, Self
 from distbp.config import Config
 from distbp.errors import ConfigError, InterruptedRunError
 from distbp.installation import VERSION, need
-from distbp.run.storage.folder import Folder, join_url, open_folder
+from distbp.run.storage.folder import Folder, join_url
+from distbp.run.storage.opening import open_folder
 from distbp.service.points import Point, Points
 from distbp.text.json_text import decode_object, encode_document
 from distbp.training import Progress, Result
@@ -77,6 +78,11 @@ class MlflowTracking:
         """Take in the last evaluation."""
         self._link.add(progress.run, self._points.take_rest(progress))
 
+    @property
+    def waiting(self) -> list[Point]:
+        """Points that the server has not taken yet, the oldest first; at most MAX_WAITING."""
+        return self._link.list_waiting()
+
     def conclude(self, result: Result) -> None:
         """Have the digest, the report and the final weights logged."""
         name = result.run.rstrip("/").rpartition("/")[2]
@@ -124,6 +130,11 @@ class _Link:
             self._num_dropped += max(0, len(self._waiting) + len(points) - MAX_WAITING)
             self._waiting.extend((point, now_ms) for point in points)
             self._changed.notify_all()
+
+    def list_waiting(self) -> list[Point]:
+        """Return the points that wait, the oldest first."""
+        with self._changed:
+            return [point for point, _ in self._waiting]
 
     def end(self, run: str | None, status: str, act: Callable[[_Target], None]) -> None:
         """Have the MLflow run ended with a status, after what waits and `act`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from distbp.config import Recipe
 from distbp.data import advise_on_targets
 from distbp.protocol.examples import Examples
+from distbp.protocol.supply import Supply
 
 RATE_FACTOR = 10.0
 """How much smaller the rate that is advised: the next on the grid that people search."""
@@ -12,7 +13,7 @@ LARGEST_RATE = 0.1
 """That is advised: the default."""
 
 
-def advise_after_divergence(recipe: Recipe, train: Examples) -> str:
+def advise_after_divergence(recipe: Recipe, train: Examples | Supply) -> str:
     """Return what leads out, in the order in which it helps: targets near 1, clipping, a smaller rate."""
     optimizer = recipe.optimizer
     rate = f"learning_rate={min(optimizer.learning_rate / RATE_FACTOR, LARGEST_RATE):g}"

@@ -12,12 +12,12 @@ from distbp.data.fingerprint import find_changed_part
 from distbp.errors import CheckpointError
 from distbp.nn.digests import digest
 from distbp.nn.layout import Layout
-from distbp.nn.optimizers import MOMENTS
 from distbp.protocol.examples import Scaling
 from distbp.protocol.messages import TrainState
 from distbp.run import Checkpoint, CheckpointStore, RunDirectory
 from distbp.run.position import Position
 from distbp.training.plan import Plan
+from distbp.training.rounds import moment_names
 
 logger = logging.getLogger("distbp")
 
@@ -27,7 +27,7 @@ _INITIAL = "initial_digest"
 def make_checkpoint(plan: Plan, state: TrainState, position: Position) -> Checkpoint:
     """Return everything that continues the run from `state`, and everything that uses it without its data."""
     tensors = _named("parameters", plan.layout, state.parameters)
-    for name, moment in zip(MOMENTS[plan.recipe.optimizer.kind], state.moments, strict=True):
+    for name, moment in zip(moment_names(plan.recipe), state.moments, strict=True):
         tensors |= _named(name, plan.layout, moment)
     scaling = plan.schema.scaling
     if scaling.shift is not None and scaling.scale is not None:
@@ -57,16 +57,16 @@ def unpack(plan: Plan, checkpoint: Checkpoint) -> tuple[TrainState, Position]:
     """Return the state and position in a checkpoint; raises CheckpointError if they do not fit the plan."""
     check_data(plan, checkpoint.data)
     if checkpoint.position.get(_INITIAL) != _identify_initial(plan).get(_INITIAL):
+        source = plan.recipe.model.initial
+        weights = "the weights given to start with" if source is None else f"the weights in '{source}'"
         raise CheckpointError(
-            f"the weights in '{plan.recipe.model.initial}' are not those that the run started from; "
-            "restore them, or start a new run with another --name"
+            f"{weights} are not those that the run started from; restore them, or start a new run with another --name"
         )
     state = TrainState(
         checkpoint.step,
         read_flat("parameters", plan.layout, checkpoint.tensors, plan.recipe.dtype),
         tuple(
-            read_flat(name, plan.layout, checkpoint.tensors, plan.recipe.dtype)
-            for name in MOMENTS[plan.recipe.optimizer.kind]
+            read_flat(name, plan.layout, checkpoint.tensors, plan.recipe.dtype) for name in moment_names(plan.recipe)
         ),
     )
     if digest(state.parameters) != checkpoint.digest:
@@ -96,7 +96,7 @@ def check_recipe(run: RunDirectory, checkpoint: Checkpoint) -> None:
 
 
 def _identify_initial(plan: Plan) -> dict[str, str]:
-    return {} if plan.initial is None else {_INITIAL: digest(plan.initial)}
+    return {} if plan.initial is None else {_INITIAL: digest(np.concatenate((plan.initial, *plan.moments)))}
 
 
 def _read_position(step: int, values: Mapping[str, object]) -> Position:

@@ -26,9 +26,9 @@ class CheckpointSchedule:
         self._is_slow = False
         self._has_warned = False
 
-    def is_due(self, step: int) -> bool:
-        """Return whether a checkpoint is due after `step`."""
-        return step > 0 and step % self._interval == 0
+    def is_due(self, step: int, num_steps: int = 1) -> bool:
+        """Return whether a checkpoint is due after `step`, or was after one of the last `num_steps`, a round's."""
+        return step > 0 and step % self._interval < num_steps
 
     def next_stop(self, step: int) -> int:
         """Return up to which step to go from `step` before asking again, having waited for storage where it must be."""

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from distbp.errors import CheckpointError, ConfigError
 from distbp.nn.layout import Layout
 from distbp.run import Checkpoint, CheckpointStore, RunDirectory
-from distbp.run.storage.folder import open_folder, parent_url
+from distbp.run.storage.folder import parent_url
+from distbp.run.storage.opening import open_folder
 
 SUFFIX = ".safetensors"
 _PREFIX = "parameters/"

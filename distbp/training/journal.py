@@ -47,15 +47,24 @@ class Journal:
             commit_s=report.commit_s,
             checksum=report.checksum,
             mean_compute_s=report.mean_compute_s,
+            replicas=report.replicas,
         )
         self.steps.append(record)
 
-    def note_group(self, notes: Iterable[Note], step: int) -> None:
-        """Log what has happened to the group by `step`, and tell what a user may want to know."""
+    def note_group(self, notes: Iterable[Note], step: int) -> int:
+        """Log what has happened to the group by `step`, and tell what a user may want to know.
+
+        Returns how many workers have left in time.
+        """
+        num_left = 0
         for note in notes:
             self.events.append(note.kind, step=step, text=note.text)
-            if note.kind != "joined":
+            if note.kind == "left":
+                num_left += 1
+                logger.info("%s; it has left after step %d, no step is lost", note.text, step)
+            elif note.kind != "joined":
                 logger.log(logging.INFO if note.kind == "shards" else logging.WARNING, "%s", note.text)
+        return num_left
 
     def describe_kept(self, must_end: Callable[[], bool]) -> str:
         """Return which checkpoint there is; storage that fails now must not hide why training ended."""

@@ -7,7 +7,7 @@ from typing import Literal
 
 from distbp.run.position import Position
 
-Account = Literal["work_s", "waiting_s", "recomputing_s", "checkpointing_s"]
+Account = Literal["work_s", "waiting_s", "recomputing_s", "checkpointing_s", "data_s"]
 
 
 class Ledger:
@@ -19,6 +19,7 @@ class Ledger:
             "waiting_s": before.waiting_s,
             "recomputing_s": before.recomputing_s,
             "checkpointing_s": before.checkpointing_s,
+            "data_s": before.data_s,
         }
         self.last_charge = time.perf_counter()
 
@@ -27,6 +28,11 @@ class Ledger:
         now = time.perf_counter()
         self._spent[account] += now - self.last_charge
         self.last_charge = now
+
+    def move(self, seconds: float, source: Account, target: Account) -> None:
+        """Charge seconds to `target` that have been, or will be, charged to `source`: reports may come in a bunch."""
+        self._spent[source] -= seconds
+        self._spent[target] += seconds
 
     def stamp(self, position: Position) -> Position:
         """Return the position with the accounts as they stand."""

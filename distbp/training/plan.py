@@ -20,12 +20,27 @@ from distbp.errors import ConfigError
 from distbp.nn.blas import compute_exactly, fixed_arithmetic
 from distbp.nn.build import ModelSpec, check_model
 from distbp.nn.layout import Layout
-from distbp.nn.optimizers import MOMENTS
 from distbp.nn.schedules import batch_scale
 from distbp.nn.streams import Purpose, stream
-from distbp.protocol.messages import ServerTask, TrainState, WorkerTask
-from distbp.protocol.planning import choose_slices, num_local_threads, smallest_microbatch, steps_per_epoch
+from distbp.protocol.examples import Examples
+from distbp.protocol.messages import ServerTask, StepOrder, TrainState, WorkerTask
+from distbp.protocol.planning import (
+    choose_slices,
+    lane_order,
+    num_local_threads,
+    steps_per_epoch,
+)
+from distbp.protocol.rounds import next_order
 from distbp.training.initial import load_initial
+from distbp.training.plan_data import along_run, count_fewest, find_extent, take_first
+from distbp.training.rounds import (
+    check_rounds,
+    describe_rounds,
+    moment_names,
+    outer_server_task,
+    rounds_task,
+    step_server_task,
+)
 
 logger = logging.getLogger("distbp")
 
@@ -34,10 +49,19 @@ Builder = Callable[..., Any]
 
 
 @dataclass(frozen=True)
+class Start:
+    """What a run begins with: parameters and the optimizer's moments, each (num_parameters,); no moments: zeros."""
+
+    parameters: NDArray
+    moments: tuple[NDArray, ...] = ()
+
+
+@dataclass(frozen=True)
 class Plan:
     """A recipe that fits its data.
 
-    num_steps: of the whole run. initial: the weights to start from, (num_parameters,), where the recipe names some.
+    num_steps: of the whole run. initial: the weights to start from, (num_parameters,), where the recipe names some or
+    the caller gave them; moments: of the optimizer, as in `Start`.
     """
 
     recipe: Recipe
@@ -49,6 +73,7 @@ class Plan:
     steps_per_epoch: int
     num_steps: int
     initial: NDArray | None = None
+    moments: tuple[NDArray, ...] = ()
 
     @cached_property
     def fingerprint(self) -> DataFingerprint:
@@ -60,30 +85,36 @@ class Plan:
         """SHA-256 of recipe and data together: two plans have the same only if they train the same numbers."""
         return hashlib.sha256(f"{self.recipe.digest} {self.fingerprint}".encode()).hexdigest()
 
+    def order(self, step: int) -> StepOrder:
+        """Return the order that goes on from `step`, counted from 0: for that step, or for the round it begins."""
+        make = next_order if isinstance(self.worker.train, Examples) else lane_order
+        return make(self.recipe, step, len(self.worker.train))
+
     def describe(self) -> str:
         """Return in one line what is going to be trained on what."""
         recipe, spec = self.recipe, self.worker.model
         sizes = [spec.num_inputs, *recipe.model.hidden, spec.num_outputs]
         own = recipe.model.torch or recipe.model.function
         network = own or f"{'-'.join(map(str, sizes))} {recipe.model.activation}"
+        rounds = describe_rounds(recipe, self.steps_per_epoch)
         return (
             f"{network} ({self.layout.num_parameters:,} parameters) on {len(self.worker.train):,} examples of "
-            f"'{recipe.data.source}', {self.num_steps:,} steps of {recipe.global_batch_size}"
+            f"'{recipe.data.source}', {self.num_steps:,} steps of {recipe.global_batch_size}{rounds}"
         )
 
     def check_model(self) -> None:
         """Raise ConfigError if a model of the user's own, tried on the first microbatch, could not keep the promise."""
-        train, recipe = self.worker.train.ready(self.recipe.dtype), self.recipe
         _check_whole_numbers(self.worker)
-        x, y = train.take(slice(0, recipe.microbatch_size), recipe.dtype)
-        check_model(self.worker.model, x, y, smallest_microbatch(recipe, len(train)))
+        if self.worker.model.config.torch is not None:
+            x, y = take_first(self.worker, self.recipe)
+            check_model(self.worker.model, x, y, count_fewest(self.worker, self.recipe))
 
     def initial_state(self) -> TrainState:
         """Return the state before the first step: drawn parameters, moments of zeros."""
         given = self.initial
         parameters = initial_parameters(self.recipe, self.worker.model) if given is None else given.copy()
-        moments = MOMENTS[self.recipe.optimizer.kind]
-        return TrainState(0, parameters, tuple(np.zeros_like(parameters) for _ in moments))
+        moments = self.moments or tuple(np.zeros_like(parameters) for _ in moment_names(self.recipe))
+        return TrainState(0, parameters, tuple(moment.copy() for moment in moments))
 
 
 def initial_parameters(recipe: Recipe, spec: ModelSpec) -> NDArray:
@@ -148,14 +179,12 @@ def name_builder(recipe: Recipe, builder: Builder) -> Recipe:
 
 def server_task(recipe: Recipe, layout: Layout) -> ServerTask:
     """Return what the recipe's servers need for a model of this layout."""
-    optimizer = recipe.optimizer
-    decays = layout.decays(optimizer.weight_decay, optimizer.decay_groups)
-    return ServerTask(optimizer, decays, layout.buffer_ranges())
+    return (step_server_task if recipe.rounds.steps is None else outer_server_task)(recipe, layout)
 
 
 @fixed_arithmetic()
-def make_plan(config: Config, data: PreparedData, builder: Builder | None = None) -> Plan:
-    """Return the plan. builder: of the PyTorch module, where it is given as an object.
+def make_plan(config: Config, data: PreparedData, builder: Builder | None = None, start: Start | None = None) -> Plan:
+    """Return the plan. builder: of the PyTorch module, where it is given as an object. start: None: as the recipe says.
 
     Raises ConfigError where the recipe's sizes or loss do not fit the data, or there are no weights to start from.
     """
@@ -166,15 +195,13 @@ def make_plan(config: Config, data: PreparedData, builder: Builder | None = None
             "global_batch_size=%d is larger than the %d training examples in '%s', so a batch is all of them",
             config.recipe.global_batch_size, num_examples, recipe.data.source,
         )  # fmt: skip
-    if data.train.weights is not None and recipe.model.function is not None:
-        raise ConfigError(
-            f"model.function={recipe.model.function} computes gradients of its own, which know no weights; leave out "
-            "data.weight and data.class_weights, or name a module as model.torch"
-        )
+    _check_weights(recipe, data)
     spec = model_spec(recipe, data.schema, builder)
     layout = spec.build().layout
-    initial = None if recipe.model.initial is None else load_initial(recipe.model.initial, layout, recipe.dtype)
+    start = start or _load_start(recipe, layout)
     num_steps = steps_per_epoch(recipe, num_examples)
+    check_rounds(recipe, num_steps, is_in_memory=isinstance(data.train, Examples))
+    data = along_run(data, config, num_steps * recipe.epochs)
     _report_scaling(recipe)
     return Plan(
         recipe=recipe,
@@ -182,22 +209,48 @@ def make_plan(config: Config, data: PreparedData, builder: Builder | None = None
         schema=data.schema,
         layout=layout,
         worker=WorkerTask(
-            spec, data.train, data.validation, recipe.seed, recipe.microbatch_size, config.placement.threads_per_worker
+            spec,
+            data.train,
+            data.validation,
+            recipe.seed,
+            recipe.microbatch_size,
+            config.placement.threads_per_worker,
+            rounds_task(recipe, layout),
         ),
         server=server_task(recipe, layout),
         steps_per_epoch=num_steps,
         num_steps=num_steps * recipe.epochs,
-        initial=initial,
+        initial=None if start is None else start.parameters,
+        moments=() if start is None else start.moments,
     )
 
 
 def settle_with(recipe: Recipe, data: PreparedData) -> tuple[Recipe, PreparedData]:
     """Return the recipe without anything left open, and the data as it takes them."""
-    chosen = recipe.data if recipe.data.columns is None else data.data
+    chosen = recipe.data if data.schema.columns is None or data.data is None else data.data
     settled = settle(recipe.model_copy(update={"data": chosen}), data.facts())
     if settled.data.target_scaling == "standard" and data.schema.targets.scale is None and data.facts().is_regression:
         data = data.scale_targets()
     return settled, data
+
+
+def _check_weights(recipe: Recipe, data: PreparedData) -> None:
+    """Raise ConfigError where examples have weights and what trains on them knows of none."""
+    if not isinstance(data.train, Examples) or data.train.weights is None:
+        return
+    without = "leave out data.weight and data.class_weights"
+    if recipe.model.function is not None:
+        raise ConfigError(
+            f"model.function={recipe.model.function} computes gradients of its own, which know no weights; {without}, "
+            "or name a module as model.torch"
+        )
+    if recipe.rounds.steps is not None:
+        raise ConfigError(f"rounds.steps={recipe.rounds.steps}: rounds know no weights; {without}")
+
+
+def _load_start(recipe: Recipe, layout: Layout) -> Start | None:
+    initial = recipe.model.initial
+    return None if initial is None else Start(load_initial(initial, layout, recipe.dtype))
 
 
 def _check_whole_numbers(task: WorkerTask) -> None:
@@ -205,8 +258,8 @@ def _check_whole_numbers(task: WorkerTask) -> None:
     if not task.model.integer_inputs or task.model.config.torch is None:
         return
     most = 2 ** (np.finfo(task.model.dtype).nmant + 1)
-    parts = [part.x for part in (task.train, task.validation) if part is not None]
-    largest = max(max(int(x.max()), -int(x.min())) for x in parts)
+    extents = [find_extent(part) for part in (task.train, task.validation) if part is not None]
+    largest = max(max(int(np.max(high)), -int(np.min(low))) for low, high in extents)
     if largest > most:
         raise ConfigError(
             f"the inputs have the whole number {largest:,}, and {task.model.dtype} holds them exactly up to {most:,}; "

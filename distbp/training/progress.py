@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from distbp.protocol.messages import StepReport
+from distbp.protocol.messages import StepReport, TrainState
 from distbp.run.position import Position
 
 
@@ -35,4 +35,16 @@ class Finisher(Protocol):
 
     def finish(self, progress: Progress) -> None:
         """Take in the end of the run: like its last step, with the last evaluation."""
+        ...
+
+
+@runtime_checkable
+class EpochWatcher(Protocol):
+    """An observer that also wants to see each epoch's end, and may end the run there."""
+
+    def end_epoch(self, progress: Progress, take_state: Callable[[], TrainState]) -> bool:
+        """Take in the end of an epoch, evaluated; return whether the run is to end here.
+
+        take_state: gives the parameters and moments as they are now, and costs a copy of them.
+        """
         ...

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from distbp.backends import Backend, make_backend
 from distbp.config import Config, Placement, Recipe
-from distbp.data import find_doubts, prepare
+from distbp.data import PreparedData, find_doubts, prepare
 from distbp.errors import CheckpointError, InterruptedRunError, StorageError
 from distbp.machine.interrupt import StopRequest, stop_on_signals
 from distbp.nn.kernels import expect_portable
@@ -21,9 +21,13 @@ from distbp.run.position import Position
 from distbp.run.storage.patience import persist
 from distbp.text.masking import mask_secrets
 from distbp.training.checkpoint_contents import newest_saved
+from distbp.training.dataset import write_dataset
+from distbp.training.first_look import open_mapper
 from distbp.training.journal import Journal
-from distbp.training.plan import Builder, Plan, describe_placement, make_plan, name_builder
+from distbp.training.plan import Builder, Plan, Start, describe_placement, make_plan, name_builder
+from distbp.training.plan_data import find_shortage
 from distbp.training.progress import Observer
+from distbp.training.rounds import rounds_as_json
 from distbp.training.run_choice import Resume, hold_run
 from distbp.training.run_match import adopt
 from distbp.training.session import Session
@@ -39,7 +43,9 @@ class Result:
     run: its folder or URL, with passwords masked. digest: SHA-256 of the final parameters, those after `final_step`
     steps; with early stopping the best ones, otherwise the last. Over all sessions of the run: seconds and what they
     went to (steps that count, waiting for workers, steps done again, checkpoints), goodput = work_s / seconds, and
-    failures recovered from. What is always right so often, and R2, are of the validation examples (`Verdict`).
+    failures recovered from. preemptions: workers that left in time, because a notice was heard. rounds: what the recipe
+    says of them; None where every step was committed. data_s: seconds that steps waited for data in blocks. What is
+    always right so often, and R2, are of the validation examples (`Verdict`).
     """
 
     run: str
@@ -65,6 +71,9 @@ class Result:
     goodput: float
     largest_class: float | None = None
     validation_r2: float | None = None
+    preemptions: int = 0
+    rounds: dict[str, Any] | None = None
+    data_s: float = 0.0
 
 
 def train(
@@ -76,6 +85,8 @@ def train(
     observe: Observer | None = None,
     connect: Callable[[Placement], Backend] = make_backend,
     model: Builder | None = None,
+    data: PreparedData | Any = None,
+    start: Start | None = None,
 ) -> Result:
     """Train by `recipe`, where `placement` says, and return what the run ended with.
 
@@ -84,7 +95,9 @@ def train(
     "must" on an old one. A run of that name goes on as well where the recipe names more epochs than it had, unless its
     schedule is cosine or early stopping has ended it. observe: is called after every step. connect: makes the backend
     for a placement. model: a function that builds a torch.nn.Module, in place of recipe.model.torch, under whose name
-    it is recorded.
+    it is recorded. data: examples in memory, in place of what recipe.data names; or a Ray Dataset, which is written as
+    Parquet to recipe.data.source first, a new folder or URL; what an earlier call wrote there is used as it is. start:
+    what to begin with instead of drawn parameters.
 
     Raises a DistbpError, one class for each exit code of the command line; InterruptedRunError after SIGINT or
     SIGTERM, when the run has been checkpointed.
@@ -93,8 +106,8 @@ def train(
     config = Config(recipe=recipe if model is None else name_builder(recipe, model), placement=placement or Placement())
     if config.placement.portable:
         expect_portable()
-    data = prepare(config.recipe.data, config.recipe.seed)
-    plan = make_plan(config, data, model)
+    prepared = _prepare(config, data)
+    plan = make_plan(config, prepared, model, start)
     config = config.model_copy(update={"recipe": plan.recipe})
     plan.check_model()
     _warn_of_endless_warmup(plan)
@@ -103,15 +116,27 @@ def train(
         if finished is not None:
             logger.info("'%s' has finished already; %s", run.url, _advise_new_run(name))
             return _read_result(run, finished)
-        for note in data.notes:
+        for note in prepared.notes:
             logger.info("%s", note)
-        for doubt in (*find_doubts(plan.data, config.recipe.dtype), *find_rare_classes(plan)):
-            logger.warning("%s", doubt)
+        doubts = (*find_doubts(plan.data, config.recipe.dtype), *find_rare_classes(plan))
+        for doubt in (*doubts, find_shortage(plan.data, config.placement)):
+            if doubt is not None:
+                logger.warning("%s", doubt)
         position = _train_session(run, config, plan, connect, observe)
         result = _conclude(run, config, plan, position)
         run.write_result(asdict(result))
         _warn_of_result(run, plan, result)
     return result
+
+
+def _prepare(config: Config, data: PreparedData | Any) -> PreparedData:
+    """Return the examples of a run; a Ray Dataset becomes the files that the recipe names."""
+    if isinstance(data, PreparedData):
+        return data
+    if data is not None:
+        write_dataset(data, config.recipe.data.source)
+    with open_mapper(config) as mapper:
+        return prepare(config.recipe.data, config.recipe.seed, mapper)
 
 
 def _load_final(run: RunDirectory, store: CheckpointStore, step: int) -> Checkpoint:
@@ -257,4 +282,7 @@ def _conclude(run: RunDirectory, config: Config, plan: Plan, position: Position)
         goodput=round(position.goodput, 4),
         largest_class=verdict.largest_class,
         validation_r2=verdict.r2,
+        preemptions=position.preemptions,
+        rounds=rounds_as_json(plan.recipe),
+        data_s=round(position.data_s, 4),
     )

@@ -32,7 +32,9 @@ def judge(plan: Plan, validation_loss: float | None) -> Verdict:
     """Return what a result is to be held against. Raises nothing: what does not apply is None."""
     data = plan.data
     validation, schema = data.validation, data.schema
-    if validation is None or validation_loss is None or schema.target_shape:
+    if not isinstance(validation, Examples) or not isinstance(data.train, Examples):
+        return Verdict(None, None)
+    if validation_loss is None or schema.target_shape:
         return Verdict(None, None)
     if schema.classes is not None:
         largest = np.bincount(data.train.y[data.train.rows]).argmax()
@@ -67,7 +69,7 @@ def find_warnings(plan: Plan, verdict: Verdict, accuracy: float | None, losses: 
 def find_rare_classes(plan: Plan) -> Iterator[str]:
     """Yield which classes of a table have few training examples."""
     schema, train = plan.schema, plan.data.train
-    if schema.columns is None or schema.classes is None:
+    if schema.columns is None or schema.classes is None or not isinstance(train, Examples):
         return
     counts = np.bincount(train.y[train.rows], minlength=len(schema.classes))
     rare = [f"{schema.classes[k]!r} ({counts[k]})" for k in np.flatnonzero((counts > 0) & (counts < FEW_EXAMPLES))]

@@ -1,1 +1,1 @@
-"""Whether two runs are the same, byte by byte."""
+"""Proof: are two runs the same, byte by byte, where do they part, and was a run really computed?"""

@@ -9,6 +9,7 @@ from distbp.errors import CheckpointError
 from distbp.prediction.trained_run import TrainedRun
 from distbp.run import Checkpoint, CheckpointStore, RunDirectory
 from distbp.training.checkpoint_contents import check_recipe
+from distbp.verification.rounds import RoundDifference, find_round
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Verdict:
     first_difference: the first step after which the parameters differ; None where they never do, or where the runs
     share no logged step. steps: how many logged steps were compared.
     same_recipe: whether recipe and data are the same, so that equal bytes were to be expected at all.
+    round: where both were trained in the same rounds, the one of the first difference.
     """
 
     same: bool
@@ -27,6 +29,7 @@ class Verdict:
     first_difference: int | None
     steps: int
     same_recipe: bool
+    round: RoundDifference | None = None
 
 
 def verify(run_a: str, run_b: str) -> Verdict:
@@ -35,7 +38,7 @@ def verify(run_a: str, run_b: str) -> Verdict:
     Raises CheckpointError if one of them is no run, has not finished, or does not hold the parameters of its result.
     """
     a, b = RunDirectory.open(run_a), RunDirectory.open(run_b)
-    final_a, final_b = _load_final(a), _load_final(b)
+    final_a, final_b = load_final(a), load_final(b)
     checksums_a, checksums_b = a.read_checksums(), b.read_checksums()
     shared = sorted(checksums_a.keys() & checksums_b.keys())
     first_difference = next((step for step in shared if checksums_a[step] != checksums_b[step]), None)
@@ -47,11 +50,15 @@ def verify(run_a: str, run_b: str) -> Verdict:
         steps=len(shared),
         same_recipe=a.read_config().recipe.digest == b.read_config().recipe.digest
         and may_be_the_same(final_a.data, final_b.data),
+        round=None if first_difference is None else find_round(first_difference, a, b, final_a),
     )
 
 
-def _load_final(run: RunDirectory) -> Checkpoint:
-    """Return the checkpoint that a run ended with, which is the one that its result tells of."""
+def load_final(run: RunDirectory) -> Checkpoint:
+    """Return the checkpoint that a run ended with, which is the one that its result tells of.
+
+    Raises CheckpointError if there is none, or if it is not what the result says.
+    """
     result = run.read_result()
     if result is None:
         raise CheckpointError(f"'{run.url}' has not finished; resume it with the command that started it")
@@ -64,11 +71,11 @@ def _load_final(run: RunDirectory) -> Checkpoint:
             f"result.json of '{run.url}' tells of parameters {digest[:12]}, its checkpoint of step {step} holds "
             f"{checkpoint.digest[:12]}; one of them is of another run, copy the run again"
         )
-    _check_digest(run, checkpoint)
+    check_digest(run, checkpoint)
     return checkpoint
 
 
-def _check_digest(run: RunDirectory, checkpoint: Checkpoint) -> None:
+def check_digest(run: RunDirectory, checkpoint: Checkpoint) -> None:
     """Raise CheckpointError unless the parameters have the digest that is written beside them.
 
     Of a model of the user's own, whose module need not be here, the order in which they are hashed is not known;

@@ -16,7 +16,13 @@ from distbp.run.records import EVENTS_FILE, STEPS_FILE
 from distbp.watch.log_tail import LogTail
 from distbp.watch.state import Happened, RunState, State, Steps, estimate_seconds_left, judge_ending
 
-ACCOUNTS = {"work_s": "work", "waiting_s": "waiting", "recomputing_s": "recomputing", "checkpointing_s": "checkpoints"}
+ACCOUNTS = {
+    "work_s": "work",
+    "waiting_s": "waiting",
+    "recomputing_s": "recomputing",
+    "checkpointing_s": "checkpoints",
+    "data_s": "waiting for data",
+}
 
 
 class Feed(Protocol):

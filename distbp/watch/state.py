@@ -176,8 +176,9 @@ class Happened:
         if kind == "formed":
             return replace(known, is_formed=True, num_workers=int(event["workers"]), division=None)
         if kind == "lost" and "action" in event:  # without one, a worker died before it was in the group
-            members = tuple(member for member in self.members if member not in _find_members(event))
-            return replace(known, is_formed=False, members=members, num_workers=int(event["left"]))
+            return replace(known, is_formed=False, members=self._members_without(event), num_workers=int(event["left"]))
+        if kind == "left":
+            return replace(known, members=self._members_without(event))
         if kind == "shards":
             return replace(known, division=_read_division(event))
         if kind == "evaluated" and step is not None:
@@ -190,6 +191,11 @@ class Happened:
             ending = Ending(str(event.get("error")), str(event.get("reason"))[:MAX_TEXT])
             return replace(known, is_formed=False, ending=ending)
         return replace(known, is_finished=True) if kind == "finished" else known
+
+    def _members_without(self, event: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the members but for those that the event names."""
+        gone = _find_members(event)
+        return tuple(member for member in self.members if member not in gone)
 
     def _after_evaluation(self, new: NewestEvaluation) -> Happened:
         accuracies, best = self.accuracies, self.best_accuracy

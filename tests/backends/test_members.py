@@ -27,6 +27,8 @@ from distbp.protocol.messages import TrainState, WorkerTask
 from distbp.protocol.planning import server_slices, step_order
 from distbp.training.plan import server_task
 
+pytestmark = pytest.mark.slow
+
 NUM_STEPS = 4
 
 

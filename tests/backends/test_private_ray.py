@@ -13,6 +13,8 @@ from distbp.backends.ray import private_cluster
 from distbp.backends.ray.cluster import RayCluster
 from distbp.errors import ClusterError
 
+pytestmark = pytest.mark.slow
+
 
 def test_start_of_ray_that_is_given_up_ends_itself_with_its_files(monkeypatch):
     before, go_on, is_ended, folders = dict(os.environ), threading.Event(), threading.Event(), []

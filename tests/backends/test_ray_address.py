@@ -20,6 +20,8 @@ from distbp.machine.deadline import within
 from distbp.service import connection
 from distbp.service.connection import connect, describe_failure, find_address
 
+pytestmark = pytest.mark.slow
+
 HTTP2_SETTINGS = b"\0\0\0\4\0\0\0\0\0"
 ANSWERS = {
     "web": b"HTTP/1.1 400 Bad Request\r\n\r\n",

@@ -19,6 +19,7 @@ PRIVATE = {
     "services": "ray._private.services",
     "stdout_deduplicator": "ray._private.ray_logging",
     "get_authentication_mode": "ray._raylet",
+    "global_worker": "ray._private.worker",
     "GCS_STORAGE_MAX_SIZE": "ray._private.runtime_env.packaging",
 }
 
@@ -55,6 +56,7 @@ def test_ray_without_private_names_loses_features_and_no_run(without_private_nam
     ]
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     assert found.asks_for_token()
+    assert found.list_draining_nodes(0.1) == {}
     assert found.MAX_PACKAGE_BYTES == 100 * 1024 * 1024
 
 

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from distbp.group.roster import Membership, Roster
 
+pytestmark = pytest.mark.slow
+
 
 def make_roster(nodes: list[str], num_servers: int = 1) -> Roster:
     members = tuple(Membership(node, node, rank, "") for rank, node in enumerate(nodes))

@@ -1,13 +1,17 @@
-"""What data in blocks cost: python tests/bench/data.py [--rows 500000] [--columns 32].
+"""What data in blocks cost: python tests/bench/data.py [reading|speed|memory] [--rows 500000] [--columns 32].
 
-Prints rows a second of the first look beside pyarrow's own scan of the same files, milliseconds that a batch takes from
-blocks and from an array in memory, how much a batch waited in a first epoch, and the anonymous memory afterwards.
+`reading` prints rows a second of the first look beside pyarrow's own scan of the same files, milliseconds that a batch
+takes from blocks and from an array in memory, how much a batch waited in a first epoch, and the anonymous memory
+afterwards. `speed` trains the case mid (784-512-512-10, batch 512) from memory, from Parquet and from .npz blocks, and
+prints milliseconds a step. `memory` trains on --gigabytes of Parquet with `memory_for_data` of 100 MB, and prints the
+largest anonymous memory of its process.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
+import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -16,8 +20,10 @@ from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
+from cases import CASES, Case
 from pyarrow import dataset, parquet
 
+from distbp import Placement, Recipe, train
 from distbp.data.blocks.examples import BlockSource, TrainingBlocks, make_order
 from distbp.data.blocks.fetch import Fetcher
 from distbp.data.blocks.look import Question, look_at
@@ -27,13 +33,23 @@ T = TypeVar("T")
 NUM_FILES, BLOCKS_PER_FILE = 4, 16
 BATCH, MICROBATCH = 128, 16
 MEMORY_BYTES = 64_000_000
+MEMORY_COLUMNS, NUM_SHARDS, NUM_ROUNDS = 64, 32, 3
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", nargs="?", choices=("reading", "speed", "memory"), default="reading")
     parser.add_argument("--rows", type=int, default=500_000)
     parser.add_argument("--columns", type=int, default=32)
+    parser.add_argument("--gigabytes", type=float, default=4.0)
+    parser.add_argument("--folder", help="where `memory` writes its files; they are removed afterwards")
     asked = parser.parse_args()
+    if asked.what == "speed":
+        compare_steps()
+        return
+    if asked.what == "memory":
+        measure_memory(asked.gigabytes, asked.folder)
+        return
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder), asked.rows // NUM_FILES, asked.columns)
         print(f"{asked.rows:,} rows of {asked.columns} float32, {measure_bytes(Path(folder)):,} bytes of Parquet")
@@ -95,6 +111,96 @@ def compare_batches(folder: str) -> None:
 
     _, seconds = measure(take_array)
     print(f"from an array    {1000 * seconds / num_steps:12.3f} ms a batch")
+
+
+def compare_steps() -> None:
+    case = CASES["mid"]
+    x, y = case.data()
+    with tempfile.TemporaryDirectory() as folder:
+        np.savez(f"{folder}/all.npz", x=x, y=y)
+        sources = {"memory": f"{folder}/all.npz"}
+        for kind in ("parquet", "npz"):
+            sources[kind] = f"{folder}/{kind}"
+            write_case(Path(sources[kind]), kind, x, y)
+        seconds: dict[str, list[float]] = {name: [] for name in sources}
+        for number in range(NUM_ROUNDS):
+            for name, source in sources.items():
+                seconds[name].append(time_steps(source, Path(folder) / f"runs-{name}-{number}", case))
+        for name, found in seconds.items():
+            median = statistics.median(found)
+            step_ms, ratio = 1000 * median, median / statistics.median(seconds["memory"])
+            print(f"from {name:12} {step_ms:8.2f} ms a step, {ratio:.3f} times that from memory", flush=True)
+
+
+def write_case(folder: Path, kind: str, x: np.ndarray, y: np.ndarray) -> None:
+    folder.mkdir()
+    pieces = zip(np.array_split(x, NUM_SHARDS), np.array_split(y, NUM_SHARDS), strict=True)
+    for number, (some, labels) in enumerate(pieces):
+        if kind == "npz":
+            np.savez(folder / f"{number:02}.npz", x=some, y=labels)
+        else:
+            table = pa.table({**{f"f{n}": column for n, column in enumerate(some.T)}, "y": labels})
+            parquet.write_table(table, folder / f"{number:02}.parquet")
+
+
+def time_steps(source: str, storage: Path, case: Case) -> float:
+    """Return the median seconds of a step after the first epoch, with two workers in one process."""
+    recipe = Recipe.model_validate(
+        {
+            "data": {"source": source, "validation": 0.0},
+            "model": {"hidden": case.sizes[1:-1]},
+            "optimizer": {"learning_rate": 0.01},
+            "global_batch_size": case.batch,
+            "microbatch_size": case.batch // case.num_microbatches,
+            "epochs": 3,
+        }
+    )
+    times: list[float] = []
+    train(recipe, Placement(workers=2, storage=str(storage)), observe=lambda _: times.append(time.perf_counter()))
+    first = len(times) // 3
+    return (times[-1] - times[first]) / (len(times) - 1 - first)
+
+
+def measure_memory(gigabytes: float, folder: str | None) -> None:
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        rows = int(gigabytes * 1e9 / (4 * MEMORY_COLUMNS))
+        write_large(Path(place) / "data", rows)
+        size = measure_bytes(Path(place) / "data")
+        print(f"{size / 1e9:.2f} GB of Parquet, {rows:,} rows", flush=True)
+        peak_kb = 0
+
+        def observe(_: object) -> None:
+            nonlocal peak_kb
+            peak_kb = max(peak_kb, read_anonymous_kb())
+
+        recipe = Recipe.model_validate(
+            {
+                "data": {"source": f"{place}/data", "validation": 0.0, "window_blocks": 2},
+                "model": {"hidden": [32]},
+                "global_batch_size": 4096,
+                "microbatch_size": 1024,
+                "epochs": 1,
+            }
+        )
+        began = time.perf_counter()
+        result = train(recipe, Placement(workers=2, storage=f"{place}/runs", memory_for_data="100MB"), observe=observe)
+        seconds = time.perf_counter() - began
+        print(
+            f"anonymous memory at most {peak_kb / 1000:,.0f} MB, {seconds:.0f} s with the first look, "
+            f"{result.seconds:.0f} s of training, {result.data_s:.0f} s of them waiting for data"
+        )
+
+
+def write_large(folder: Path, num_rows: int) -> None:
+    """Write random float32 in files of 40 blocks of 4 MB."""
+    folder.mkdir()
+    rng, rows_per_block = np.random.default_rng(0), 4_000_000 // (4 * MEMORY_COLUMNS)
+    for number, start in enumerate(range(0, num_rows, 40 * rows_per_block)):
+        count = min(40 * rows_per_block, num_rows - start)
+        x = rng.standard_normal((MEMORY_COLUMNS, count), np.float32)
+        columns = {f"f{n}": column for n, column in enumerate(x)}
+        table = pa.table({**columns, "y": (x[0] > 0).astype(np.int64)})
+        parquet.write_table(table, folder / f"{number:03}.parquet", row_group_size=rows_per_block, use_dictionary=False)
 
 
 def measure(call: Callable[[], T]) -> tuple[T, float]:

@@ -13,6 +13,7 @@ import os
 import platform
 import statistics
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
@@ -22,8 +23,10 @@ from rich.console import Console
 from rich.table import Table
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "hosts"))
+sys.path[:0] = [str(HERE.parent / "hosts"), str(HERE.parent)]
 
+from certificates import Authority  # noqa: E402 - found by the path above
+from encrypted_ray import start_encrypted_ray  # noqa: E402 - found by the path above
 from hosts import INTERFACE, Host, make_hosts, reason_to_skip  # noqa: E402 - found by the path above
 from ray_hosts import RayOnHosts  # noqa: E402
 
@@ -38,10 +41,15 @@ Found = dict[str, float]
 class Bench:
     """Hosts with Ray on them, and the programs that are measured there."""
 
-    def __init__(self, hosts: Sequence[Host], num_steps: int):
+    def __init__(self, hosts: Sequence[Host], num_steps: int, authority: Authority | None = None):
+        """authority: signs the certificates with which Ray and distbp encrypt; None: in the clear."""
         self._hosts = hosts
         self._num_steps = num_steps
-        self._cluster = RayOnHosts(hosts, variables={"PYTHONPATH": str(HERE)})
+        path = {"PYTHONPATH": os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH"))))}
+        if authority is None:
+            self._cluster = RayOnHosts(hosts, variables=path)
+        else:
+            self._cluster = start_encrypted_ray(hosts, authority, path)
 
     def gradient_s(self) -> float:
         """Return the seconds that one worker's gradient takes on a core of its own."""
@@ -88,11 +96,11 @@ class Bench:
         return json.loads(ended[0][0].splitlines()[-1])
 
 
-def measure(num_hosts: int, bandwidth: str, rounds: int, num_steps: int) -> dict[str, Found]:
+def measure(num_hosts: int, bandwidth: str, rounds: int, num_steps: int, is_encrypted: bool) -> dict[str, Found]:
     """Return medians over rounds, in each of which all programs run one after the other."""
     found: dict[str, list[Found]] = {}
-    with make_hosts(num_hosts, bandwidth) as hosts:
-        bench = Bench(hosts, num_steps)
+    with make_hosts(num_hosts, bandwidth) as hosts, tempfile.TemporaryDirectory() as folder:
+        bench = Bench(hosts, num_steps, Authority(Path(folder)) if is_encrypted else None)
         programs = bench.programs(bench.gradient_s())
         for number in range(rounds):
             for name, program in programs.items():
@@ -145,18 +153,20 @@ def main() -> None:
     parser.add_argument("--bandwidth", default="1gbit")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=8, help="measured steps of each training run")
+    parser.add_argument("--tls", action="store_true", help="encrypt all that Ray and distbp send")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     if reason := reason_to_skip():
         raise SystemExit(reason)
     for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
         os.environ.pop(name, None)
-    found = measure(options.hosts, options.bandwidth, options.rounds, options.steps)
+    found = measure(options.hosts, options.bandwidth, options.rounds, options.steps, options.tls)
     report = {
         "machine": platform.platform(),
         "cores": os.cpu_count(),
         "hosts": options.hosts,
         "bandwidth": options.bandwidth,
+        "tls": options.tls,
         "seconds": found,
         "bound": bound(options.hosts, options.bandwidth),
         "ratios": ratios(found, options.hosts),

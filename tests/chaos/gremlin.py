@@ -26,11 +26,13 @@ class Kind:
     of_driver: bool = False
 
 
+# Further kinds are further lines; whatever a signal to some of a run's processes can do.
 KINDS = (
     Kind("worker or server killed", 50, (signal.SIGKILL,)),
     Kind("two killed at once", 15, (signal.SIGKILL,), num_targets=2),
     Kind("paused for a moment", 15, (signal.SIGSTOP, signal.SIGCONT)),
     Kind("hung", 4, (signal.SIGSTOP,)),
+    Kind("told to go", 10, (signal.SIGTERM,)),
     Kind("driver killed", 10, (signal.SIGKILL,), of_driver=True),
     Kind("driver terminated", 6, (signal.SIGTERM,), of_driver=True),
 )
@@ -43,6 +45,7 @@ class Gremlin:
         self._random = random.Random(seed)
         self._kinds = kinds
         self.counts = dict.fromkeys((kind.name for kind in kinds), 0)
+        self.drivers_struck_at: list[float] = []  # Unix seconds
 
     @property
     def num_faults(self) -> int:
@@ -71,6 +74,8 @@ class Gremlin:
             if number == signal.SIGSTOP and len(kind.signals) > 1:
                 time.sleep(self._random.uniform(0.0, 0.5))
         self.counts[kind.name] += 1
+        if kind.of_driver:
+            self.drivers_struck_at.append(time.time())
 
 
 def read_stat(pid: int) -> list[str]:

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -77,10 +80,12 @@ class Sitting:
     digests: dict[str, str] = field(default_factory=dict)
     num_runs: int = 0
     recovery_s: list[float] = field(default_factory=list)
+    restart_s: list[float] = field(default_factory=list)
+    ends_at: float = float("inf")
 
     def run_all(self) -> None:
         """Let runs suffer until there were enough faults. Raises ChaosError."""
-        while self.gremlin.num_faults < self.num_faults:
+        while self.gremlin.num_faults < self.num_faults and time.monotonic() < self.ends_at:
             recipe, placement = CASES[self.num_runs % len(CASES)]
             self._run_one(recipe, placement)
             self.num_runs += 1
@@ -103,6 +108,8 @@ class Sitting:
             raise ChaosError(f"{name} ends with {found['digest']} instead of {expected}; seed and folder are kept")
         events = RunDirectory.open(found["run"]).read_events()
         self.recovery_s += [event["seconds"] for event in events if event["kind"] == "recovered"]
+        self.restart_s += measure_restarts(self.gremlin.drivers_struck_at, events)
+        self.gremlin.drivers_struck_at.clear()
 
     def _expect(self, recipe: dict[str, Any]) -> str:
         key = json.dumps(recipe)
@@ -146,11 +153,27 @@ class Sitting:
     def describe(self) -> str:
         """Return what to quote."""
         kinds = ", ".join(f"{count} {name}" for name, count in self.gremlin.counts.items() if count)
-        times = sorted(self.recovery_s)
         text = f"{self.gremlin.num_faults} faults ({kinds}) in {self.num_runs} runs: all digests equal, nothing left"
-        if times:
-            text += f"; {len(times)} recoveries, median {times[len(times) // 2]:.2f} s, longest {times[-1]:.2f} s"
-        return text
+        text += describe_times("recoveries of a group", self.recovery_s)
+        return text + describe_times("new drivers, from the blow to a formed group", self.restart_s)
+
+
+def describe_times(what: str, seconds: list[float]) -> str:
+    """Return number, median, 95th percentile and longest; '' for none."""
+    if not seconds:
+        return ""
+    times = sorted(seconds)
+    high = times[min(len(times) - 1, math.ceil(0.95 * len(times)) - 1)]
+    return (
+        f"; {len(times)} {what}: median {statistics.median(times):.2f} s, 95 % {high:.2f} s, longest {times[-1]:.2f} s"
+    )
+
+
+def measure_restarts(struck_at: list[float], events: list[dict[str, Any]]) -> list[float]:
+    """Return the seconds from each blow to a driver to the next group that a driver formed."""
+    formed = [datetime.fromisoformat(event["time"]).timestamp() for event in events if event["kind"] == "formed"]
+    later = [[at for at in formed if at > blow] for blow in struck_at]
+    return [found[0] - blow for found, blow in zip(later, struck_at, strict=True) if found]
 
 
 def expect_gone(seen: Traces, temp_dir: Path) -> None:
@@ -162,9 +185,15 @@ def expect_gone(seen: Traces, temp_dir: Path) -> None:
         time.sleep(0.1)
 
 
-def run_chaos(num_faults: int, seed: int, folder: Path, faults_per_run: int = FAULTS_PER_RUN) -> Sitting:
-    """Run until `num_faults` have happened; returns what there is to tell. Raises ChaosError."""
-    sitting = Sitting(num_faults, Gremlin(seed), folder, faults_per_run)
+def run_chaos(
+    num_faults: int,
+    seed: int,
+    folder: Path,
+    faults_per_run: int = FAULTS_PER_RUN,
+    minutes: float = float("inf"),
+) -> Sitting:
+    """Run until `num_faults` have happened or the minutes are over; returns the sitting. Raises ChaosError."""
+    sitting = Sitting(num_faults, Gremlin(seed), folder, faults_per_run, ends_at=time.monotonic() + 60 * minutes)
     sitting.run_all()
     return sitting
 
@@ -173,11 +202,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--faults", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--faults-per-run", type=int, default=FAULTS_PER_RUN)
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no further run after so many")
     options = parser.parse_args()
     began = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="distbp-chaos-"))
     try:
-        print(run_chaos(options.faults, options.seed, folder).describe(), f"({time.monotonic() - began:.0f} s)")
+        sitting = run_chaos(options.faults, options.seed, folder, options.faults_per_run, options.minutes)
+        print(sitting.describe(), f"({time.monotonic() - began:.0f} s)")
     except ChaosError as error:
         sys.exit(f"{error} (seed {options.seed}, runs in {folder})")
     shutil.rmtree(folder)

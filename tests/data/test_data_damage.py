@@ -86,7 +86,7 @@ def test_path_that_is_no_data_is_one_sentence(tmp_path, name, sentence):
     ("source", "sentence"),
     [
         ("digit", r"did you mean 'digits'\?"),
-        ("s3://bucket/x.npz", "is a URL; data are read from files"),
+        ("nowhere://bucket/x.npz", "nowhere:// is no known kind of storage"),
         ("~nobody-has-this-name/x.npy", "begins with ~, and there is no such home folder"),
         (".", "has no train-images-idx3-ubyte"),
     ],

@@ -37,8 +37,12 @@ def test_public_names_are_these():
         "advise_on_targets",
         "as_source",
         "find_doubts",
+        "hold",
+        "is_in_blocks",
         "prepare",
+        "prepare_in_memory",
         "read_examples",
+        "read_features",
         "take_features",
     ]
 

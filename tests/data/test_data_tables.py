@@ -195,10 +195,10 @@ def test_text_of_parquet_is_text_in_whatever_layout(tmp_path, kind):
     assert prepare_all(path).schema.classes == ("p", "q")
 
 
-def test_a_folder_of_tables_is_named_as_such(tmp_path):
+def test_a_folder_of_tables_that_cannot_be_read_in_blocks_is_named_as_such(tmp_path):
     (tmp_path / "t" / "site=x").mkdir(parents=True)
-    write_parquet(tmp_path / "t" / "site=x" / "0.parquet", {"a": [1, 2], "y": ["p", "q"]})
-    with pytest.raises(DataError, match=r"is a folder of tables such as '.*0\.parquet'; write one file"):
+    (tmp_path / "t" / "site=x" / "0.tsv").write_text("a\ty\n1\tp\n2\tq\n")
+    with pytest.raises(DataError, match=r"is a folder of tables such as '.*0\.tsv'; write one file"):
         prepare_all(tmp_path / "t")
 
 

@@ -18,6 +18,8 @@ from kubernetes_schema import find_errors
 from distbp.config import parse_config
 from distbp.installation import VERSION
 
+pytestmark = pytest.mark.slow
+
 TOP = Path(__file__).parents[2]
 DEPLOY = TOP / "deploy"
 CRDS = next((path for parent in TOP.parents if (path := parent / "shared" / "kuberay").is_dir()), TOP / "absent")

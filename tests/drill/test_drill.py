@@ -23,6 +23,8 @@ from distbp.drill.signals import Brakes
 from distbp.errors import ConfigError, StorageError
 from distbp.run import RunDirectory
 
+pytestmark = pytest.mark.slow
+
 RECIPE = {"model": {"hidden": [8]}, "global_batch_size": 100, "epochs": 3}
 
 
@@ -63,13 +65,13 @@ class NoProcesses:
     def admit(self):
         return False
 
-    def run(self, orders):
+    def run(self, orders, _abandon):
         yield from (order.step for order in orders)
 
 
 class Order:
     def __init__(self, step: int):
-        self.step = step
+        self.step, self.end = step, step + 1
 
 
 def test_a_fault_without_its_target_does_not_fire_and_does_not_stop_the_run(monkeypatch):

@@ -16,6 +16,8 @@ from distbp.cli.explain_view import draw_picture
 from distbp.explain.page import render_page
 from distbp.explain.page.contents import MOST_NEURONS, MOST_OUTPUTS, choose_neurons
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def run(train_small, folder, monkeypatch) -> str:

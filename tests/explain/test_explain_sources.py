@@ -16,6 +16,8 @@ from distbp.explain.population import Population
 from distbp.nn.build import ModelSpec
 from distbp.nn.streams import Purpose, epoch_order, stream
 
+pytestmark = pytest.mark.slow
+
 
 def test_parameters_are_exactly_those_of_the_checkpoint(train_small, middle_step):
     run = train_small().run

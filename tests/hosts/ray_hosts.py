@@ -9,11 +9,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hosts import Host
+from hosts import Host, HostProcess
 
 PORT = 6379
 START_TIMEOUT_S = 120.0
 OBJECT_STORE_BYTES = 200_000_000
+_RAY = str(Path(sys.executable).with_name("ray"))
 
 _ENVIRONMENT = {
     "RAY_TMPDIR": "/dev/shm",  # each host has its own, and it goes with the host
@@ -69,10 +70,22 @@ class RayOnHosts:
         if alive != sorted(host.ip for host in hosts):
             raise RayHostsError(f"only {alive} of {len(hosts)} nodes joined within {START_TIMEOUT_S:.0f} s")
 
-    def add(self, hosts: Sequence[Host]) -> None:
-        """Let hosts join, all at once: new ones, or ones that were killed and booted."""
-        for starting in [self._start(host, [f"--address={self.address}"]) for host in hosts]:
+    def add(self, hosts: Sequence[Host], cpus: int | None = None) -> None:
+        """Let hosts join, all at once: new ones, or ones that were killed and booted. cpus: None for the cluster's."""
+        for starting in [self._start(host, [f"--address={self.address}"], cpus) for host in hosts]:
             _finish(starting)
+
+    def add_in_foreground(self, host: Host) -> HostProcess:
+        """Let a host join by a process that stays, as a container's first process does; SIGTERM to it ends the node."""
+        return self._start(host, [f"--address={self.address}", "--block"])
+
+    def drain(self, host: Host, seconds: int) -> None:
+        """Let Ray know that a host will be taken away in so many seconds, as `deploy/kuberay` does; nothing else."""
+        reason = ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "the pod ends"]
+        argv = [_RAY, "drain-node", *reason, "--deadline-remaining-seconds", str(seconds)]
+        done = host.run(argv, START_TIMEOUT_S, {**self.environment, "RAY_ADDRESS": self.address})
+        if done.returncode:
+            raise RayHostsError(f"`ray drain-node` failed: {done.stderr[-2000:]}")
 
     def wait_for_nodes(self, count: int, timeout_s: float = START_TIMEOUT_S) -> list[str]:
         """Return the addresses of all nodes alive, as soon as they are `count`, or as they are after `timeout_s`."""
@@ -83,11 +96,11 @@ class RayOnHosts:
         alive: list[str] = json.loads(done.stdout.splitlines()[-1])
         return alive
 
-    def _start(self, host: Host, options: list[str]) -> subprocess.Popen:
-        size = [f"--num-cpus={self._cpus_per_host}", f"--object-store-memory={OBJECT_STORE_BYTES}"]
-        ray = str(Path(sys.executable).with_name("ray"))
+    def _start(self, host: Host, options: list[str], cpus: int | None = None) -> HostProcess:
+        num_cpus = self._cpus_per_host if cpus is None else cpus
+        size = [f"--num-cpus={num_cpus}", f"--object-store-memory={OBJECT_STORE_BYTES}"]
         return host.popen(
-            [ray, "start", *options, f"--node-ip-address={host.ip}", *size, "--disable-usage-stats"],
+            [_RAY, "start", *options, f"--node-ip-address={host.ip}", *size, "--disable-usage-stats"],
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

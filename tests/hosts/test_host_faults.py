@@ -87,9 +87,12 @@ def start(tmp_path):
     """Starts training on a host of a cluster; ends it with the test."""
     started = []
 
-    def call(host: Host, cluster: RayOnHosts, workers: int | list[int], **variables: str) -> Running:
+    def call(
+        host: Host, cluster: RayOnHosts, workers: int | list[int], more: dict[str, Any] | None = None, **variables: str
+    ) -> Running:
         config = tmp_path / "config.yaml"
         placement = {"backend": "ray", "workers": workers, "address": cluster.address, "storage": str(tmp_path)}
+        placement |= more or {}
         config.write_text(json.dumps({"recipe": RECIPE, "placement": placement}))
         argv = make_argv("train", str(config), "--name", "run", "--json")
         environment = {**cluster.environment, **variables}

@@ -19,6 +19,8 @@ from distbp.nn.streams import Purpose, epoch_order, stream
 from distbp.protocol.planning import step_order
 from distbp.training.plan import make_plan, model_spec
 
+pytestmark = pytest.mark.slow
+
 TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
 
 
@@ -68,7 +70,7 @@ def test_the_batchs_gradient_is_that_of_plain_pytorch_on_the_whole_batch(recipe,
         count += model.gradient_sums(views, x, y, model.layout.views(gradient), stream(0, Purpose.DROPOUT)).num_examples
         total += gradient
     x, y = train.take(slice(0, 18), dtype)
-    inputs, targets = as_torch(x, y, recipe, model._form.input_shape)
+    inputs, targets = as_torch(x, y, recipe, model.form.input_shape)
     losses = plain_losses(model.module(inputs), targets)
     wanted = torch.autograd.grad(losses.sum() / count, [p for p in model.module.parameters() if p.requires_grad])
     found = model.layout.views(total / count)
@@ -116,7 +118,7 @@ def test_an_epoch_follows_plain_pytorch_step_by_step(dtype, optimizer, sources):
 def follow(recipe):
     """Plain PyTorch on one process: the parameters after every step."""
     model, train, flat = open_model(recipe)
-    module = model._make(0)
+    module = model.build(0)
     module.load_state_dict({n: torch.from_numpy(v.copy()) for n, v in model.layout.state_dict(flat).items()})
     chosen = recipe.optimizer
     decays = {

@@ -11,6 +11,8 @@ from distbp.backends.local import LocalBackend
 from distbp.config import Recipe
 from distbp.nn.modules import process
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def two_threads():

@@ -11,6 +11,8 @@ from distbp import train
 from distbp.config import Recipe
 from distbp.errors import ConfigError
 
+pytestmark = pytest.mark.slow
+
 REFUSED = {
     "NoDeterministicForm": r"uses put_, an operation that has no deterministic form.*replace it",
     "ChangesParameter": r"forward pass changes 'out.weight'; only buffers",

@@ -13,6 +13,8 @@ import torch
 from distbp import verify
 from distbp.errors import TerminatedRunError
 
+pytestmark = pytest.mark.slow
+
 
 def stop_at(step):
     def observe(progress):

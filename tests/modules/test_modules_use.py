@@ -27,6 +27,8 @@ from distbp.prediction.output import choose_writer, tabulate
 from distbp.service.package import pack
 from distbp.training.plan import make_plan
 
+pytestmark = pytest.mark.slow
+
 
 def with_model(recipe, **fields):
     return Recipe.model_validate(

@@ -55,7 +55,7 @@ def num_threads() -> int:
 def set_num_threads(count: int) -> None:
     """Sets it as code that knows nothing of threadpoolctl does."""
     (library,) = [c for c in threadpoolctl.ThreadpoolController().lib_controllers if "numpy" in c.filepath]
-    blas._find_functions(library)[1](count)
+    blas.find_thread_functions(library)[1](count)
 
 
 @pytest.fixture(autouse=True)

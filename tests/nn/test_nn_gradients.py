@@ -78,7 +78,7 @@ def test_gradient_does_not_depend_on_what_was_computed_before(
 
 def test_dropout_drops_the_given_share_and_keeps_the_mean(make_model):
     model = make_model(hidden=(2000,), activation="identity", dropout=0.25)
-    (mask,) = model._dropout_masks(50, np.random.default_rng(0))
+    (mask,) = model.dropout_masks(50, np.random.default_rng(0))
     assert np.unique(mask).tolist() == pytest.approx([0, 1 / 0.75])
     assert np.mean(mask == 0) == pytest.approx(0.25, abs=0.01)
 

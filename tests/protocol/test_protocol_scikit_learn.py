@@ -12,6 +12,8 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from distbp.protocol.planning import step_order, steps_per_epoch
 
+pytestmark = pytest.mark.slow
+
 NUM_EPOCHS, BATCH, RATE = 12, 20, 0.1
 MOMENTA = [
     pytest.param({"momentum": 0.0}, id="plain"),
@@ -24,7 +26,7 @@ ALPHAS = [pytest.param(0.0, id="no L2"), pytest.param(0.5, id="L2")]
 @pytest.fixture(autouse=True)
 def _examples_in_file_order(monkeypatch):
     monkeypatch.setattr(
-        "distbp.protocol.worker.epoch_order", lambda _seed, _epoch, num_examples: np.arange(num_examples)
+        "distbp.protocol.supply.epoch_order", lambda _seed, _epoch, num_examples: np.arange(num_examples)
     )
 
 

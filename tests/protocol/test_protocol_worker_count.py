@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from distbp.protocol.messages import Shard
+from distbp.protocol.supply import open_training
 from distbp.protocol.worker import Worker
 
 EVERYTHING = {
@@ -123,9 +124,13 @@ def test_worker_leaves_parameters_and_examples_alone(make_problem):
 
 def test_every_example_is_seen_once_an_epoch(make_problem):
     problem = make_problem(epochs=1)
-    worker = Worker(problem.worker_task())
-    seen = np.concatenate([worker._batch(order) for order in problem.orders()])
-    assert sorted(seen) == list(range(230))
+    task = problem.worker_task()
+    training = open_training(task.train, task.seed, task.microbatch_size, np.float64)
+    seen = []
+    for order in problem.orders():
+        training.begin(order.step, order.epoch, slice(order.start, order.stop), range(order.num_microbatches))
+        seen += [training.take(order.step, number)[0] for number in range(order.num_microbatches)]
+    assert len(np.concatenate(seen)) == len(np.unique(np.concatenate(seen), axis=0)) == 230
 
 
 def test_evaluation_does_not_depend_on_worker_count(make_problem):

@@ -20,6 +20,8 @@ from distbp.report.page import judge
 from distbp.report.story import MAX_POINTS, list_differences
 from distbp.run import RunDirectory
 
+pytestmark = pytest.mark.slow
+
 RECIPE = {"model": {"hidden": [8]}, "epochs": 20}
 
 

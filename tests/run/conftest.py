@@ -1,27 +1,12 @@
 from __future__ import annotations
 
-import secrets
 from pathlib import Path
 
-import fsspec
 import numpy as np
 import pytest
 
 from distbp.config import Config
 from distbp.run import Checkpoint, RunDirectory
-
-
-@pytest.fixture(params=["local", "memory"])
-def storage(request: pytest.FixtureRequest, tmp_path: Path):
-    """A storage URL of each of the two kinds of filesystem: with renames and appends, and without."""
-    if request.param == "local":
-        yield str(tmp_path / "runs")
-        return
-    url = f"memory://{secrets.token_hex(4)}/runs"
-    yield url
-    filesystem, path = fsspec.core.url_to_fs(url)
-    if filesystem.exists(path):
-        filesystem.rm(path, recursive=True)
 
 
 @pytest.fixture

@@ -17,8 +17,10 @@ from distbp.errors import CheckpointError
 from distbp.installation import FORMAT
 from distbp.run import CheckpointStore, RunDirectory
 from distbp.run.checkpoints.manifest import SEAL
-from distbp.run.storage.folder import open_folder
+from distbp.run.storage.opening import open_folder
 from distbp.text.json_text import seal
+
+pytestmark = pytest.mark.slow
 
 NEWEST = "checkpoints/step-00000020"
 NEWER = r"was written by distbp 9\.8 \(format \d+\); this is version .*, which reads formats up to \d+; install a newer"

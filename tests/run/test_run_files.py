@@ -17,6 +17,8 @@ from distbp.machine.aside import replace_file
 from distbp.run import CheckpointStore, RunDirectory
 from distbp.run.checkpoints.rescue import save_aside
 
+pytestmark = pytest.mark.slow
+
 UMASK = 0o027
 
 

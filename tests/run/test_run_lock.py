@@ -16,6 +16,8 @@ from distbp.run import RunDirectory
 from distbp.run.lock import LOCK_FILE
 from distbp.run.owner import LockOwner, Sign
 
+pytestmark = pytest.mark.slow
+
 HOLD = """
 import sys
 from distbp.run import RunDirectory
@@ -141,7 +143,7 @@ def test_a_lock_is_given_up_when_storage_hangs(run, monkeypatch):
     monkeypatch.setattr("distbp.run.lock.RELEASE_TIMEOUT_S", 0.05)
     lock = run.lock(heartbeat_s=0.01)
     lock.acquire()
-    monkeypatch.setattr(type(run.folder), "write", hang)
+    monkeypatch.setattr(type(run.folder), "write_over", hang)
     assert beating.wait(60)
     lock.release()
     assert not ended.is_set()  # its heart still hangs

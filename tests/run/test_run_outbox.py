@@ -21,6 +21,8 @@ from distbp.run.lock import LOCK_FILE
 from distbp.run.owner import LockOwner
 from distbp.run.storage.remote_folder import RemoteFolder
 
+pytestmark = pytest.mark.slow
+
 FULL = OSError(errno.ENOSPC, "No space left on device")
 AWAY = ConnectionError("connection refused")
 

@@ -11,6 +11,8 @@ from distbp.cli.app import run as run_command
 from distbp.errors import TerminatedRunError
 from distbp.text.masking import mask_secrets
 
+pytestmark = pytest.mark.slow
+
 STORAGE = "faulty://ann:hunter2@host/bucket?token=s3cr3t"
 
 

@@ -9,7 +9,8 @@ import pytest
 from distbp.config import Config
 from distbp.errors import ConfigError, StorageError
 from distbp.run import RunDirectory
-from distbp.run.storage.folder import join_url, open_folder, parent_url
+from distbp.run.storage.folder import join_url, parent_url
+from distbp.run.storage.opening import open_folder
 from distbp.run.storage.translation import translate_storage_errors
 
 

@@ -16,6 +16,8 @@ from distbp.data.blocks.look import Question, look_at
 from distbp.data.blocks.pack import pack
 from distbp.errors import DataError
 
+pytestmark = pytest.mark.slow
+
 NUM_FILES, NUM_ROWS = 2, 3_000
 
 

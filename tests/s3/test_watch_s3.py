@@ -11,6 +11,8 @@ from distbp.run.storage.remote_folder import RemoteFolder
 from distbp.watch import RunFeed
 from distbp.watch.log_tail import LogTail
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_run_on_s3_is_seen_while_it_is_written(s3_storage, monkeypatch):
     monkeypatch.setattr(RemoteFolder, "flush_interval_s", 0.01)

@@ -16,6 +16,8 @@ from distbp.run import RunDirectory
 from distbp.service.storage import list_stored_runs
 from distbp.training import train
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("kind", ["a path", "a URL"])
 def test_storage_lists_finished_running_stopped_and_damaged_runs(kind, tmp_path):

@@ -12,6 +12,8 @@ from distbp.errors import ConfigError, TerminatedRunError
 from distbp.run import RunDirectory
 from distbp.service.tensorboard import TensorBoardFiles
 
+pytestmark = pytest.mark.slow
+
 RECIPE = Recipe.model_validate({"model": {"hidden": [8]}, "epochs": 3})
 
 
@@ -54,7 +56,7 @@ def test_resumed_run_goes_on_in_the_same_curves(tmp_path):
     placement = Placement(storage=str(tmp_path / "runs"))
     with pytest.raises(TerminatedRunError):
         train(RECIPE, placement, name="a", observe=stop)
-    board._writer.close()
+    board.close()
     train(RECIPE, placement, name="a", observe=TensorBoardFiles(tmp_path / "board"))
     found = read_scalars(tmp_path / "board" / "a")
     assert [step for step, _ in found["loss/training"]] == list(range(1, 70))

@@ -21,6 +21,8 @@ from distbp.run import RunDirectory
 from distbp.service import tracking
 from distbp.service.tracking import MlflowTracking, hide_password
 
+pytestmark = pytest.mark.slow
+
 RECIPE = Recipe.model_validate({"model": {"hidden": [8]}, "epochs": 3})
 
 
@@ -231,8 +233,8 @@ def test_points_that_are_too_many_are_dropped_the_oldest_first(config, monkeypat
         port = free.getsockname()[1]
     with MlflowTracking(f"http://127.0.0.1:{port}", config) as tracked:
         train(RECIPE, config.placement, name="run", observe=tracked)
-        assert len(tracked._link._waiting) == 20
-        assert tracked._link._waiting[-1][0].step == 69
+        assert len(tracked.waiting) == 20
+        assert tracked.waiting[-1].step == 69
     assert warnings_of(caplog)
 
 

@@ -48,6 +48,8 @@ from distbp.lab.trial import plan_for, run_trial
 from distbp.study.batch_size.findings import Search
 from distbp.study.batch_size.study import MIN_PATIENCE, propose_trial
 
+pytestmark = pytest.mark.slow
+
 ALONE, THREADS, RAY = Placing("local", 1, 1), Placing("local", 2, 1), Placing("ray", 4, 1)
 SIZES = (16, 64, 256, 1024)
 CRITICAL = Critical(200, math.log(2))

@@ -21,6 +21,8 @@ from distbp.lab.curves import (
 from distbp.lab.hyperbola import Hyperbola, fit_hyperbola
 from distbp.lab.search import EFFECTIVE_RATES, NUM_EXPLORING, Candidate, guess, propose
 
+pytestmark = pytest.mark.slow
+
 SIZES = [2.0**power for power in range(13)]
 positive = st.floats(min_value=1.0, max_value=1e5)
 

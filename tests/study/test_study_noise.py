@@ -13,6 +13,8 @@ from distbp.nn.vectors import cosine
 from distbp.protocol.examples import Examples
 from distbp.protocol.messages import WorkerTask
 
+pytestmark = pytest.mark.slow
+
 NUM_EXAMPLES = 300
 
 

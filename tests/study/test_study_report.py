@@ -13,6 +13,8 @@ import pytest
 from distbp.__main__ import main
 from distbp.pages.words import duration, number, percent, times
 
+pytestmark = pytest.mark.slow
+
 TINY = ["--trials", "3", "--minutes", "0.1", "--set", "epochs=2", "--set", "model.hidden=[12]", "--goals", "0.3,0.15"]
 
 

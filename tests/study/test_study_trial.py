@@ -17,6 +17,8 @@ from distbp.lab.trial import Trial, is_stuck, plan_for, reseed, run_trial, with_
 from distbp.lab.walk import Walk, choose_steps, take_walk
 from distbp.study.batch_size.scaling_rules import FACTOR, NAMES, choose_base
 
+pytestmark = pytest.mark.slow
+
 RECIPE = Recipe.model_validate({"model": {"hidden": [16]}, "epochs": 2})
 
 

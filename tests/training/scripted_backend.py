@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from distbp.backends.base import Note, Shortage
+from distbp.backends.base import Note, Shortage, never
 from distbp.backends.local import LocalBackend
 from distbp.protocol.messages import Snapshot, StepOrder, StepReport
 from distbp.protocol.recovery import GroupLostError
@@ -51,8 +51,8 @@ class ScriptedBackend(LocalBackend):
     def admit(self) -> bool:
         return self._has_new_worker
 
-    def run(self, orders: Iterator[StepOrder]) -> Iterator[StepReport]:
-        yield from super().run(self._until_news(orders))
+    def run(self, orders: Iterator[StepOrder], abandon=never) -> Iterator[StepReport]:
+        yield from super().run(self._until_news(orders), abandon)
 
     def _until_news(self, orders: Iterator[StepOrder]) -> Iterator[StepOrder]:
         for order in orders:

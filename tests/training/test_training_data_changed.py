@@ -20,6 +20,8 @@ from distbp.protocol.examples import Examples
 from distbp.report.page import judge
 from distbp.report.story import read_story
 
+pytestmark = pytest.mark.slow
+
 NUM_ROWS = 5000  # more than the sample that version 0.1.0 looked at
 
 

@@ -9,6 +9,8 @@ from distbp import Placement, Recipe, load_run, train
 from distbp.errors import DivergedError
 from distbp.run import RunDirectory
 
+pytestmark = pytest.mark.slow
+
 DIVERGING = {
     "data": {"source": "", "task": "regression", "scaling": "none"},
     "model": {"hidden": [], "loss": "squared_error"},

@@ -10,6 +10,8 @@ from distbp import load_run, verify
 from distbp.errors import CheckpointError, NumericsError, StorageError
 from distbp.run.storage.local_folder import LocalFolder
 
+pytestmark = pytest.mark.slow
+
 
 def started(run: str) -> list[int]:
     return [e["step"] for e in load_run(run).run.read_events() if e["kind"] == "started"]

@@ -19,6 +19,8 @@ from distbp.run import RunDirectory, names
 from distbp.training.plan import Plan, make_plan
 from distbp.training.run_choice import choose_name, take_run
 
+pytestmark = pytest.mark.slow
+
 
 def plan_of(config: Config) -> Plan:
     return make_plan(config, prepare(config.recipe.data, config.recipe.seed))
@@ -115,7 +117,7 @@ def test_the_loser_of_a_name_hears_which_process_has_the_run(make_recipe, tmp_pa
 def test_drivers_that_create_one_run_together_agree_on_its_files(config, monkeypatch):
     """The second looks when nothing is there, and writes when the first one has."""
     storage, numerics = config.placement.storage, ({"by": "first"}, {"by": "second"})
-    monkeypatch.setattr("distbp.run.directory._check_place", lambda _: False)
+    monkeypatch.setattr("distbp.run.directory.check_place", lambda _: False)
     RunDirectory.create(storage, "run", config, numerics[0])
     with pytest.raises(RunTakenError, match="already exists; resume it, or choose another name"):
         RunDirectory.create(storage, "run", config, numerics[1])

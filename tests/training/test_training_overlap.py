@@ -24,6 +24,8 @@ from distbp import Recipe, load_run
 from distbp.errors import DivergedError
 from distbp.nn import blas
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def wide_recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
@@ -145,7 +147,7 @@ def test_result_does_not_depend_on_limits_of_another_thread(train_wide, alone, e
 def test_result_does_not_depend_on_code_that_sets_the_number_of_threads(train_wide, alone):
     """As mkl.set_num_threads does, or a library of one's own: nothing puts it back."""
     functions = [
-        blas._find_functions(library)
+        blas.find_thread_functions(library)
         for library in threadpoolctl.ThreadpoolController().lib_controllers
         if library.user_api == "blas"
     ]

@@ -13,6 +13,8 @@ from distbp.errors import ClusterError, TerminatedRunError, WorkersLostError
 from distbp.protocol.recovery import Decision
 from distbp.run import RunDirectory
 
+pytestmark = pytest.mark.slow
+
 NUM_STEPS = 6
 
 

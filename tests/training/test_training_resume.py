@@ -14,6 +14,8 @@ from distbp import train
 from distbp.errors import CheckpointError, InterruptedRunError, NumericsError, TerminatedRunError
 from distbp.run import CheckpointStore, RunDirectory
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def run_dir(tmp_path: Path) -> Path:

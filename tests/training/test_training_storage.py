@@ -19,6 +19,8 @@ from distbp.run import CheckpointStore, RunDirectory
 from distbp.run.storage.remote_folder import RemoteFolder
 from distbp.training import Progress
 
+pytestmark = pytest.mark.slow
+
 FAULTY = "faulty://bucket/runs"
 REFUSALS = {
     "full": OSError(errno.ENOSPC, "No space left on device"),

@@ -12,6 +12,8 @@ from distbp import verify
 from distbp.__main__ import main
 from distbp.errors import CheckpointError
 
+pytestmark = pytest.mark.slow
+
 
 def test_runs_of_one_recipe_are_the_same(train_toy):
     a, b = train_toy("a", workers=1), train_toy("b", workers=5)

@@ -23,7 +23,7 @@ class Careless(MLP):
         if self.every and self.num_calls % self.every == 0:
             for library in threadpoolctl.ThreadpoolController().lib_controllers:
                 if library.user_api == "blas":
-                    blas._find_functions(library)[1](3)
+                    blas.find_thread_functions(library)[1](3)
         return super().gradient_sums(*arguments)
 
 

@@ -2,10 +2,8 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
-import fsspec
 import pytest
 
 from distbp import Placement, Recipe, Result, train
@@ -14,19 +12,6 @@ from distbp.run import RunDirectory
 from distbp.run.records import encode_event
 
 RECIPE = Recipe.model_validate({"model": {"hidden": [8]}, "epochs": 3})
-
-
-@pytest.fixture(params=["local", "memory"])
-def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """A storage URL of each of the two kinds of filesystem: with renames and appends, and without."""
-    if request.param == "local":
-        yield str(tmp_path / "runs")
-        return
-    url = f"memory://{secrets.token_hex(4)}/runs"
-    yield url
-    filesystem, path = fsspec.core.url_to_fs(url)
-    if filesystem.exists(path):
-        filesystem.rm(path, recursive=True)
 
 
 @pytest.fixture

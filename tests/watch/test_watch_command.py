@@ -9,6 +9,8 @@ import pytest
 
 from distbp.__main__ import main
 
+pytestmark = pytest.mark.slow
+
 
 def test_without_a_terminal_it_shows_how_things_are_and_ends(finished, capsys):
     assert main(["watch", finished.run]) == 0

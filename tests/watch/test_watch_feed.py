@@ -17,6 +17,8 @@ from distbp.run.lock import LOCK_FILE
 from distbp.run.records import EVENTS_FILE, STEPS_FILE
 from distbp.watch import JobFeed, RunFeed, Watch
 
+pytestmark = pytest.mark.slow
+
 RECIPE = Recipe.model_validate({"model": {"hidden": [8]}, "epochs": 3})
 
 

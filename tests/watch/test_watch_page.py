@@ -21,6 +21,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
+pytestmark = pytest.mark.slow
+
 in_chromium = pytest.mark.skipif(not IS_THERE, reason="needs Debian's packages chromium and chromium-driver")
 
 EVIL = "<img src=x onerror=\"document.body.id='evil'\"></script><script>document.body.id='evil'</script>"

@@ -14,6 +14,8 @@ from distbp.watch.curve import MAX_STRETCHES, Curve
 from distbp.watch.plot import draw_bar, draw_curves
 from distbp.watch.state import Happened, Steps, estimate_seconds_left, judge_ending
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_curve_is_the_means_over_equal_stretches_and_stays_small():
     losses = np.random.default_rng(0).random(5000)

@@ -22,6 +22,8 @@ from distbp.watch.live import choose_run
 from distbp.watch.state import ToldEvent
 from distbp.watch.terminal_view import view_run, view_runs
 
+pytestmark = pytest.mark.slow
+
 DEADLINE_S = 60
 ENTER_SCREEN, LEAVE_SCREEN, SHOW_CURSOR = "\x1b[?1049h", "\x1b[?1049l", "\x1b[?25h"
 

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import ray
 from numpy.typing import NDArray
 
+from distbp.backends.ray.notices import TermNotice
+from distbp.errors import ConfigError
 from distbp.group.links import CAN_SHARE, Switchboard
 from distbp.group.member import Member
 from distbp.group.roster import Membership, Roster
+from distbp.group.spare import Offer
+from distbp.group.tls import Certificates
 from distbp.machine.processes import read_start_time
 from distbp.nn.blas import pin_blas
 from distbp.nn.model import Sums
 from distbp.nn.numerics import probe
 from distbp.protocol.examples import Examples
 from distbp.protocol.messages import Effort, ServerTask, Shard, Snapshot, StepOrder, StepReport, TrainState, WorkerTask
+from distbp.protocol.supply import Supply
 
 CONTROL = "control"
 """The concurrency group of `ping` and `cut`: a thread of its own."""
@@ -42,12 +49,14 @@ class MemberActor:
     """A Member in its own process. The arrays arrive as views of the node's shared memory."""
 
     def __init__(self, task: WorkerTask, *arrays: Any):
-        self._task = replace(task, train=_attach(task.train, arrays[:4]))
+        there = iter(arrays)
+        self._task = replace(task, train=_attach(task.train, there))
         if task.validation is not None:
-            self._task = replace(self._task, validation=_attach(task.validation, arrays[4:]))
+            self._task = replace(self._task, validation=_attach(task.validation, there))
         self._pin = ExitStack()
         self._switchboard: Switchboard | None = None
         self._member: Member | None = None
+        self._notice = TermNotice(lambda: self._member is not None)
 
     def introduce(self) -> Membership:
         """Say who this is."""
@@ -67,7 +76,11 @@ class MemberActor:
         if self._member is not None:
             self._member.close()
         self._member = None
-        self._switchboard = Switchboard(ray.util.get_node_ip_address(), secret)
+        try:
+            certificates = Certificates.from_environment()
+        except ConfigError as error:
+            raise ConfigError(f"on node {os.uname().nodename}: {error}") from None
+        self._switchboard = Switchboard(ray.util.get_node_ip_address(), secret, certificates)
         return self._switchboard.addresses
 
     def connect(self, rank: int, roster: Roster, server: ServerTask, state: TrainState) -> None:
@@ -88,10 +101,10 @@ class MemberActor:
         if self._member is not None:
             self._member.cut()
 
-    def run(self, orders: list[StepOrder], paces: tuple[float, ...]) -> tuple[list[StepReport], Effort]:
-        """Carry out consecutive steps."""
+    def run(self, orders: list[StepOrder], paces: tuple[float, ...]) -> tuple[list[StepReport], Effort, float | None]:
+        """Carry out consecutive steps; also returns how many seconds this process has left, None: any number."""
         assert self._member is not None  # `connect` comes first
-        return self._member.run(orders, paces)
+        return *self._member.run(orders, paces), self._notice.left_s
 
     def evaluate(self, shard: Shard) -> list[Sums]:
         """Return the sums over the evaluation chunks in `shard`."""
@@ -102,7 +115,18 @@ class MemberActor:
         """Return a copy of this server's slice of the state; None when it is in no group."""
         return None if self._member is None else self._member.snapshot()
 
+    def offers(self) -> dict[int, Offer]:
+        """Return of which steps this member can give the state of which server's slice."""
+        return {} if self._member is None else self._member.offers()
 
-def _attach(examples: Examples, arrays: tuple[Any, ...]) -> Examples:
-    x, y, rows, weights = (array.open() if isinstance(array, MappedFile) else array for array in arrays)
+    def spare(self, rank: int, step: int) -> Snapshot | None:
+        """Return a copy of the slice of the server of `rank` after `step` steps; None if it is not to be had."""
+        return None if self._member is None else self._member.spare(rank, step)
+
+
+def _attach(examples: Examples | Supply, arrays: Iterator[Any]) -> Examples | Supply:
+    """Return the examples with the next four of the arrays; those that are read as they are needed have none."""
+    if not isinstance(examples, Examples):
+        return examples
+    x, y, rows, weights = (array.open() if isinstance(array, MappedFile) else array for array in islice(arrays, 4))
     return replace(examples, x=x, y=y, rows=rows, weights=weights if len(weights) else None)

@@ -7,10 +7,11 @@ from typing import Literal
 
 import ray
 
-from distbp.backends.base import Note, Process, Shortage
+from distbp.backends.base import Abandon, Note, Process, Shortage, never
 from distbp.backends.ray.cluster import RayCluster
-from distbp.backends.ray.group import RayGroup, form_group
+from distbp.backends.ray.group import GroupRules, RayGroup, form_group
 from distbp.backends.ray.launch import ActorMaker
+from distbp.backends.ray.notices import DrainWatch
 from distbp.backends.ray.placement import POLL_S, Reservation
 from distbp.backends.ray.pool import ActorPool
 from distbp.backends.ray.private_cluster import check_alive, find_dead
@@ -28,17 +29,25 @@ class RayBackend:
         num_servers: int | Literal["auto"],
         address: str | None,
         step_timeout_s: float,
+        min_left: int = 1,
+        has_far_spares: bool = False,
     ):
-        """num_workers: the most that a group may have."""
+        """num_workers: the most that a group may have. min_left: the fewest to go on with when others are gone.
+
+        has_far_spares: whether a server's state has a second place on another node.
+        """
         self._max_workers = num_workers
         self._num_threads = num_threads
         self._num_servers = num_servers
         self._step_timeout_s = step_timeout_s
+        self._min_left = min_left
+        self._has_far_spares = has_far_spares
         self._cluster = RayCluster(address, num_cpus=num_workers * num_threads)
         self._reservation = Reservation(num_threads)
         self._pool: ActorPool | None = None
         self._group: RayGroup | None = None
         self._num_workers = 0
+        self._drains = DrainWatch()
 
     @property
     def num_workers(self) -> int:
@@ -51,11 +60,19 @@ class RayBackend:
         return () if self._group is None else self._group.processes
 
     def admit(self) -> bool:
-        """Let workers in that have started since; returns whether a new `start` would give a larger group."""
+        """Let workers in that have started since; returns whether the run should pause between two steps."""
         if self._pool is None:
             return False
         self._pool.admit()
-        return len(self._pool.joined) > self._num_workers
+        self._pool.heed(self._drains.departures())
+        is_larger = len(self._pool.joined) > self._num_workers
+        return is_larger or self._pool.should_part or self.departure() is not None
+
+    def departure(self) -> str | None:
+        """Return why this process, the driver's, will be gone soon."""
+        node = ray.get_runtime_context().get_node_id()
+        departure = self._drains.departures().get(node)
+        return None if departure is None else f"the driver has to leave this machine: {departure}"
 
     def take_notes(self) -> list[Note]:
         """Return what has happened to the group since the last call."""
@@ -65,13 +82,16 @@ class RayBackend:
         """Build a group of all actors there are, old and new, around `state`."""
         check_alive()
         if self._pool is None:
-            self._pool = ActorPool(ActorMaker(worker, self._reservation).make, self._max_workers, probe(worker.model))
+            make = ActorMaker(worker, self._reservation).make
+            self._pool = ActorPool(make, self._max_workers, probe(worker.model), self._min_left)
         self._group, self._num_workers = None, 0
+        self._pool.part()
         self._reserve(self._pool, minimum)
         if not self._pool.gather(minimum, POLL_S):
             return Shortage(len(self._pool.joined), minimum, self._describe_cluster())
         self._num_workers = len(self._pool.joined)
-        self._group = form_group(self._pool, worker, server, state, self._num_servers, self._step_timeout_s)
+        rules = GroupRules(self._num_servers, self._step_timeout_s, self._has_far_spares)
+        self._group = form_group(self._pool, worker, server, state, rules)
         return None
 
     def _reserve(self, pool: ActorPool, minimum: int) -> None:
@@ -90,9 +110,9 @@ class RayBackend:
         each = f"{self._num_threads} CPU{'s' if self._num_threads > 1 else ''}"
         return f"each takes {each}, and {free:g} of the cluster's {there:g} are free"
 
-    def run(self, orders: Iterator[StepOrder]) -> Iterator[StepReport]:
-        """Carry out the steps; ends early when new workers have started."""
-        return self._formed.run(orders, self.admit)
+    def run(self, orders: Iterator[StepOrder], abandon: Abandon = never) -> Iterator[StepReport]:
+        """Carry out the steps; ends early when the run should pause."""
+        return self._formed.run(orders, self.admit, abandon)
 
     def evaluate(self) -> Evaluation:
         """Evaluate on the workers, each on its run of chunks."""

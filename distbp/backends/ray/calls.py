@@ -10,16 +10,20 @@ from typing import Any
 import ray
 from ray.exceptions import GetTimeoutError, RayTaskError
 
+from distbp.backends.base import Abandon, never
 from distbp.backends.ray.pool import GONE, ActorPool, Joined
 from distbp.backends.ray.private_cluster import check_alive
-from distbp.errors import DistbpError
+from distbp.errors import DataError, DistbpError
 from distbp.group.lines import PeerLostError
 from distbp.group.roster import Roster
-from distbp.protocol.recovery import GroupLostError
+from distbp.protocol.recovery import GroupLostError, RoundAbandonedError
 from distbp.text.sentences import first_line
 
 PATIENCE_S = 5.0
 """Seconds of waiting after which every member is asked whether it still lives."""
+
+POLL_S = 0.5
+"""How often to ask, while a round is computed, whether to give it up."""
 
 
 class Calls:
@@ -34,19 +38,30 @@ class Calls:
         self._members = members
         self._roster = roster
 
-    def ask(self, members: Sequence[Joined], references: list[Any], timeout_s: float, is_busy: bool = False) -> Any:
+    def ask(
+        self,
+        members: Sequence[Joined],
+        references: list[Any],
+        timeout_s: float,
+        is_busy: bool = False,
+        abandon: Abandon = never,
+    ) -> Any:
         """Return what `references`, a call to each of `members`, stand for. is_busy: they cannot answer meanwhile.
 
         After a while of waiting the members are asked whether they live: one that hangs is found long before a step
-        may be called late.
+        may be called late. abandon: is asked while waiting whether to give the calls up.
 
-        Raises GroupLostError, and whatever DistbpError a member raised.
+        Raises GroupLostError, whatever DistbpError a member raised, and RoundAbandonedError.
         """
         deadline = time.monotonic() + timeout_s
         while True:
             check_alive()
             try:
-                return ray.get(references, timeout=min(PATIENCE_S, max(0.0, deadline - time.monotonic())))
+                patience_s = min(PATIENCE_S, max(0.0, deadline - time.monotonic()))
+                return _get(references, patience_s, abandon)
+            except RoundAbandonedError:
+                self.dissolve()
+                raise
             except GetTimeoutError:
                 if not is_busy:
                     self._find_silent()
@@ -86,6 +101,8 @@ class Calls:
         cause = error.cause
         if isinstance(cause, (PeerLostError, *GONE)):
             return self.dissolve(otherwise=first_line(cause))
+        if isinstance(cause, DataError):
+            self.dissolve()  # the others wait for it, and could not say how far they are
         if isinstance(cause, DistbpError):
             return cause
         return DistbpError(f"an actor failed{_place(error)}: {type(cause).__name__}: {cause}")
@@ -95,6 +112,22 @@ class Calls:
         if self._roster is not None:
             return self._roster.name(rank)
         return f"worker {rank} (node {member.who.host}, pid {member.who.pid})"
+
+
+def _get(references: list[Any], timeout_s: float, abandon: Abandon) -> Any:
+    """Return what the references stand for, asking meanwhile whether to give up. Raises GetTimeoutError."""
+    if abandon is never:
+        return ray.get(references, timeout=timeout_s)
+    deadline = time.monotonic() + timeout_s
+    while True:
+        left_s = max(0.0, deadline - time.monotonic())
+        try:
+            return ray.get(references, timeout=min(POLL_S, left_s))
+        except GetTimeoutError:
+            if abandon():
+                raise RoundAbandonedError from None
+            if left_s <= POLL_S:
+                raise
 
 
 def _place(error: RayTaskError) -> str:

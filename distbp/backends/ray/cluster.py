@@ -16,6 +16,7 @@ import ray
 from distbp.backends.ray.internals import keep_stdout_clean, make_job_config
 from distbp.backends.ray.private_cluster import PrivateRay
 from distbp.errors import ClusterError
+from distbp.group.tls import Certificates
 from distbp.machine.deadline import within
 from distbp.nn.kernels import inherited_variables
 from distbp.text.sentences import first_line
@@ -44,9 +45,12 @@ class RayCluster:
 
         A connection that other code of this process has made is used as it is, and left as it is.
 
-        Raises ClusterError if the cluster cannot be reached, or is not the one that is in use.
+        Raises ClusterError if the cluster cannot be reached, or is not the one that is in use; ConfigError if Ray's
+        encryption is set up by half.
         """
         address = address or os.environ.get("RAY_ADDRESS") or "local"
+        if (certificates := Certificates.from_environment()) is not None:
+            certificates.check()
         with RayCluster._lock:
             if not ray.is_initialized():
                 RayCluster._current = _Connection(address, num_cpus)
@@ -215,7 +219,7 @@ def _check_kind(address: str) -> None:
     if not host or not port.isdigit():
         return
     with socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_TIMEOUT_S) as line:
-        if os.environ.get("RAY_USE_TLS", "0").lower() not in ("1", "true"):
+        if Certificates.from_environment() is None:
             _expect_http2(line, address)
 
 

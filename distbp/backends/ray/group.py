@@ -17,10 +17,20 @@ from typing import Any, Literal
 import ray
 from ray.exceptions import GetTimeoutError, RayTaskError
 
-from distbp.backends.base import Process, join_reports, join_snapshots, num_evaluation_chunks, summarize
+from distbp.backends.base import (
+    Abandon,
+    Process,
+    join_reports,
+    join_snapshots,
+    never,
+    num_evaluation_chunks,
+    summarize,
+)
 from distbp.backends.ray.calls import Calls
+from distbp.backends.ray.notices import Departure
 from distbp.backends.ray.pool import GONE, ActorPool, Joined
 from distbp.group.roster import Roster, spread
+from distbp.group.spare import Offer, align_reports, choose_step
 from distbp.protocol.messages import (
     Effort,
     Evaluation,
@@ -49,13 +59,17 @@ class _Flight:
     results: list[Any]
 
 
+@dataclass(frozen=True)
+class GroupRules:
+    """How a group is to be made. has_far_spares: whether a server's state has a second place on another node."""
+
+    num_servers: int | Literal["auto"]
+    step_timeout_s: float
+    has_far_spares: bool = False
+
+
 def form_group(
-    pool: ActorPool,
-    worker: WorkerTask,
-    server: ServerTask,
-    state: TrainState,
-    num_servers: int | Literal["auto"],
-    step_timeout_s: float,
+    pool: ActorPool, worker: WorkerTask, server: ServerTask, state: TrainState, rules: GroupRules
 ) -> RayGroup:
     """Return all actors that have joined `pool`, spread over the nodes and linked up around `state`.
 
@@ -63,15 +77,24 @@ def form_group(
     """
     members = [pool.joined[index] for index in spread([member.who.node for member in pool.joined])]
     secret = os.urandom(32)
-    timeout_s = min(step_timeout_s, START_TIMEOUT_S)
+    rules = _fit_to_rounds(rules, worker)
+    timeout_s = min(rules.step_timeout_s, START_TIMEOUT_S)
     listening = Calls(pool, members).ask(members, [m.actor.listen.remote(secret) for m in members], timeout_s)
     who = tuple(replace(m.who, addresses=found) for m, found in zip(members, listening, strict=True))
-    roster = Roster(who, choose_slices(num_servers, len(state.parameters), len(members)), secret, step_timeout_s)
+    slices = choose_slices(rules.num_servers, len(state.parameters), len(members))
+    roster = Roster(who, slices, secret, rules.step_timeout_s, rules.has_far_spares)
     shared = ray.put(state)
     calls = [m.actor.connect.remote(rank, roster, server, shared) for rank, m in enumerate(members)]
     group = Calls(pool, members, roster)
     group.ask(members, calls, START_TIMEOUT_S, is_busy=True)  # while `state` travels they answer nothing
     return RayGroup(pool, members, roster, group, worker)
+
+
+def _fit_to_rounds(rules: GroupRules, worker: WorkerTask) -> GroupRules:
+    """Return the rules for what one commit is: a round takes longer, and its state is kept in one place."""
+    has_far_spares = rules.has_far_spares and worker.rounds is None
+    step_timeout_s = rules.step_timeout_s * worker.steps_a_commit
+    return replace(rules, step_timeout_s=step_timeout_s, has_far_spares=has_far_spares)
 
 
 class RayGroup:
@@ -92,10 +115,12 @@ class RayGroup:
         servers = self._roster.num_servers
         return tuple(Process(who.host, who.pid, rank < servers) for rank, who in enumerate(self._roster.members))
 
-    def run(self, orders: Iterator[StepOrder], must_end: Callable[[], bool]) -> Iterator[StepReport]:
+    def run(
+        self, orders: Iterator[StepOrder], must_end: Callable[[], bool], abandon: Abandon = never
+    ) -> Iterator[StepReport]:
         """Carry out the steps; two chunks of them are under way at a time, so that no actor waits for the driver.
 
-        must_end: is asked before each chunk whether to draw no more orders.
+        must_end: is asked before each chunk whether to draw no more orders. abandon: as of Backend.run.
         """
         flights: deque[_Flight] = deque()
         while True:
@@ -106,17 +131,22 @@ class RayGroup:
             if not flights:
                 return
             if not chunk or len(flights) == 2:
-                yield from self._land(flights.popleft())
+                yield from self._land(flights.popleft(), abandon)
 
-    def _land(self, flight: _Flight) -> list[StepReport]:
+    def _land(self, flight: _Flight, abandon: Abandon) -> list[StepReport]:
         """Wait for a chunk; while the servers' slices are one step apart in time, their reports become one."""
         began = time.perf_counter()
         timeout_s = 2 * self._roster.timeout_s + CHUNK_S  # the members themselves notice silence after one
-        found = self._calls.ask(self._members, flight.results, timeout_s)
+        gives_up = abandon if self._task.rounds is not None else never
+        found = self._calls.ask(self._members, flight.results, timeout_s, abandon=gives_up)
         self._adapt(len(flight.orders), time.perf_counter() - began)
-        self._pace(flight.orders, [effort for _, effort in found])
-        by_server = [reports for reports, _ in found if reports]
-        return [join_reports(reports) for reports in zip(*by_server, strict=True)]
+        self._pace(flight.orders, [effort for _, effort, _ in found])
+        for member, (_, _, left_s) in zip(self._members, found, strict=True):
+            if left_s is not None:
+                self._pool.expect_end(member, Departure("its process has got SIGTERM", time.monotonic() + left_s))
+        by_server = [reports for reports, _, _ in found if reports]
+        joined = [join_reports(reports) for reports in zip(*by_server, strict=True)]
+        return [one for report in joined for one in report.unrolled()]
 
     def _adapt(self, num_steps: int, seconds: float) -> None:
         """Choose the next chunk's length from how long this one was waited for."""
@@ -136,9 +166,10 @@ class RayGroup:
     def _describe_shards(self, count: int, paces: tuple[float, ...]) -> str:
         sizes = [len(shard) for shard in paced_shards(count, paces)]
         slowest = max(range(len(sizes)), key=paces.__getitem__)
+        leaves = "microbatches" if self._task.rounds is None else "replicas"
         return (
             f"{self._roster.name(slowest)} takes {paces[slowest] / min(paces):.1f} times as long as the fastest; "
-            f"microbatches of workers 0 to {len(sizes) - 1} are now {', '.join(map(str, sizes))}"
+            f"{leaves} of workers 0 to {len(sizes) - 1} are now {', '.join(map(str, sizes))}"
         )
 
     def evaluate(self) -> Evaluation:
@@ -157,14 +188,20 @@ class RayGroup:
         return found
 
     def rescue(self) -> Snapshot | None:
-        """Return the servers' state if all of them still answer and stand at the same step."""
-        if any(member not in self._pool.joined for member in self._servers):
+        """Return the newest state that the servers, or others of their nodes, can still give; None if none is whole."""
+        there = {rank: member for rank, member in enumerate(self._members) if member in self._pool.joined}
+        answers = _answers([member.actor.offers.remote() for member in there.values()])
+        holders: dict[int, tuple[Joined, Offer]] = {}
+        for (rank, holder), offers in zip(there.items(), answers, strict=True):
+            for server, offer in (offers or {}).items():
+                if server == rank or server not in holders:  # the server itself is preferred
+                    holders[server] = holder, offer
+        step = choose_step({server: offer for server, (_, offer) in holders.items()}, self._roster.num_servers)
+        if step is None:
             return None
-        try:
-            found = ray.get(self._ask_servers(), timeout=RESCUE_TIMEOUT_S)
-        except (*GONE, RayTaskError, GetTimeoutError):
-            return None
-        return join_snapshots(found) if all(found) else None
+        slices = _answers([holders[server][0].actor.spare.remote(server, step) for server in sorted(holders)])
+        found = [snapshot for snapshot in slices if snapshot is not None]
+        return join_snapshots(align_reports(found)) if len(found) == len(slices) else None
 
     @property
     def _servers(self) -> list[Joined]:
@@ -172,3 +209,17 @@ class RayGroup:
 
     def _ask_servers(self) -> list[Any]:
         return [member.actor.snapshot.remote() for member in self._servers]
+
+
+def _answers(calls: Sequence[Any]) -> list[Any]:
+    """Return what the calls return, None for those that fail or take too long."""
+    if calls:
+        ray.wait(calls, num_returns=len(calls), timeout=RESCUE_TIMEOUT_S)
+    return [_answer(call) for call in calls]
+
+
+def _answer(call: Any) -> Any:
+    try:
+        return ray.get(call, timeout=0)
+    except (*GONE, RayTaskError, GetTimeoutError):
+        return None

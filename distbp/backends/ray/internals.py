@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -29,6 +30,10 @@ try:
     from ray._raylet import AuthenticationMode, get_authentication_mode  # type: ignore[attr-defined]  # compiled code
 except ImportError:
     get_authentication_mode = None
+try:
+    from ray._private.worker import global_worker
+except ImportError:
+    global_worker = None  # nobody hears that a node drains
 try:
     from ray._private.runtime_env.packaging import GCS_STORAGE_MAX_SIZE
 except ImportError:
@@ -118,3 +123,16 @@ def asks_for_token() -> bool:
     if get_authentication_mode is None:
         return os.environ.get("RAY_AUTH_MODE") == "token"
     return bool(get_authentication_mode() != AuthenticationMode.DISABLED)
+
+
+def list_draining_nodes(timeout_s: float) -> dict[str, float | None]:
+    """Return the seconds left of every node that drains, by its number; None: without an end. {} where Ray cannot say.
+
+    Raises what Ray does when its directory of the cluster does not answer within `timeout_s`.
+    """
+    client: Any = getattr(global_worker, "gcs_client", None)
+    if not hasattr(client, "get_draining_nodes"):
+        return {}
+    now_ms = 1000 * time.time()  # deadlines are times of day
+    found: Mapping[str, int] = client.get_draining_nodes(timeout=timeout_s)
+    return {node: (until_ms - now_ms) / 1000 if until_ms else None for node, until_ms in found.items()}

@@ -14,13 +14,14 @@ from distbp.backends.ray.cluster import same_kernels
 from distbp.backends.ray.placement import Reservation
 from distbp.protocol.examples import Examples
 from distbp.protocol.messages import WorkerTask
+from distbp.protocol.supply import Supply
 
 
 class ActorMaker:
     """Makes the actor for a slot of the pool; the task's arrays are put into the object store once."""
 
     def __init__(self, task: WorkerTask, reservation: Reservation):
-        self._arrays = _share(task.train) + (_share(task.validation) if task.validation else [])
+        self._arrays = _share(task.train) + _share(task.validation)
         self._task = _without_arrays(task)
         self._reservation = reservation
         self._actor = ray.remote(max_restarts=0, concurrency_groups={CONTROL: 1})(MemberActor)
@@ -32,8 +33,10 @@ class ActorMaker:
         return self._actor.options(**options).remote(self._task, *self._arrays)
 
 
-def _share(examples: Examples) -> list[Any]:
+def _share(examples: Examples | Supply | None) -> list[Any]:
     """Put the arrays into the object store once; every node holds one copy, memory-mapped files none."""
+    if not isinstance(examples, Examples):
+        return []
     weights = np.empty(0) if examples.weights is None else examples.weights
     return [_share_array(array) for array in (examples.x, examples.y, examples.rows, weights)]
 
@@ -46,11 +49,10 @@ def _share_array(array: NDArray) -> Any:
 
 def _without_arrays(task: WorkerTask) -> WorkerTask:
     """Return the task with empty arrays, which travel apart."""
-    empty = np.empty(0, np.int64)
+    validation = None if task.validation is None else _empty(task.validation)
+    return replace(task, train=_empty(task.train), validation=validation)
 
-    def strip(examples: Examples) -> Examples:
-        return replace(examples, x=empty, y=empty, rows=empty, weights=None)
 
-    return replace(
-        task, train=strip(task.train), validation=None if task.validation is None else strip(task.validation)
-    )
+def _empty(examples: Examples | Supply) -> Examples | Supply:
+    none = np.empty(0, np.int64)
+    return replace(examples, x=none, y=none, rows=none, weights=None) if isinstance(examples, Examples) else examples

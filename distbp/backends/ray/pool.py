@@ -6,7 +6,7 @@ may have, and one that starts late can still join.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,7 @@ from ray.exceptions import GetTimeoutError, NodeDiedError, ObjectLostError, RayA
 
 from distbp.backends.base import Note
 from distbp.backends.ray.actors import CONTROL
+from distbp.backends.ray.notices import Departure
 from distbp.errors import NumericsError
 from distbp.group.roster import Membership
 from distbp.machine import processes
@@ -53,11 +54,16 @@ class _Starting:
 class ActorPool:
     """Up to `size` actors; `make` makes the one for a slot."""
 
-    def __init__(self, make: Callable[[int], Actor], size: int, probe: str):
-        """probe: of the arithmetic of this process, which every actor's has to be."""
+    def __init__(self, make: Callable[[int], Actor], size: int, probe: str, min_left: int = 1):
+        """probe: of the arithmetic of this process, which every actor's has to be.
+
+        min_left: how many the run can go on with; fewer wait for others, where those that will be gone still can.
+        """
         self._make = make
         self._probe = probe
         self._size = size
+        self._min_left = min_left
+        self._departures: dict[Joined, Departure] = {}
         self._starting: list[_Starting] = []
         self._refused: list[Joined] = []
         self._num_failed_starts = 0
@@ -117,10 +123,44 @@ class ActorPool:
             self.dismiss(member)
         return reasons
 
+    def heed(self, draining: Mapping[str, Departure]) -> None:
+        """Take note of the nodes that will be gone."""
+        for member in list(self.joined):
+            departure = draining.get(member.who.node.partition("/")[0])
+            if departure is not None:
+                self.expect_end(member, departure)
+
+    def expect_end(self, member: Joined, departure: Departure) -> None:
+        """Take note that a member will be gone; where too few would stay, ask for another at once."""
+        if member not in self.joined or member in self._departures:
+            return
+        self._departures[member] = departure
+        self.note("leaving", f"{_describe(member)}: {departure}")
+        if len(self._staying) < self._min_left:
+            self._top_up()
+
+    @property
+    def should_part(self) -> bool:
+        """Whether the run should go on without those that will be gone: others suffice, or there is no time left."""
+        if len(self._staying) >= self._min_left:
+            return bool(self._departures)
+        return any(departure.is_near for departure in self._departures.values())
+
+    def part(self) -> None:
+        """Let those go that will be gone, if it is time."""
+        if not self.should_part:
+            return
+        suffices = len(self._staying) >= self._min_left
+        for member, departure in list(self._departures.items()):
+            if suffices or departure.is_near:
+                self.dismiss(member)
+                self.note("left", f"{_describe(member)}: {departure}")
+
     def dismiss(self, member: Joined) -> None:
         """Kill a member, which may hang, or be dead already."""
         if member in self.joined:
             self.joined.remove(member)
+        self._departures.pop(member, None)
         ray.kill(member.actor)
         if member.who.node.partition("/")[0] == self._node:
             processes.kill(member.who.pid, member.who.started)  # Ray takes 5 s over a stopped process
@@ -146,9 +186,16 @@ class ActorPool:
         self._num_failed_starts = 0
         self._top_up()
 
+    @property
+    def _staying(self) -> list[Joined]:
+        return [member for member in self.joined if member not in self._departures]
+
     def _top_up(self) -> None:
+        """Ask for as many actors as the run may have; one that will be gone keeps its slot as long as it is there."""
         taken = {member.slot for member in self.joined + self._refused} | {s.slot for s in self._starting}
-        for slot in sorted(set(range(self._size)) - taken):
+        num_missing = self._size - len(self._staying) - len(self._refused) - len(self._starting)
+        free = sorted(set(range(2 * self._size)) - taken)
+        for slot in free[: max(0, num_missing)]:
             actor = self._make(slot)
             self._starting.append(_Starting(slot, actor, actor.introduce.remote()))
 
@@ -162,8 +209,8 @@ class ActorPool:
 
     def _admit(self, starting: _Starting) -> str | None:
         try:
-            who: Membership = ray.get(starting.introduction)
-        except (*GONE, RayTaskError) as error:
+            who: Membership = ray.get(starting.introduction, timeout=ANSWER_S)  # what is ready may be lost since
+        except (*GONE, RayTaskError, GetTimeoutError) as error:
             return self._note_failed_start(starting, error)
         self._num_failed_starts = 0
         if who.probe != self._probe:
@@ -171,7 +218,7 @@ class ActorPool:
             self.note("refused", self._explain_refusal(who))
         else:
             self.joined.append(Joined(starting.slot, starting.actor, who))
-            self.note("joined", f"worker on node {who.host}, pid {who.pid}")
+            self.note("joined", _describe(self.joined[-1]))
         return None
 
     def _note_failed_start(self, starting: _Starting, error: Exception) -> str:
@@ -194,6 +241,10 @@ class ActorPool:
             f"this one (probe {self._probe[:12]}); use the same NumPy on every node, and on unlike CPUs "
             "placement.portable=true"
         )
+
+
+def _describe(member: Joined) -> str:
+    return f"worker on node {member.who.host}, pid {member.who.pid}"
 
 
 def _has_failed(answered: Any) -> bool:

@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +85,8 @@ class PrivateRay:
     def _remove(self) -> None:
         """Remove the files and end what is left; harmless when repeated."""
         shutil.rmtree(self._folder, ignore_errors=True)
-        assert self._reaper.stdin is not None  # a pipe
-        self._reaper.stdin.close()
+        with suppress(ValueError):  # it was told before
+            self._reaper.communicate(b"ended\n")
         self._reaper.wait()
 
     def _await_start(self) -> None:
@@ -145,6 +146,8 @@ def _start_reaper(folder: str) -> subprocess.Popen[bytes]:
 
     When the driver is killed, Ray's agents would stay for a minute. Only processes that carry the mark are ended, and
     those with files open in the folder that call themselves ray:: - writing such a name may have wiped out the mark.
+    Where nobody told it that Ray has ended in order, it looks again some seconds long: a process of Ray that was just
+    being started then makes its folder anew.
     """
     return subprocess.Popen(
         ["sh", "-c", _REAPER, "distbp-reaper", folder, f"{MARK}={folder}"],
@@ -156,19 +159,28 @@ def _start_reaper(folder: str) -> subprocess.Popen[bytes]:
 
 
 _REAPER = """
-read _
-for attempt in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+read told
+looks=5
+[ "$told" != ended ] || looks=1
+quiet=0
+for attempt in $(seq 40); do
   found=$(grep -lszxF "$2" /proc/[0-9]*/environ)
   for named in $(grep -lsz "^ray::" /proc/[0-9]*/cmdline); do
     case $(ls -l "${named%cmdline}fd" 2>/dev/null) in *"$1/"*) found="$found ${named%cmdline}environ" ;; esac
   done
-  [ -n "$found" ] || [ -e "$1" ] || exit
-  for process in $found; do
-    process=${process#/proc/}
-    kill -9 "${process%/environ}"
-  done
-  rm -rf "$1"
-  [ -z "$found" ] || sleep 0.2
+  if [ -n "$found" ] || [ -e "$1" ]; then
+    quiet=0
+    for process in $found; do
+      process=${process#/proc/}
+      kill -9 "${process%/environ}"
+    done
+    rm -rf "$1"
+    [ -z "$found" ] || sleep 0.2
+  else
+    quiet=$((quiet + 1))
+    [ "$quiet" -lt "$looks" ] || exit
+    sleep 1
+  fi
 done
 """
 

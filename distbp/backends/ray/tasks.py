@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import ray
+from ray.exceptions import RayTaskError
 
 from distbp.backends.ray.cluster import RayCluster, count_cpus, same_kernels
 from distbp.backends.ray.private_cluster import check_alive, find_dead
+from distbp.errors import DistbpError
 from distbp.nn.blas import one_blas_thread
 from distbp.nn.build import find_user_folders, importable
+
+A = TypeVar("A")
+B = TypeVar("B")
+POLL_S = 1.0
 
 
 class RayTasks:
@@ -31,6 +38,29 @@ class RayTasks:
         self._references[future] = reference
         future.add_done_callback(lambda done: self._references.pop(done, None))
         return future
+
+    def map(self, call: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
+        """Yield call(item) in the order of the items; a few more than there are CPUs are under way at a time.
+
+        Raises whatever DistbpError a call raised.
+        """
+        under_way: deque[Future[B]] = deque()
+        for item in items:
+            under_way.append(self.submit(call, item))
+            if len(under_way) > 2 * self.size:
+                yield self._await(under_way.popleft())
+        while under_way:
+            yield self._await(under_way.popleft())
+
+    def _await(self, future: Future[B]) -> B:
+        while True:
+            self.check()
+            try:
+                return future.result(POLL_S)
+            except TimeoutError:
+                continue
+            except RayTaskError as error:
+                raise error.cause if isinstance(error.cause, DistbpError) else error from None
 
     def check(self) -> None:
         """Raise ClusterError if a private Ray has broken down: its tasks would be waited for without end."""

@@ -29,7 +29,9 @@ class NpzBlocks:
     def decode(self, contents: Contents, block: Block) -> RawExamples:
         """Return the examples of an archive."""
         file = contents.file(block)
-        return decode_npz(io.BytesIO(self._fetcher.fetch(file, 0, file.size)), file.url, Wanted())
+        return decode_npz(
+            io.BytesIO(self._fetcher.fetch(file, 0, file.size)), file.url, Wanted(need_targets=contents.has_targets)
+        )
 
     def read_table(self, contents: Contents, block: Block) -> pa.Table:
         """Return the examples of an archive as a table."""
@@ -47,12 +49,16 @@ class NpyBlocks:
         file = contents.listing.files[number]
         if _ends_as(file, "y"):
             return FileParts(())
-        _find_targets(contents, file)
+        if contents.has_targets:
+            _find_targets(contents, file)
         return FileParts((Block(number, 0, file.size),))
 
     def decode(self, contents: Contents, block: Block) -> RawExamples:
         """Return the examples of a pair."""
         file = contents.file(block)
+        if not contents.has_targets:
+            x = decode_npy(self._fetcher.fetch(file, 0, file.size), file.url)
+            return pair_arrays("npy", f"'{file.url}'", x, None)
         targets = _find_targets(contents, file)
         x, y = (decode_npy(self._fetcher.fetch(part, 0, part.size), part.url) for part in (file, targets))
         return pair_arrays("npy", f"'{file.url}'", x, y, f"'{targets.url}'")

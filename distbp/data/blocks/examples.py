@@ -16,6 +16,7 @@ from distbp.data.blocks.look import Look, Question, find_held_out
 from distbp.data.blocks.order import BlockOrder, Lanes, Selection
 from distbp.data.blocks.reader import BlockNeed, BlockReader, DecodedBlock
 from distbp.data.scaling import ScalingKind
+from distbp.data.schema import Schema
 from distbp.data.targets import encode_targets
 from distbp.errors import DataError
 from distbp.protocol.examples import Scaling
@@ -23,16 +24,26 @@ from distbp.protocol.examples import Scaling
 
 @dataclass(frozen=True)
 class BlockSource:
-    """What a look found and how it is read: all that another process needs to read the same examples."""
+    """What a look found and how it is read: all that another process needs to read the same examples.
+
+    schema: of the run that these are other data for; None where they are what it is trained on.
+    """
 
     look: Look
     question: Question
     scaling_kind: ScalingKind
+    schema: Schema | None = None
 
     @property
     def scaling(self) -> Scaling:
         """The map from raw features to inputs, measured on the rows that are trained on."""
-        return self.look.statistics.to_scaling(self.scaling_kind)
+        return self.look.statistics.to_scaling(self.scaling_kind) if self.schema is None else self.schema.scaling
+
+    @property
+    def row_bytes(self) -> int:
+        """What a decoded row takes in memory."""
+        num_targets = 1 if self.look.task == "classification" else self.look.num_outputs
+        return int(np.prod(self.look.input_shape)) * np.dtype(self.look.dtype).itemsize + 8 * num_targets
 
     def rows_in_blocks(self, is_held_out: bool) -> NDArray[np.int64]:
         """Return how many rows of one part each block has, (K,)."""
@@ -41,16 +52,19 @@ class BlockSource:
     def open(self, is_held_out: bool, fetcher: Fetcher, memory_bytes: int) -> BlockReader:
         """Return a reader of the rows of one part."""
         decoder = Decoder(self.look.contents, fetcher)
-        rows = self.rows_in_blocks(is_held_out)
-        num_targets = 1 if self.look.task == "classification" else self.look.num_outputs
-        row_bytes = int(np.prod(self.look.input_shape)) * np.dtype(self.look.dtype).itemsize + 8 * num_targets
+        rows, row_bytes = self.rows_in_blocks(is_held_out), self.row_bytes
         return BlockReader(
-            lambda block: self._decode(decoder, block, is_held_out),
+            lambda block: self.decode(decoder, block, is_held_out),
             lambda block: int(rows[block]) * row_bytes,
             memory_bytes,
         )
 
-    def _decode(self, decoder: Decoder, number: int, is_held_out: bool) -> DecodedBlock:
+    def read(self, number: int, is_held_out: bool, fetcher: Fetcher) -> DecodedBlock:
+        """Return the rows of one part of a block."""
+        return self.decode(Decoder(self.look.contents, fetcher), number, is_held_out)
+
+    def decode(self, decoder: Decoder, number: int, is_held_out: bool) -> DecodedBlock:
+        """Return the rows of one part of a block. Raises DataError if it is not what the look found."""
         facts = self.look.blocks[number]
         raw = decoder.decode(facts.block)
         if len(raw.x) != facts.num_rows:
@@ -97,9 +111,12 @@ class TrainingBlocks:
 class HeldOutBlocks:
     """The held-out examples of a source in the order of its blocks, read front to back. Threads may share it."""
 
-    def __init__(self, source: BlockSource, dtype: DTypeLike, fetcher: Fetcher, memory_bytes: int):
-        self.reader = source.open(True, fetcher, memory_bytes)
-        self._starts = np.concatenate([[0], np.cumsum(source.rows_in_blocks(True))])
+    def __init__(
+        self, source: BlockSource, dtype: DTypeLike, fetcher: Fetcher, memory_bytes: int, is_held_out: bool = True
+    ):
+        """is_held_out: which part; False where the whole source is other data."""
+        self.reader = source.open(is_held_out, fetcher, memory_bytes)
+        self._starts = np.concatenate([[0], np.cumsum(source.rows_in_blocks(is_held_out))])
         self._dtype = dtype
         self._scaling = source.scaling.cast(dtype, np.dtype(source.look.dtype))
         self._empty = _make_empty(source.look)

@@ -6,6 +6,7 @@ A source is a folder (read to its depths, partitioned or not), a glob, or a sing
 from __future__ import annotations
 
 import hashlib
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -84,7 +85,8 @@ def look_again(file: DataFile) -> None:
             size, version = _identify(filesystem.info(path))
         except FileNotFoundError:
             raise DataError(
-                f"'{file.url}' is gone since the first look at the data; bring it back, or start a new run"
+                f"'{file.url}' is gone since the first look at the data, or cannot be seen from node "
+                f"'{socket.gethostname()}'; bring it back, or start a new run"
             ) from None
     if (size, version) != (file.size, file.version):
         change = f"it had {file.size} bytes and has {size}" if size != file.size else "it was written again"

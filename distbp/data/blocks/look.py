@@ -29,6 +29,7 @@ from distbp.data.blocks.permutation import is_held_out
 from distbp.data.columns import choose_columns
 from distbp.data.finite import check_finite, iterate_chunks
 from distbp.data.raw import RawExamples, Wanted
+from distbp.data.reading import list_names
 from distbp.data.scaling import Extent, Moments, ScalingKind
 from distbp.data.targets import Label, TargetSpec, Task, read_labels, specify_classes
 from distbp.errors import DataError
@@ -45,13 +46,18 @@ MOST_CLASSES = 1 << 16
 
 @dataclass(frozen=True)
 class Question:
-    """What a look is asked. held_out: the fraction that is kept from training, chosen by `seed`."""
+    """What a look is asked. held_out: the fraction that is kept from training, chosen by `seed`.
+
+    features, classes: of the run that these are other data for; None: all columns, and the classes that are found.
+    """
 
     source: str
     target: str | tuple[str, ...] | None = None
     task: Task | None = None
     held_out: float = 0.0
     seed: int = 0
+    features: tuple[str, ...] | None = None
+    classes: tuple[Label, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -169,7 +175,8 @@ def _look(
     on_progress: Callable[[int, int], None],
 ) -> Look:
     partitions = find_partitions([file.name for file in listing.files])
-    contents = Contents(listing, partitions=partitions)
+    text_targets = question.classes is not None and isinstance(question.classes[0], str)
+    contents = Contents(listing, partitions=partitions, text_targets=text_targets)
     parts = list(mapper(_Splitter(Decoder(contents, fetcher)), range(len(listing.files))))
     contents = _choose(contents, parts, question)
     blocks = [block for part in parts for block in part.blocks]
@@ -197,7 +204,9 @@ def _choose(contents: Contents, parts: list[FileParts], question: Question) -> C
     for file, part in zip(listing.files, parts, strict=True):
         _compare_columns(first_file, dict(first), file, dict(part.columns))
     names = [name for name, _ in first]
-    features, targets = choose_columns(names, Wanted(question.target), f"'{first_file.url}'")
+    features, targets = choose_columns(
+        names, Wanted(question.target, feature_names=question.features), f"'{first_file.url}'"
+    )
     return replace(contents, features=features, targets=targets)
 
 
@@ -338,8 +347,10 @@ class _Merged:
                 "validation; change validation (0.0: none) or add data"
             )
         spec = TargetSpec("regression", None, self._first[1].num_targets)
-        if not self._is_regression:
-            labels = tuple(sorted(self._labels))
+        labels = tuple(sorted(self._labels))
+        if question.classes is not None:
+            spec = self._specify_known(question.classes)
+        elif not self._is_regression:
             spec = specify_classes(labels, num_rows, f"'{question.source}'", is_task_open=question.task is None)
         return Look(
             format=FORMAT,
@@ -348,10 +359,18 @@ class _Merged:
             input_shape=self._first[1].input_shape,
             dtype=np.result_type(*self._dtypes).str,
             task=spec.task,
-            classes=tuple((label, self._labels[label]) for label in spec.classes or ()),
+            classes=tuple((label, self._labels.get(label, 0)) for label in spec.classes or ()),
             num_outputs=spec.num_outputs,
             statistics=_to_statistics(self._moments, self._extent),
         )
+
+    def _specify_known(self, classes: tuple[Label, ...]) -> TargetSpec:
+        unknown = [label for label in self._labels if label not in classes]
+        if unknown or self._is_regression:
+            what = f"the label {unknown[0]!r}" if unknown else "targets that are no classes"
+            source = self._contents.listing.source
+            raise DataError(f"'{source}' has {what}; the run was trained on the classes {list_names(classes)}")
+        return TargetSpec("classification", classes, len(classes))
 
     def _check_shape(self, block: Block, summary: _Summary) -> None:
         if self._first is None:

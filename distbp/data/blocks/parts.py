@@ -35,7 +35,7 @@ class Contents:
     """All that decoding a block needs besides its bytes.
 
     features, targets: the columns to read; () for arrays. partitions: for each file, the columns that its path
-    gives (`year=2024`). text_targets: the targets of a CSV file are text.
+    gives (`year=2024`). text_targets: the targets of a CSV file are text. has_targets: archives of arrays have some.
     """
 
     listing: Listing
@@ -43,6 +43,7 @@ class Contents:
     targets: tuple[str, ...] = ()
     partitions: tuple[tuple[tuple[str, str | int], ...], ...] = ()
     text_targets: bool = False
+    has_targets: bool = True
 
     def file(self, block: Block) -> DataFile:
         """Return the file that a block belongs to."""

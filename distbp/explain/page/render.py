@@ -12,7 +12,7 @@ from distbp.errors import ConfigError, StorageError
 from distbp.explain.explanation import Explanation
 from distbp.explain.page.contents import make_contents
 from distbp.installation import need
-from distbp.run.storage.folder import open_folder
+from distbp.run.storage.opening import open_folder
 
 HERE = Path(__file__).parent
 SCRIPTS = ("draw.js", "state.js", "example.js", "network.js", "averages.js", "page.js")

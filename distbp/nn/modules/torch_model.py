@@ -56,10 +56,10 @@ class TorchModel:
     """
 
     def __init__(self, make: Callable[[int], torch.nn.Module], losses: Losses, form: Form):
-        """make: returns a new module whose initial values are drawn from a seed below 2^63."""
-        self._make = make
+        """make, later `build`: returns a new module whose initial values are drawn from a seed below 2^63."""
+        self.build = make
         self._losses = losses
-        self._form = form
+        self.form = form
         with process.computing():
             self.module = module = make(0)
             self._parts = Parts.of(module, form.dtype)
@@ -75,7 +75,7 @@ class TorchModel:
     def init(self, parameters: Views, rng: np.random.Generator) -> None:
         """Write the values of a module that is built with a seed of `rng`."""
         with process.computing():
-            Parts.of(self._make(int(rng.integers(1 << 63))), self._form.dtype).write_to(parameters)
+            Parts.of(self.build(int(rng.integers(1 << 63))), self.form.dtype).write_to(parameters)
 
     def gradient_sums(
         self,
@@ -111,9 +111,9 @@ class TorchModel:
         return found
 
     def _to_answers(self, outputs: torch.Tensor) -> torch.Tensor:
-        if self._form.has_many_labels:
+        if self.form.has_many_labels:
             return outputs.sigmoid()
-        return outputs.softmax(-1) if self._form.is_classification else outputs
+        return outputs.softmax(-1) if self.form.is_classification else outputs
 
     def calm(self) -> None:
         """Compute gradients from now on as in evaluation: nothing is dropped, and every example stands for itself."""
@@ -162,7 +162,7 @@ class TorchModel:
         outputs, targets = self._forward(parameters, x), self._targets(y)
         loss = self._tell(outputs, targets, self._losses_of(outputs, targets), weights)
         count, weight = self._count(targets), self._count_weights(targets, weights)
-        if not self._form.is_classification:
+        if not self.form.is_classification:
             return Sums(loss, count, weight=weight)
         learned = targets != IGNORED
         hits = (outputs.argmax(-1) == targets) & learned
@@ -174,8 +174,8 @@ class TorchModel:
         """Return the outputs, computed from the parameters and buffers as they lie in the flat vector."""
         self._load(parameters)
         self._parts.read_buffers_from(parameters)
-        dtype = np.int64 if self._form.integer_inputs else x.dtype
-        inputs = torch.empty((len(x), *self._form.input_shape), dtype=torch.from_numpy(np.empty(0, dtype)).dtype)
+        dtype = np.int64 if self.form.integer_inputs else x.dtype
+        inputs = torch.empty((len(x), *self.form.input_shape), dtype=torch.from_numpy(np.empty(0, dtype)).dtype)
         inputs.numpy()[...] = x.reshape(inputs.shape)  # torch's own memory: aligned the same everywhere
         outputs = self.module(inputs)
         self._check_outputs(outputs, len(x))
@@ -186,19 +186,19 @@ class TorchModel:
         """Refuse outputs that are not a row of num_outputs for each example, or each place of a sequence."""
         if not isinstance(outputs, torch.Tensor):
             raise ConfigError(f"the module returned {type(outputs).__name__}; expected one tensor of outputs")
-        expected = (num_examples, *self._form.target_shape, self._form.num_outputs)
-        if self._form.has_named_loss and tuple(outputs.shape) != expected:
+        expected = (num_examples, *self.form.target_shape, self.form.num_outputs)
+        if self.form.has_named_loss and tuple(outputs.shape) != expected:
             raise ConfigError(
                 f"the module returned outputs of shape {tuple(outputs.shape)} for {num_examples} examples; "
                 f"expected {expected}"
             )
 
     def _targets(self, y: NDArray) -> torch.Tensor:
-        return torch.from_numpy(y.astype(np.int64) if self._form.is_classification else y.copy())
+        return torch.from_numpy(y.astype(np.int64) if self.form.is_classification else y.copy())
 
     def _count(self, targets: torch.Tensor) -> int:
         """Return what the sums are divided by."""
-        return int((targets != IGNORED).sum()) if self._form.per_token else len(targets)
+        return int((targets != IGNORED).sum()) if self.form.per_token else len(targets)
 
     def _losses_of(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return losses, which must be one for each example or each place."""
@@ -221,14 +221,14 @@ class TorchModel:
         """Return the sum of the weights of the examples, or of the places that are learned."""
         if weights is None:
             return None
-        return _sum(_weigh(targets != IGNORED, weights)) if self._form.per_token else float(weights.sum())
+        return _sum(_weigh(targets != IGNORED, weights)) if self.form.per_token else float(weights.sum())
 
     def _tell(
         self, outputs: torch.Tensor, targets: torch.Tensor, losses: torch.Tensor, weights: NDArray | None
     ) -> float:
         """Return the sum of the losses, in the users' units where targets are scaled and the loss is our squares."""
-        units = self._form.target_units
-        if units is None or not self._form.has_named_loss:
+        units = self.form.target_units
+        if units is None or not self.form.has_named_loss:
             return _sum(_weigh(losses, weights))
         squares = (outputs.double() - targets.double()).square()
         return _sum(_weigh((squares * torch.tensor(units, dtype=torch.float64)).sum(1), weights))

@@ -12,7 +12,8 @@ from distbp.run.checkpoints.store import CheckpointStore
 from distbp.run.directory import RunDirectory
 from distbp.run.names import next_name
 from distbp.run.storage.backlog import Rescue
-from distbp.run.storage.folder import join_url, open_folder
+from distbp.run.storage.folder import join_url
+from distbp.run.storage.opening import open_folder
 
 MAX_STEM_LENGTH = 80
 

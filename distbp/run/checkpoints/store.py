@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 from distbp.errors import CheckpointError
@@ -184,7 +185,11 @@ def _fill(folder: Folder, checkpoint: Checkpoint, best: bool, state_name: str) -
 def _replace(folder: Folder, checkpoint: Checkpoint, best: bool) -> None:
     """Write the new state beside the old one; writing the manifest is the moment that switches over."""
     state_name = f"state-{secrets.token_hex(4)}.safetensors"
-    _fill(folder, checkpoint, best, state_name)
+    try:
+        _fill(folder, checkpoint, best, state_name)
+    except CheckpointError:  # the run is another driver's by now, and this file nobody's
+        folder.guarded(nullcontext).remove(state_name)
+        raise
     for name in folder.names():
         if name not in (MANIFEST_FILE, MODULE_FILE, state_name):
             folder.remove(name)

@@ -1,28 +1,20 @@
-"""What a run asks of storage: a small interface, and the choice between its two forms.
+"""What a run asks of storage: a small interface.
 
 A local folder has atomic renames and appends; every other filesystem counts as an object store that has neither.
-The two forms are in local_folder.py and remote_folder.py; the rest of `run` never looks behind this interface.
+Its two forms are in local_folder.py and remote_folder.py; opening.py chooses. The rest of `run` never looks behind it.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
-
-import fsspec.core
-from fsspec.implementations.local import LocalFileSystem
 
 from distbp.machine.aside import TEMPORARY_PREFIX
-from distbp.run.storage.translation import translate_storage_errors
-from distbp.text.masking import mask_secrets
 
-_OPTIONS: dict[str, dict[str, Any]] = {
-    # s3fs tries again itself; with botocore's own attempts inside each of its, a refused connection takes 40 s
-    "s3": {"config_kwargs": {"retries": {"max_attempts": 1}}},
-}
+Guard = Callable[[], AbstractContextManager[None]]
+"""Is entered around every change of what others see; raises StorageError where this process may not make it."""
 
 
 class Folder(ABC):
@@ -32,6 +24,7 @@ class Folder(ABC):
     flush_interval_s: seconds between two appends that this storage takes lightly.
     patience_s: how long to try again at the end of a run, when nothing else is left to do, before giving up.
     prompt_s: how long training may wait for a checkpoint under way before this storage counts as slow.
+    guard: what every change goes through, also in its children.
     Every method raises StorageError for what storage refuses; what does not exist is no error when reading.
     """
 
@@ -39,6 +32,11 @@ class Folder(ABC):
     flush_interval_s: float
     patience_s: float
     prompt_s: float
+    guard: Guard = nullcontext
+
+    @abstractmethod
+    def guarded(self, guard: Guard) -> Folder:
+        """Return the same folder with another guard."""
 
     @property
     @abstractmethod
@@ -109,6 +107,14 @@ class Folder(ABC):
         """Write a file if there is none and return True; else change nothing and return False."""
 
     @abstractmethod
+    def write_over(self, name: str, old: bytes, new: bytes) -> bool:
+        """Replace a file whose content is `old` and return True; else change nothing and return False.
+
+        On a local filesystem nothing else may write meanwhile, as inside `exclusively`. On S3 the server decides; other
+        object stores are asked first.
+        """
+
+    @abstractmethod
     def append(self, name: str, content: bytes) -> None:
         """Append all of `content` to a file, or nothing of it if that fails; creates the file."""
 
@@ -128,18 +134,6 @@ class Folder(ABC):
     @abstractmethod
     def exclusively(self) -> AbstractContextManager[None]:
         """Keep other processes on this machine out while inside, where the filesystem can do that."""
-
-
-def open_folder(url: str) -> Folder:
-    """Return the folder at a path or fsspec URL; raises StorageError if no storage of that kind is available."""
-    from distbp.run.storage.local_folder import LocalFolder  # these two build on Folder
-    from distbp.run.storage.remote_folder import RemoteFolder
-
-    with translate_storage_errors("open", url):
-        filesystem, path = fsspec.core.url_to_fs(url, **_OPTIONS.get(url.partition("://")[0], {}))
-    if isinstance(filesystem, LocalFileSystem):
-        return LocalFolder(Path(path), url)
-    return RemoteFolder(filesystem, path, mask_secrets(url))
 
 
 def join_url(url: str, name: str) -> str:

@@ -7,12 +7,12 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from distbp.errors import StorageError
 from distbp.machine.aside import is_temporary_of, make_folders, make_temporary_name, replace_file, sync_path
-from distbp.run.storage.folder import Folder, join_url, parent_url
+from distbp.run.storage.folder import Folder, Guard, join_url, parent_url
 from distbp.run.storage.translation import translate_storage_errors
 
 FLOCK_TIMEOUT_S = 5.0
@@ -26,9 +26,14 @@ class LocalFolder(Folder):
     patience_s = 10.0
     prompt_s = 2.0
 
-    def __init__(self, path: Path, url: str) -> None:
+    def __init__(self, path: Path, url: str, guard: Guard = nullcontext) -> None:
         self.url = url
         self.path = path
+        self.guard = guard
+
+    def guarded(self, guard: Guard) -> LocalFolder:
+        """Return the same folder with another guard."""
+        return LocalFolder(self.path, self.url, guard)
 
     @property
     def name(self) -> str:
@@ -50,7 +55,7 @@ class LocalFolder(Folder):
 
     def child(self, name: str) -> LocalFolder:
         """Return the folder `name` in it."""
-        return LocalFolder(self.path / name, join_url(self.url, name))
+        return LocalFolder(self.path / name, join_url(self.url, name), self.guard)
 
     def local_path(self, name: str) -> Path:
         """Return the path of a file in it."""
@@ -106,13 +111,14 @@ class LocalFolder(Folder):
         """Replace a file at once, by a rename."""
         with (
             translate_storage_errors("write", join_url(self.url, name)),
+            self.guard(),
             replace_file(self.path / name, sync) as aside,
         ):
             aside.write_bytes(content)
 
     def write_new(self, name: str, content: bytes) -> bool:
         """Write a file if there is none; of two processes that try, one gets True."""
-        with translate_storage_errors("write", join_url(self.url, name)), suppress(FileExistsError):
+        with translate_storage_errors("write", join_url(self.url, name)), self.guard(), suppress(FileExistsError):
             with (self.path / name).open("xb") as file:
                 file.write(content)
                 file.flush()
@@ -120,9 +126,16 @@ class LocalFolder(Folder):
             return True
         return False
 
+    def write_over(self, name: str, old: bytes, new: bytes) -> bool:
+        """Replace a file whose content is `old`, and say whether it was; the disk may get it later."""
+        if self.read(name) != old:
+            return False
+        self.write(name, new, sync=False)
+        return True
+
     def append(self, name: str, content: bytes) -> None:
         """Append all of `content` or nothing of it."""
-        with translate_storage_errors("write", join_url(self.url, name)):
+        with translate_storage_errors("write", join_url(self.url, name)), self.guard():
             self._refuse_pipe(name)
             with (self.path / name).open("ab", buffering=0) as file:
                 size = file.tell()
@@ -145,7 +158,8 @@ class LocalFolder(Folder):
             fill(LocalFolder(aside, url))
             with translate_storage_errors("write", url):
                 sync_path(aside)
-                aside.rename(self.path / name)
+                with self.guard():
+                    aside.rename(self.path / name)
                 sync_path(self.path)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
@@ -156,7 +170,8 @@ class LocalFolder(Folder):
     def remove(self, name: str) -> None:
         """Remove a file or a whole folder; fine if there is none."""
         path = self.path / name
-        with translate_storage_errors("remove", join_url(self.url, name)), suppress(FileNotFoundError):
+        url = join_url(self.url, name)
+        with translate_storage_errors("remove", url), self.guard(), suppress(FileNotFoundError):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 from fsspec import AbstractFileSystem
 
-from distbp.run.storage.folder import Folder, join_url, parent_url
+from distbp.errors import StorageError
+from distbp.run.storage.folder import Folder, Guard, join_url, parent_url
 from distbp.run.storage.translation import translate_storage_errors
 
 CALL_TIMEOUT_S = 40.0  # for one call that moves no data
 MIN_BYTES_PER_S = 250_000.0
+MAX_CONDITIONAL_BYTES = 64 << 20  # s3fs sends what is larger in parts, which know no condition
+_ALWAYS: Mapping[str, str] = {}
 
 
 class RemoteFolder(Folder):
@@ -29,10 +32,15 @@ class RemoteFolder(Folder):
     patience_s = 90.0
     prompt_s = 0.0
 
-    def __init__(self, filesystem: AbstractFileSystem, path: str, url: str) -> None:
+    def __init__(self, filesystem: AbstractFileSystem, path: str, url: str, guard: Guard = nullcontext) -> None:
         self.url = url
         self._filesystem = filesystem
         self._path = path.rstrip("/")
+        self.guard = guard
+
+    def guarded(self, guard: Guard) -> RemoteFolder:
+        """Return the same folder with another guard."""
+        return RemoteFolder(self._filesystem, self._path, self.url, guard)
 
     @property
     def name(self) -> str:
@@ -51,7 +59,7 @@ class RemoteFolder(Folder):
 
     def child(self, name: str) -> RemoteFolder:
         """Return the folder `name` in it."""
-        return RemoteFolder(self._filesystem, self._locate(name), join_url(self.url, name))
+        return RemoteFolder(self._filesystem, self._locate(name), join_url(self.url, name), self.guard)
 
     def local_path(self, name: str) -> Path | None:  # noqa: ARG002 - the interface has it
         """Return None: there are no local paths here."""
@@ -101,14 +109,13 @@ class RemoteFolder(Folder):
 
     def write(self, name: str, content: bytes, sync: bool = True) -> None:  # noqa: ARG002 - an upload is synced
         """Replace a file; object stores show an upload only when it is complete."""
-        with translate_storage_errors("write", join_url(self.url, name)):
-            self._call("pipe_file", self._locate(name), content, num_bytes=len(content))
+        self._put(name, content)
 
     def write_new(self, name: str, content: bytes) -> bool:
         """Write a file if there is none; where the store cannot do that in one request, look first."""
         if self.size_bytes(name) is not None:
             return False
-        with translate_storage_errors("write", join_url(self.url, name)):
+        with translate_storage_errors("write", join_url(self.url, name)), self.guard():
             try:
                 self._call("pipe_file", self._locate(name), content, num_bytes=len(content), mode="create")
             except (OSError, NotImplementedError, TypeError, ValueError):  # taken meanwhile, or no such mode
@@ -117,14 +124,31 @@ class RemoteFolder(Folder):
                 self._call("pipe_file", self._locate(name), content, num_bytes=len(content))
         return True
 
+    def write_over(self, name: str, old: bytes, new: bytes) -> bool:
+        """Replace a file whose content is `old`, and say whether it was."""
+        condition = self._if_unchanged(name, len(new))  # before the content is read
+        if self.read(name) != old:
+            return False
+        try:
+            self._put(name, new, condition)
+        except StorageError:
+            found = self.read(name)
+            if found == old:
+                raise
+            return found == new
+        return True
+
     def append(self, name: str, content: bytes) -> None:
         """Append by writing the whole file again, which is why `flush_interval_s` is long here.
 
-        Content that is the file's end already is not appended again: that call failed only in its answer.
+        Content that is the file's end already is not appended again: that call failed only in its answer. Where
+        somebody else writes meanwhile, S3 refuses, so that none of the other's lines are lost.
         """
+        condition = self._if_unchanged(name, 0)
         present = self.read(name) or b""
         if not present.endswith(content):
-            self.write(name, present + content)
+            is_small = len(present) + len(content) <= MAX_CONDITIONAL_BYTES
+            self._put(name, present + content, condition if is_small else {})
 
     def publish(self, name: str, fill: Callable[[Folder], None]) -> None:
         """Fill the folder `name` in place."""
@@ -132,7 +156,8 @@ class RemoteFolder(Folder):
 
     def remove(self, name: str) -> None:
         """Remove a file or a whole folder; fine if there is none."""
-        with translate_storage_errors("remove", join_url(self.url, name)), suppress(FileNotFoundError):
+        url = join_url(self.url, name)
+        with translate_storage_errors("remove", url), self.guard(), suppress(FileNotFoundError):
             self._filesystem.invalidate_cache()
             self._call("rm", self._locate(name), recursive=True)
 
@@ -140,6 +165,20 @@ class RemoteFolder(Folder):
     def exclusively(self) -> Iterator[None]:
         """Do nothing: object stores have no locks."""
         yield
+
+    def _put(self, name: str, content: bytes, condition: Mapping[str, str] = _ALWAYS) -> None:
+        with translate_storage_errors("write", join_url(self.url, name)), self.guard():
+            self._call("pipe_file", self._locate(name), content, num_bytes=len(content), **condition)
+
+    def _if_unchanged(self, name: str, num_bytes: int) -> Mapping[str, str]:
+        """Return the option with which S3 writes a file only if it is still the one that it is now."""
+        if "s3" not in self._filesystem.protocol or num_bytes > MAX_CONDITIONAL_BYTES:
+            return _ALWAYS
+        with translate_storage_errors("look at", join_url(self.url, name)), suppress(FileNotFoundError):
+            self._filesystem.invalidate_cache()
+            tag = self._call("info", self._locate(name)).get("ETag")
+            return _ALWAYS if tag is None else {"IfMatch": tag}
+        return _ALWAYS
 
     def _locate(self, name: str) -> str:
         return f"{self._path}/{name}"

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.study.order.trial import OrderResult
+from distbp.study.order.windows import WindowFinding
 
 KINDS = ("order", "initialisation", "one flipped bit")
 
@@ -46,7 +47,10 @@ class KindFinding:
 
 @dataclass(frozen=True)
 class OrderFindings:
-    """Everything the order study found; full: the same with all examples in every batch."""
+    """Everything the order study found; full: the same with all examples in every batch.
+
+    windows: of data in blocks that are sorted by class, beside the full shuffle.
+    """
 
     source: str
     network: str
@@ -61,6 +65,7 @@ class OrderFindings:
     full: tuple[KindFinding, ...]
     full_digests: tuple[str, ...]
     processor: str
+    windows: tuple[WindowFinding, ...] = ()
 
     @property
     def is_order_free(self) -> bool:

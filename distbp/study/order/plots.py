@@ -23,6 +23,7 @@ def plot_order(findings: OrderFindings) -> list[Plot]:
         _plot_distances("distances", mini, findings.mini, findings.steps),
         _plot_distances("full_distances", full, findings.full, findings.full_steps),
         _plot_errors(findings),
+        *([_plot_windows(findings)] if findings.windows else []),
     ]
 
 
@@ -42,6 +43,21 @@ def _plot_distances(name: str, caption: str, kinds: Sequence[KindFinding], steps
         axes.legend(loc="lower right")
 
     return draw(name, caption, paint)
+
+
+def _plot_windows(findings: OrderFindings) -> Plot:
+    def paint(axes: Axes) -> None:
+        for place, window in enumerate(findings.windows):
+            errors = [100 * error for error in window.errors]
+            color = TEXT if window.window_blocks is None else SERIES[0]
+            axes.plot([place] * len(errors), errors, "o", color=color, alpha=0.75)
+            axes.plot([place - 0.25, place + 0.25], [100 * window.mean] * 2, color=color, linewidth=1.5)
+        axes.set_xticks(range(len(findings.windows)), [window.label for window in findings.windows])
+        axes.set_xlim(-0.6, len(findings.windows) - 0.4)
+        axes.grid(visible=False, axis="x")
+        axes.set_ylabel("validation error at the end (%)")
+
+    return draw("windows", "Blocks sorted by class: every run, and the mean of each width of window.", paint)
 
 
 def _plot_errors(findings: OrderFindings) -> Plot:

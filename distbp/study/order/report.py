@@ -13,6 +13,7 @@ from distbp.pages.tables import Sheet, write_sheets, write_summary
 from distbp.pages.words import percent
 from distbp.study.order.findings import OrderFindings
 from distbp.study.order.plots import LABELS, plot_order
+from distbp.study.order.windows import NUM_BLOCKS
 
 
 def write_order_report(findings: OrderFindings, folder: Path) -> Path:
@@ -25,6 +26,7 @@ def write_order_report(findings: OrderFindings, folder: Path) -> Path:
         "title": "Does the order of the examples matter?",
         "f": findings,
         "labels": LABELS,
+        "num_blocks": NUM_BLOCKS,
         "source": "the handwritten digits" if findings.source == "digits" else f"'{findings.source}'",
     }
     page = folder / "report.html"
@@ -42,6 +44,7 @@ def describe(findings: OrderFindings) -> dict[str, str | None]:
             f"{percent(max(kind.errors))}, distance {kind.mean_distances[-1]:.2g}"
             for label, kind in zip(LABELS, findings.mini, strict=True)
         },
+        "sorted blocks": ", ".join(f"{w.label} {percent(w.mean)}" for w in findings.windows) or None,
     }
 
 
@@ -51,6 +54,8 @@ def summarize(findings: OrderFindings) -> dict[str, Any]:
     for name, kinds in (("mini", findings.mini), ("full", findings.full)):
         for found, kind in zip(values[name], kinds, strict=True):
             found |= {"mean_distances": kind.mean_distances, "spread": kind.spread}
+    for found, window in zip(values["windows"], findings.windows, strict=True):
+        found |= {"mean": window.mean}
     return values | {
         "is_order_free": findings.is_order_free,
         "does_order_matter": findings.does_order_matter,
@@ -75,5 +80,10 @@ def _sheets(findings: OrderFindings) -> Iterator[Sheet]:
         "errors",
         ("batch", "kind", "run", "error"),
         [(batch, k.kind, i, error) for batch, kinds, _ in batches for k in kinds for i, error in enumerate(k.errors)],
+    )
+    yield Sheet(
+        "windows",
+        ("window_blocks", "run", "error"),
+        [(w.window_blocks or "all", i, error) for w in findings.windows for i, error in enumerate(w.errors)],
     )
     yield Sheet("full_digests", ("order", "digest"), list(enumerate(findings.full_digests)))

@@ -17,6 +17,13 @@ from distbp.lab.walk import choose_steps
 from distbp.study.batch_size.study import describe_arithmetic
 from distbp.study.order.findings import KINDS, OrderFindings, compare
 from distbp.study.order.trial import OrderResult, OrderTrial, run_order_trial
+from distbp.study.order.windows import (
+    WindowFinding,
+    WindowResult,
+    gather_windows,
+    list_window_trials,
+    run_window_trial,
+)
 
 NUM_KEPT = 9
 NUM_FULL_RUNS = 3
@@ -71,7 +78,20 @@ def study_order(recipe: Recipe, settings: OrderSettings, lab: Lab) -> OrderFindi
         full=tuple(compare(kind, full["reference"][0], full[kind]) for kind in KINDS),
         full_digests=tuple(result.digest for result in (*full["reference"], *full["order"])),
         processor=describe_arithmetic(),
+        windows=_study_windows(recipe, lab),
     )
+
+
+def _study_windows(recipe: Recipe, lab: Lab) -> tuple[WindowFinding, ...]:
+    """Return how narrow the windows of sorted blocks may be; nothing for sequences, which are of no one class."""
+    if plan_for(recipe).schema.target_shape:
+        return ()
+    trials = list_window_trials(recipe)
+    measurements = [
+        Measurement(f"windows/{trial.window_blocks}/{trial.seed}", run_window_trial, trial, WindowResult)
+        for trial in trials
+    ]
+    return gather_windows(trials, lab.run("blocks", list(map(single, measurements)), [1] * len(measurements)))
 
 
 def _trials(recipe: Recipe, steps: tuple[int, ...], runs: int) -> dict[str, list[OrderTrial]]:

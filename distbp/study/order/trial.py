@@ -13,6 +13,7 @@ from distbp.lab.trial import error_of, plan_for, reseed, start_one_worker
 from distbp.nn.digests import digest
 from distbp.protocol.messages import TrainState, WorkerTask
 from distbp.protocol.planning import step_order
+from distbp.protocol.supply import in_memory
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def _predict(task: WorkerTask, parameters: NDArray) -> NDArray[np.int32]:
     """Return the predicted classes of the validation examples, (N,), or of all places of their sequences."""
     assert task.validation is not None  # checked before the study starts
     model = task.model.build()
-    validation = task.validation.ready(task.model.dtype)
+    validation = in_memory(task.validation).ready(task.model.dtype)
     views = model.layout.views(parameters)
     outputs = [
         model.predict(views, validation.take(slice(start, start + 256), task.model.dtype)[0]).copy()

@@ -22,6 +22,8 @@ from distbp.data.blocks.parquet_blocks import find_partitions
 from distbp.data.blocks.parts import Contents
 from distbp.errors import DataError
 
+pytestmark = pytest.mark.slow
+
 NUM_ROWS = 300
 
 

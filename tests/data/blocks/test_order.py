@@ -14,6 +14,8 @@ from distbp.data.blocks.permutation import (
     make_keys,
 )
 
+pytestmark = pytest.mark.slow
+
 NUM_EXAMPLES, BATCH = 1 << 16, 64
 
 

@@ -16,6 +16,8 @@ from distbp.data.blocks.look import Look, Question, look_at
 from distbp.data.blocks.pack import pack
 from distbp.errors import DataError, StorageError
 
+pytestmark = pytest.mark.slow
+
 NUM_ROWS = 6_000
 
 

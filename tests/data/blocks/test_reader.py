@@ -16,6 +16,8 @@ from distbp.data.blocks.look import Question, find_held_out, look_at
 from distbp.data.blocks.reader import BlockNeed, BlockReader, DecodedBlock
 from distbp.errors import DataError
 
+pytestmark = pytest.mark.slow
+
 NUM_FEATURES, GROUP = 3, 40
 ALL = 1 << 30
 
