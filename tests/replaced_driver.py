@@ -47,6 +47,7 @@ def stop_before(kind):
         if is_armed and name != "lock.json":
             is_armed = False
             os.kill(os.getpid(), signal.SIGSTOP)
+            time.sleep(0.5)  # another thread may take the signal: until it has stopped this one too
         return original(self, name, *arguments, **options)
     setattr(kind, method, stopping)
 

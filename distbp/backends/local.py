@@ -96,8 +96,8 @@ class LocalBackend:
         return []
 
     def rescue(self) -> Snapshot | None:
-        """Return a copy of the state: threads are not lost without their process, only rounds are abandoned."""
-        return None if self._started is None else self._started.snapshot()
+        """Return the state before an abandoned round, else None: threads are not lost without their process."""
+        return self._started.snapshot() if self._started is not None and self._started.has_abandoned else None
 
     def close(self) -> None:
         """End the threads and give BLAS its threads back."""
@@ -116,6 +116,7 @@ class _Group:
         self._task = worker
         self._workers = [make_worker(worker, check=self._check) for _ in range(num_threads)]
         self.abandon: Abandon = never
+        self.has_abandoned = False
         self._parameters = state.parameters.copy()
         self._slices = server_slices(len(state.parameters), _num_servers(server, state, num_threads))
         self._servers = [
@@ -154,6 +155,7 @@ class _Group:
 
     def _check(self) -> None:
         if self.abandon():
+            self.has_abandoned = True
             raise RoundAbandonedError
 
     def _on_workers(self, count: int, call: Callable[[AnyWorker, Shard], T]) -> list[T]:

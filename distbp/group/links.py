@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from distbp.group.tls import Certificates, EncryptedSocket
+from distbp.group.words import MAX_BYTES, decode, encode
 
 _LENGTH = struct.Struct("<Q")
 BACKLOG = 128
@@ -52,7 +53,9 @@ class SharedMemory:
 
 
 class Link:
-    """A connection between two members. Objects are pickled: both ends are this program, and authenticated.
+    """A connection between two members, both of them authenticated.
+
+    Between nodes messages are text, which runs no code whoever has changed it on its way. On one node they are pickled.
 
     Every call may raise OSError (also TimeoutError) or EOFError when the other end is gone or silent.
     """
@@ -60,7 +63,8 @@ class Link:
     def __init__(self, connected: socket.socket | EncryptedSocket, timeout_s: float):
         self._socket = connected
         self._socket.settimeout(timeout_s)
-        if self._socket.family != socket.AF_UNIX:
+        self._is_far = self._socket.family != socket.AF_UNIX
+        if self._is_far:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def be_patient(self, timeout_s: float) -> None:
@@ -106,16 +110,13 @@ class Link:
 
     def send(self, message: Any) -> None:
         """Send one small object."""
-        data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+        data = encode(message) if self._is_far else pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
         self._socket.sendall(_LENGTH.pack(len(data)) + data)
 
     def receive(self) -> Any:
         """Wait for one object."""
-        header = bytearray(_LENGTH.size)
-        self._fill(memoryview(header))
-        data = bytearray(_LENGTH.unpack(header)[0])
-        self._fill(memoryview(data))
-        return pickle.loads(data)
+        data = self.recv_bytes(MAX_BYTES)
+        return decode(data) if self._is_far else pickle.loads(data)
 
     def send_bytes(self, data: bytes) -> None:
         """Send a short message as it is; this and `recv_bytes` are what multiprocessing's authentication speaks."""

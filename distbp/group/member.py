@@ -152,7 +152,7 @@ class Member:
         result = self._worker.compute(self._parameters, order, shard)
         so_far = self._effort
         self._effort = Effort(so_far.num_microbatches + len(shard), so_far.compute_s + result.compute_s)
-        header = PartialsHeader.of(result, self._arena)
+        header = PartialsHeader.of(result, self._arena.place)
         for rank, (start, stop) in enumerate(self._roster.slices):
             if rank != self._rank:
                 near = self._lines.is_near(rank)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from numpy.typing import NDArray
 
-from distbp.group.arena import Arena
 from distbp.protocol.messages import InnerStep, Partial, ShardResult
 
 
@@ -20,10 +20,10 @@ class PartialsHeader:
     data_s: float
 
     @classmethod
-    def of(cls, result: ShardResult, arena: Arena) -> PartialsHeader:
-        """Return the header of a worker's partials, whose gradients lie in its arena."""
+    def of(cls, result: ShardResult, place: Callable[[NDArray], int]) -> PartialsHeader:
+        """Return the header of a worker's partials. place: says where in its arena a gradient lies."""
         nodes = tuple((p.start, p.stop, p.loss, p.num_examples, p.steps, p.weight) for p in result.partials)
-        return cls(nodes, tuple(arena.place(p.gradient) for p in result.partials), result.compute_s, result.data_s)
+        return cls(nodes, tuple(place(p.gradient) for p in result.partials), result.compute_s, result.data_s)
 
     def to_result(self, arrays: list[NDArray]) -> ShardResult:
         """Return the partials again, with their gradients in `arrays`."""

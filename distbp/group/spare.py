@@ -9,7 +9,7 @@ same, of what it is sent: then a lost node redoes nothing either.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,19 +20,10 @@ from distbp.protocol.server import NUM_REMEMBERED_REPORTS
 
 _ALIGNMENT = 64
 _STEP, _BEGUN, _NUM_KEPT, _FIRST, _NUM_REPORTS, _HEADER_SIZE = 0, 1, 2, 3, 4, 8
-_REPORT = np.dtype(
-    [
-        ("step", "i8"),
-        ("epoch", "i8"),
-        ("loss", "f8"),
-        ("num_examples", "i8"),
-        ("checksum", "u8"),
-        ("compute_s", "f8"),
-        ("wait_s", "f8"),
-        ("commit_s", "f8"),
-        ("mean_compute_s", "f8"),
-    ]
-)
+_TYPES = {"int": "i8", "float": "f8"}
+_NUMBERS = {field.name: _TYPES[str(field.type)] for field in fields(StepReport) if str(field.type) in _TYPES}
+_REPORT = np.dtype([*_NUMBERS.items(), ("checksum", "u8")])
+"""A report of a single step, all its numbers; those of rounds are not kept here."""
 
 
 @dataclass(frozen=True)
@@ -91,17 +82,8 @@ class Spare:
 
     def finish(self, report: StepReport) -> None:
         """The step is committed."""
-        self._reports[self._header[_NUM_REPORTS] % NUM_REMEMBERED_REPORTS] = (
-            report.step,
-            report.epoch,
-            report.loss,
-            report.num_examples,
-            int(report.checksum, 16),
-            report.compute_s,
-            report.wait_s,
-            report.commit_s,
-            report.mean_compute_s,
-        )
+        numbers = [getattr(report, name) for name in _NUMBERS]
+        self._reports[self._header[_NUM_REPORTS] % NUM_REMEMBERED_REPORTS] = (*numbers, int(report.checksum, 16))
         self._header[_NUM_REPORTS] += 1
         self._header[_STEP] += 1
 
@@ -154,18 +136,8 @@ def align_reports(found: Sequence[Snapshot]) -> list[Snapshot]:
 
 
 def _to_report(row: np.void) -> StepReport:
-    return StepReport(
-        step=int(row["step"]),
-        epoch=int(row["epoch"]),
-        loss=float(row["loss"]),
-        num_examples=int(row["num_examples"]),
-        checksum=f"{int(row['checksum']):016x}",
-        committed=True,
-        compute_s=float(row["compute_s"]),
-        wait_s=float(row["wait_s"]),
-        commit_s=float(row["commit_s"]),
-        mean_compute_s=float(row["mean_compute_s"]),
-    )
+    numbers = {name: row[name].item() for name in _NUMBERS}
+    return StepReport(checksum=f"{int(row['checksum']):016x}", committed=True, **numbers)
 
 
 class _Cutter:

@@ -168,14 +168,24 @@ class EncryptedSocket:
     def recv_into(self, buffer: memoryview) -> int:
         """Wait for some bytes and return how many; 0: the other end has closed the connection."""
         while True:
-            try:
-                with self._lock:
-                    return int(self._engine.read(len(buffer), buffer))
-            except ssl.SSLWantReadError:
-                if not self._fill():
-                    return 0
-            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+            with self._lock:
+                count = self._decrypt_into(buffer)
+            if count is not None:
+                return count
+            if not self._fill():
                 return 0
+
+    def _decrypt_into(self, buffer: memoryview) -> int | None:
+        """Decrypt what has come; returns how many bytes, 0 at the end of the connection, None if nothing has come."""
+        count = 0
+        try:
+            while count < len(buffer):  # one call decrypts 16 KiB at most
+                count += int(self._engine.read(len(buffer) - count, buffer[count:]))
+        except ssl.SSLWantReadError:
+            return count or None
+        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+            return count
+        return count
 
     def settimeout(self, timeout_s: float | None) -> None:
         """Let waiting take at most so long."""

@@ -46,7 +46,7 @@ class OuterServer:
         self._parameters[...] = state.parameters
         (velocity,) = state.moments
         self._velocity = velocity.copy()
-        self._reports: deque[StepReport] = deque(maxlen=NUM_REMEMBERED_REPORTS)
+        self._reports: deque[StepReport] = deque()
         self._last_commit = time.perf_counter()
 
     @property
@@ -121,8 +121,15 @@ class OuterServer:
         before, checksum_text = tuple(reports[:-1]), f"{checksum:016x}"
         report = replace(reports[-1], steps=before, checksum=checksum_text, wait_s=wait_s, commit_s=commit_s)
         self._step = order.end
-        self._reports.append(report)
+        self._remember(report)
         return report
+
+    def _remember(self, report: StepReport) -> None:
+        """Keep the reports that may not have arrived: as many steps as a ParameterServer, and two rounds at least."""
+        self._reports.append(report)
+        num_steps = sum(len(one.steps) + 1 for one in self._reports)
+        while len(self._reports) > 2 and num_steps - len(self._reports[0].steps) - 1 >= NUM_REMEMBERED_REPORTS:
+            num_steps -= len(self._reports.popleft().steps) + 1
 
 
 def _average(partials: Sequence[Partial], additions: Sequence[tuple[int, int]], block: slice) -> NDArray:

@@ -35,6 +35,7 @@ from distbp.training.initial import load_initial
 from distbp.training.plan_data import along_run, count_fewest, find_extent, take_first
 from distbp.training.rounds import (
     check_rounds,
+    describe_idle,
     describe_rounds,
     moment_names,
     outer_server_task,
@@ -271,6 +272,7 @@ def describe_placement(placement: Placement, plan: Plan) -> str:
     """Return in a few words where the run happens, with what `servers: auto` chose."""
     low, high = placement.min_workers, placement.max_workers
     workers = (f"{high}" if low == high else f"{low} to {high}") + f" worker{'s' if high > 1 else ''}"
+    workers += describe_idle(plan.recipe, high)
     num_parameters = plan.layout.num_parameters
     if placement.backend == "local":
         threads = num_local_threads(num_parameters, plan.recipe.microbatch_size, high)

@@ -73,6 +73,14 @@ def describe_rounds(recipe: Recipe, steps_per_epoch: int) -> str:
     )
 
 
+def describe_idle(recipe: Recipe, num_workers: int) -> str:
+    """Return how many workers have no replica to compute; "" where each has one, or there are no rounds."""
+    num_idle = num_workers - recipe.rounds.replicas
+    if recipe.rounds.steps is None or num_idle <= 0:
+        return ""
+    return f" ({num_idle} of them without a replica, so idle)"
+
+
 def rounds_as_json(recipe: Recipe) -> dict[str, Any] | None:
     """Return the recipe's rounds as JSON values; None where every step is committed."""
     return None if recipe.rounds.steps is None else recipe.rounds.model_dump(mode="json")

@@ -52,7 +52,7 @@ def measure(num_hosts: int, mbit: int, lengths: list[int], part_s: float) -> lis
         cluster = RayOnHosts(hosts, variables={"PYTHONPATH": os.pathsep.join([str(HERE), os.environ["PYTHONPATH"]])})
         environment = {**cluster.environment, "RAY_ADDRESS": cluster.address}
         for length in lengths:
-            num_rounds = 6 if length == 0 else max(2, 40 // length)
+            num_rounds = 16 if length == 0 else max(3, 60 // length)
             arguments = [NUM_PARAMETERS, num_hosts, length, num_rounds, round(1e6 * part_s)]
             argv = [sys.executable, str(HERE / "links_programs.py"), *map(str, arguments)]
             done = hosts[0].run(argv, TIMEOUT_S, environment)

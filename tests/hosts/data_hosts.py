@@ -33,22 +33,28 @@ storage.mkdir("bucket")
 storage.put(sys.argv[1] + "/", "{BUCKET}/", recursive=True)
 """
 TIMEOUT_S = 240.0
+QUIET: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
 
 
 class Bucket:
-    """moto's S3 on a host; it ends with its host. variables: with which others reach it."""
+    """moto's S3 on a host; `close` ends it. variables: with which others reach it."""
 
     def __init__(self, host: Host, folder: Path):
         """Start it, with the files of a folder at BUCKET."""
         self.host = host
         self.variables = {**KEYS, "AWS_ENDPOINT_URL": f"http://{host.ip}:{PORT}"}
-        self._server = host.popen([sys.executable, "-c", SERVE, host.ip], stdout=subprocess.PIPE, text=True)
+        self._server = host.popen([sys.executable, "-c", SERVE, host.ip], **QUIET)
         assert self._server.stdout is not None
         assert self._server.stdout.readline() == "ready\n"
         done = host.run(
             [sys.executable, "-c", UPLOAD, str(folder)], timeout_s=TIMEOUT_S, env={**os.environ, **self.variables}
         )
         assert done.returncode == 0, done.stderr
+
+    def close(self) -> None:
+        """End the server."""
+        self._server.kill()
+        self._server.communicate()
 
 
 @dataclass(frozen=True)

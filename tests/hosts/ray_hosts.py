@@ -33,6 +33,12 @@ while True:
     time.sleep(0.1)
 print(json.dumps(alive))
 """
+_LIST_RESERVATIONS = """
+import json, sys, ray
+from ray.util import placement_group_table
+ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
+print(json.dumps([found["state"] for found in placement_group_table().values() if found["state"] != "REMOVED"]))
+"""
 
 
 class RayHostsError(Exception):
@@ -86,6 +92,12 @@ class RayOnHosts:
         done = host.run(argv, START_TIMEOUT_S, {**self.environment, "RAY_ADDRESS": self.address})
         if done.returncode:
             raise RayHostsError(f"`ray drain-node` failed: {done.stderr[-2000:]}")
+
+    def list_reservations(self) -> list[str]:
+        """Return the states of all placement groups that there are."""
+        argv = [sys.executable, "-c", _LIST_RESERVATIONS, self.address]
+        states: list[str] = json.loads(self._head.run(argv, START_TIMEOUT_S, self.environment).stdout.splitlines()[-1])
+        return states
 
     def wait_for_nodes(self, count: int, timeout_s: float = START_TIMEOUT_S) -> list[str]:
         """Return the addresses of all nodes alive, as soon as they are `count`, or as they are after `timeout_s`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -20,6 +21,7 @@ pytestmark = pytest.mark.ray
 
 NUM_NODES, NUM_FILES, BLOCKS_PER_FILE, ROWS_PER_BLOCK, NUM_FEATURES = 4, 8, 16, 250, 64
 EPOCHS = 3
+PATIENCE = {"RAY_raylet_start_wait_time_s": "120"}  # four nodes start at the same time
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +57,12 @@ def make_recipe(source: object, epochs: int) -> dict:
 
 def test_four_nodes_read_a_quarter_of_a_bucket_each_and_give_the_bytes_of_one_process(folder, hosts, tmp_path):
     *nodes, server = hosts
-    bucket = Bucket(server, folder)
-    cluster = RayOnHosts(nodes, variables={**bucket.variables, "XDG_CACHE_HOME": str(tmp_path / "cache")})
+    with closing(Bucket(server, folder)) as bucket:
+        variables = {**bucket.variables, **PATIENCE, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+        train_from(RayOnHosts(nodes, variables=variables), nodes, folder, tmp_path)
+
+
+def train_from(cluster: RayOnHosts, nodes: list[Host], folder: Path, tmp_path: Path) -> None:
     placement = {"storage": str(tmp_path / "runs"), "memory_for_data": "64MB"}
     size = sum(path.stat().st_size for path in folder.iterdir())
 

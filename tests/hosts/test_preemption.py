@@ -12,6 +12,7 @@ from hosts import Host, make_hosts
 from ray._private import ray_constants
 from ray_hosts import RayOnHosts
 from test_host_faults import Running, start  # noqa: F401 - a fixture
+from waiting import wait_until
 
 from distbp import Placement, Recipe, train
 from distbp.run import RunDirectory
@@ -90,6 +91,7 @@ def test_the_only_worker_works_on_until_another_host_has_started_one(start, chec
         cluster.add(hosts[2:], cpus=1)
         cluster.drain(hosts[1], LEFT_S)
         running.until(lambda: running.events("left"))
+        wait_until(lambda: cluster.list_reservations() == [])  # nothing asks for another node in place of the one left
         position = expect_nothing_lost(running, checksums)
     kinds = [event["kind"] for event in read(running).read_events()]
     order = [kind for kind in kinds if kind in ("leaving", "joined", "left")]

@@ -102,3 +102,15 @@ def test_a_round_in_which_a_replica_diverges_changes_nothing_and_says_where(make
     assert [one.step for one in report.unrolled()] == list(range(1, report.step + 1))
     assert (server.parameters == state.parameters).all()
     assert server.snapshot().state.step == 0
+
+
+def test_the_newest_reports_are_remembered_and_not_all(make_recipe):
+    """As many steps as a server of single steps remembers, in whole rounds."""
+    recipe = make_recipe(rounds={"steps": 5, "replicas": 2}, epochs=110)
+    plan = make_plan(Config(recipe=recipe), prepare(recipe.data, recipe.seed))
+    server, worker = make_server(plan.server, plan.initial_state()), make_worker(plan.worker)
+    for order in orders(plan):
+        server.commit(order, [worker.compute(server.parameters, order, shards(2, 1)[0])])
+    steps = [report.step for report in server.snapshot().reports]
+    assert steps == list(range(550 - len(steps) + 1, 551))
+    assert 512 <= len(steps) < 512 + 5

@@ -90,6 +90,12 @@ def test_the_result_and_the_plan_tell_of_the_rounds(train_toy, caplog):
     assert "outer rate 0.7, momentum 0.9 (Nesterov); 3 rounds an epoch" in line
 
 
+def test_workers_without_a_replica_are_told_of(train_toy, caplog):
+    caplog.set_level("INFO", "distbp")
+    train_toy(workers=5)
+    assert any("5 workers (2 of them without a replica, so idle)" in record.getMessage() for record in caplog.records)
+
+
 def test_a_run_in_rounds_is_used_as_any_other(train_toy):
     result = train_toy()
     network = load_run(result.run)

@@ -16,6 +16,7 @@ from distbp.backends import make_backend
 from distbp.backends.ray.tasks import RayTasks
 from distbp.data.blocks.look import Question, look_at
 from distbp.errors import DataError
+from distbp.run import CheckpointStore, RunDirectory
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
@@ -81,6 +82,25 @@ def test_a_worker_killed_in_the_middle_of_an_epoch_changes_nothing(train_blocks)
     assert result.digest == train_blocks("whole").digest
 
 
+def test_a_file_that_changes_ends_a_run_on_ray_that_goes_on_with_the_old_file(make_recipe, make_placement, tmp_path):
+    source = write_blocks(tmp_path / "d")
+    recipe = make_recipe(data={"source": str(source), "window_blocks": 1}, global_batch_size=60, epochs=10)
+    placement = make_placement(backend="ray", workers=2, memory_for_data="1kB", checkpoint_every_steps=1000)
+    kept = {path: path.read_bytes() for path in source.iterdir()}
+
+    def grow(progress) -> None:
+        if progress.position.step == 3:
+            for path, content in kept.items():
+                path.write_bytes(content + b"more")
+
+    with pytest.raises(DataError, match=r"has changed since the first look.*; the same command resumes"):
+        train(recipe, placement, name="run", observe=grow)
+    assert CheckpointStore(RunDirectory.open(str(tmp_path / "runs" / "run")), 1).list_steps()[-1] >= 3
+    for path, content in kept.items():
+        path.write_bytes(content)
+    assert train(recipe, placement, name="run").digest == train(recipe, make_placement(), name="whole").digest
+
+
 def test_a_first_look_by_tasks_is_that_of_threads(folder, tmp_path):
     question = Question(str(folder), held_out=0.2)
     with RayTasks(None, 2) as tasks:
@@ -93,11 +113,10 @@ def test_a_first_look_by_tasks_is_that_of_threads(folder, tmp_path):
 
 
 def test_a_ray_dataset_is_written_as_blocks_and_trained_on(make_recipe, make_placement, tmp_path):
-    import ray.data
-
+    ray_data = pytest.importorskip("ray.data", reason="Ray's datasets need pandas", exc_type=ImportError)
     rng = np.random.default_rng(0)
     rows = [{"a": float(a), "b": float(b), "y": int(a + b > 0)} for a, b in rng.standard_normal((300, 2))]
     recipe = make_recipe(data={"source": str(tmp_path / "ready")}, global_batch_size=60)
-    dataset = ray.data.from_items(rows, override_num_blocks=4)
+    dataset = ray_data.from_items(rows, override_num_blocks=4)
     on_ray = train(recipe, make_placement(backend="ray", workers=2), name="ray", data=dataset)
     assert on_ray.digest == train(recipe, make_placement(workers=1), name="local").digest

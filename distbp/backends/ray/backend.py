@@ -85,7 +85,8 @@ class RayBackend:
             make = ActorMaker(worker, self._reservation).make
             self._pool = ActorPool(make, self._max_workers, probe(worker.model), self._min_left)
         self._group, self._num_workers = None, 0
-        self._pool.part()
+        if self._pool.part() and self._pool.joined and not self._pool.sits_in(self._reservation.num_actors):
+            self._reservation.release()  # all have moved: Ray would look for another node to make it whole
         self._reserve(self._pool, minimum)
         if not self._pool.gather(minimum, POLL_S):
             return Shortage(len(self._pool.joined), minimum, self._describe_cluster())

@@ -151,7 +151,7 @@ class RayGroup:
     def _adapt(self, num_steps: int, seconds: float) -> None:
         """Choose the next chunk's length from how long this one was waited for."""
         wanted = int(num_steps * CHUNK_S / max(seconds, 1e-4))
-        self._chunk_size = max(1, min(wanted, 2 * self._chunk_size, MAX_CHUNK))
+        self._chunk_size = max(1, min(wanted, 2 * self._chunk_size, MAX_CHUNK // self._task.steps_a_commit))
 
     def _pace(self, orders: Sequence[StepOrder], efforts: Sequence[Effort]) -> None:
         """Give slow workers less to do; what nobody has tried yet is tried on one step first."""

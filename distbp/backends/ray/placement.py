@@ -37,6 +37,11 @@ class Reservation:
         self._num_actors = 0
 
     @property
+    def num_actors(self) -> int:
+        """For how many actors room is held."""
+        return self._num_actors
+
+    @property
     def is_whole(self) -> bool:
         """Whether room is held, and on nodes that are all alive as far as Ray knows."""
         return self._group is not None and placement_group_table(self._group)["state"] == "CREATED"
@@ -64,7 +69,7 @@ class Reservation:
 
     def release(self) -> None:
         """Give the room back; actors in it are killed. Harmless when repeated."""
-        group, self._group = self._group, None
+        group, self._group, self._num_actors = self._group, None, 0
         if group is not None:
             remove_placement_group(group)
 
@@ -79,8 +84,9 @@ class Reservation:
             if capacity >= self._num_actors:
                 fits_since = now
             elif now - fits_since > self._grow_timeout_s:
+                reason = self._describe(capacity)
                 self.release()
-                raise ClusterError(f"{self._describe(capacity)}; use fewer workers or a larger cluster")
+                raise ClusterError(f"{reason}; use fewer workers or a larger cluster")
             if now - said_at >= REPEAT_S:
                 said_at = now
                 logger.info("%s", self._explain_wait(capacity))

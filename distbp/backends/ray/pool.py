@@ -146,15 +146,21 @@ class ActorPool:
             return bool(self._departures)
         return any(departure.is_near for departure in self._departures.values())
 
-    def part(self) -> None:
-        """Let those go that will be gone, if it is time."""
+    def part(self) -> bool:
+        """Let those go that will be gone, if it is time; returns whether somebody went."""
         if not self.should_part:
-            return
+            return False
         suffices = len(self._staying) >= self._min_left
         for member, departure in list(self._departures.items()):
             if suffices or departure.is_near:
                 self.dismiss(member)
                 self.note("left", f"{_describe(member)}: {departure}")
+        return True
+
+    def sits_in(self, num_slots: int) -> bool:
+        """Return whether an actor has, or will have, one of the first `num_slots` slots."""
+        slots = [member.slot for member in self.joined + self._refused] + [s.slot for s in self._starting]
+        return any(slot < num_slots for slot in slots)
 
     def dismiss(self, member: Joined) -> None:
         """Kill a member, which may hang, or be dead already."""
