@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.data import Schema
-from distbp.data.preparation import Preparation
 from distbp.errors import ConfigError
+from distbp.export.onnx_columns import ML, prepare_columns
 from distbp.installation import describe_writer, need
 from distbp.nn.mlp import MLP
 from distbp.prediction.network import Network
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
 OPSET = 17
 """The version of ONNX's operators: onnxruntime from 1.12 on knows it."""
-_IR_VERSION = 8
+_IR_VERSION, _ML_OPSET = 8, 2
 _PREPARED, _NUMBER = "prepared inputs", "number of the class"
 
 
@@ -31,10 +30,9 @@ def to_onnx(network: Network, notes: Mapping[str, str] | None = None) -> bytes:
     """Return the network as an ONNX file's content. notes: kept in it as metadata.
 
     Inputs are float64, as users have them: one (N, 1) for each column of a table, under its name; else "x" (N, ...).
-    Outputs: "label" (N,) and "probabilities" (N, K), or "prediction" (N, O) in the users' units, float64 where targets
-    were scaled.
+    Outputs: "label" (N,) and "probabilities" (N, K), or "prediction" (N, O).
 
-    Raises ConfigError without the library onnx, for a model of the user's own, and for columns that are no numbers.
+    Raises ConfigError without the library onnx, and for a model of the user's own.
     """
     need("an ONNX file", "onnx")
     if not isinstance(network.model, MLP):
@@ -42,7 +40,6 @@ def to_onnx(network: Network, notes: Mapping[str, str] | None = None) -> bytes:
             "a model of your own is code that ONNX cannot be written from here; export its weights with --to "
             "safetensors, load them into your module, and give that to torch.onnx.export"
         )
-    _check_inputs_and_targets(network.schema)
     import onnx
 
     graph = _Graph(network.spec.dtype)
@@ -53,18 +50,6 @@ def to_onnx(network: Network, notes: Mapping[str, str] | None = None) -> bytes:
     onnx.checker.check_model(model, full_check=True)
     content: bytes = model.SerializeToString()
     return content
-
-
-def _check_inputs_and_targets(schema: Schema) -> None:
-    """Refuse what the graph does not hold."""
-    if schema.labels is not None:
-        raise ConfigError("several targets of two classes each are not written as ONNX yet; use --to safetensors")
-    others = [] if schema.columns is None else [column for column in schema.columns.used if column.kind != "number"]
-    if others:
-        raise ConfigError(
-            f"column {others[0].name!r} is a {others[0].kind}, and only columns of numbers are written as ONNX yet; "
-            "use --to safetensors, whose schema says what becomes of each column"
-        )
 
 
 class _Graph:
@@ -100,11 +85,12 @@ class _Graph:
         """Add a constant in the network's number format and return its name."""
         return self.constant(np.asarray(value, self.dtype))
 
-    def take_input(self, name: str, shape: tuple[str | int, ...]) -> str:
-        """Add an input of float64 and return its name."""
+    def take_input(self, name: str, shape: tuple[str | int, ...], is_text: bool = False) -> str:
+        """Add an input of float64, or of text, and return its name."""
         from onnx import TensorProto, helper
 
-        self._inputs.append(helper.make_tensor_value_info(name, TensorProto.DOUBLE, shape))
+        kind = TensorProto.STRING if is_text else TensorProto.DOUBLE
+        self._inputs.append(helper.make_tensor_value_info(name, kind, shape))
         return name
 
     def give_output(self, name: str, kind: int, shape: tuple[str | int, ...]) -> None:
@@ -119,20 +105,24 @@ class _Graph:
 
         graph = helper.make_graph(self._nodes, "distbp", self._inputs, self._outputs, self._constants)
         opsets = [helper.make_opsetid("", OPSET)]
+        if any(node.domain == ML for node in self._nodes):
+            opsets.append(helper.make_opsetid(ML, _ML_OPSET))
         model = helper.make_model(graph, producer_name="distbp", opset_imports=opsets, ir_version=_IR_VERSION)
         helper.set_model_props(model, dict(metadata))
         return model
 
 
 def _prepare_inputs(graph: _Graph, network: Network) -> str:
-    """Add the inputs and what training did to them; return the name of (N, I) in the network's number format.
+    """Add the inputs and what training did to them; return the name of (N, I) in the network's number format."""
+    columns = network.schema.columns
+    if columns is not None:
+        x = prepare_columns(graph, columns, lambda raw: _scale(graph, raw, network))
+        return graph.add("Identity", x, output=_PREPARED)
+    return graph.add("Identity", _scale(graph, _take_inputs(graph, network), network), output=_PREPARED)
 
-    A gap in a column is NaN, as the run fills it.
-    """
-    raw = _take_inputs(graph, network)
-    gaps = ""
-    if network.schema.columns is not None:
-        raw, gaps = _fill_gaps(graph, network.schema.columns, raw)
+
+def _scale(graph: _Graph, raw: str, network: Network) -> str:
+    """Return the name of numbers (N, n) in float64 after their scaling, in the network's number format."""
     scaling = network.schema.scaling.cast(network.spec.dtype, np.dtype(np.float64))
     x = graph.add("Cast", raw, to=graph.number_type)
     if scaling.shift is not None:
@@ -141,20 +131,7 @@ def _prepare_inputs(graph: _Graph, network: Network) -> str:
         x = _shift_far(graph, raw, x, scaling.far.columns, scaling.far.shift)
     if scaling.scale is not None:
         x = graph.add("Mul", x, graph.number(scaling.scale))
-    if gaps:
-        x = graph.add("Concat", x, gaps, axis=1)
-    return graph.add("Identity", x, output=_PREPARED)
-
-
-def _fill_gaps(graph: _Graph, columns: Preparation, raw: str) -> tuple[str, str]:
-    """Return numbers (N, n) whose gaps, NaN, are filled, and the inputs that are 1 for a gap, "" if there are none."""
-    encoding = columns.encoding()
-    gaps = graph.add("IsNaN", raw)
-    filled = graph.add("Where", gaps, graph.constant(encoding.fill), raw)
-    if not len(encoding.indicators):
-        return filled, ""
-    told = graph.add("Gather", gaps, graph.constant(encoding.indicators.astype(np.int64)), axis=1)
-    return filled, graph.add("Cast", told, to=graph.number_type)
+    return x
 
 
 def _take_inputs(graph: _Graph, network: Network) -> str:
@@ -163,8 +140,7 @@ def _take_inputs(graph: _Graph, network: Network) -> str:
     if schema.feature_names is None:
         x = graph.take_input("x", ("N", *schema.input_shape))
         return x if len(schema.input_shape) == 1 else graph.add("Flatten", x, axis=1)
-    names = schema.feature_names if schema.columns is None else [column.name for column in schema.columns.used]
-    columns = [graph.take_input(name, ("N", 1)) for name in names]
+    columns = [graph.take_input(name, ("N", 1)) for name in schema.feature_names]
     return graph.add("Concat", *columns, axis=1)
 
 
@@ -187,9 +163,12 @@ def _add_layers(graph: _Graph, network: Network, x: str) -> str:
         x = graph.add("Gemm", x, graph.constant(weight), graph.constant(bias), transB=1)
         if layer < num_layers - 1:
             x = _activate(graph, config.activation, x)
-    if config.loss == "cross_entropy":
+    is_classification = network.spec.is_classification
+    if config.loss == "cross_entropy" or (config.loss is None and is_classification):
         return graph.add("Softmax", x, axis=1)
-    return _activate(graph, "sigmoid" if network.spec.is_classification else "identity", x)
+    if config.loss == "binary_cross_entropy":
+        return graph.add("Sigmoid", x)
+    return _activate(graph, "sigmoid" if is_classification else "identity", x)
 
 
 def _activate(graph: _Graph, name: str, z: str) -> str:
@@ -215,10 +194,11 @@ def _name_outputs(graph: _Graph, network: Network, outputs: str) -> None:
     schema = network.schema
     if schema.classes is None:
         kind = graph.number_type
-        if schema.targets.scale is not None and schema.targets.shift is not None:
+        if schema.targets.shift is not None and schema.targets.scale is not None:  # back to the users' units
             kind = TensorProto.DOUBLE
-            scaled = graph.add("Div", graph.add("Cast", outputs, to=kind), graph.constant(schema.targets.scale))
-            outputs = graph.add("Add", scaled, graph.constant(schema.targets.shift))
+            exact = graph.add("Cast", outputs, to=kind)
+            spread = graph.add("Div", exact, graph.constant(schema.targets.scale))
+            outputs = graph.add("Add", spread, graph.constant(schema.targets.shift))
         graph.add("Identity", outputs, output="prediction")
         graph.give_output("prediction", kind, ("N", schema.num_outputs))
         return
