@@ -60,15 +60,15 @@ FIRST_DEFAULTS: Mapping[str, Any] = {
     "optimizer.betas": [0.9, 0.999],
     "optimizer.eps": 1e-8,
     "optimizer.decay_groups": {},
-    "data.columns": None,
-    "data.target_scaling": "none",
-    "data.weight": None,
-    "data.class_weights": None,
     "rounds.steps": None,
     "rounds.replicas": 4,
     "rounds.outer.learning_rate": 0.7,
     "rounds.outer.momentum": 0.9,
     "rounds.outer.nesterov": True,
+    "data.columns": None,
+    "data.target_scaling": "none",
+    "data.weight": None,
+    "data.class_weights": None,
 }
 """The default that each field had in the version that introduced it. Entries are added, never changed."""
 LEFT_TO_THE_DATA: Mapping[str, Any] = {

@@ -7,17 +7,19 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from distbp.config import Data
 from distbp.config.settling import Facts
 from distbp.data.finite import check_finite
 from distbp.data.measuring import measure_targets
-from distbp.data.prepare_table import encode_array, encode_examples, prepare_table, want_features
+from distbp.data.prepare_table import encode_array, encode_examples, prepare_opened, prepare_table, want_features
 from distbp.data.raw import RawExamples, Wanted
 from distbp.data.scaling import measure_scaling
 from distbp.data.schema import Schema, check_inputs
 from distbp.data.sources import is_same_data, is_table_file, open_table, read_source
 from distbp.data.split import split_rows
+from distbp.data.tables import Table
 from distbp.data.targets import TargetSpec, encode_targets, specify_targets
 from distbp.data.weights import weigh_classes
 from distbp.errors import DataError
@@ -67,7 +69,10 @@ def prepare(data: Data, seed: int) -> PreparedData:
 
     Raises DataError for whatever is wrong with the data, in one sentence.
     """
-    found = _prepare_table(data, seed) if _has_kinds(data) else _prepare_arrays(data, seed)
+    return _finish(_prepare_table(data, seed) if _has_kinds(data) else _prepare_arrays(data, seed), data)
+
+
+def _finish(found: PreparedData, data: Data) -> PreparedData:
     if data.class_weights is not None:
         found = _weigh_classes(found, data.class_weights)
     return found.scale_targets() if data.target_scaling == "standard" and found.facts().is_regression else found
@@ -95,11 +100,17 @@ def _prepare_arrays(data: Data, seed: int) -> PreparedData:
 
 @fixed_arithmetic()
 def prepare_raw(
-    raw: RawExamples, data: Data, seed: int, spec: TargetSpec | None = None, scaling: Scaling | None = None
+    raw: RawExamples,
+    data: Data,
+    seed: int,
+    spec: TargetSpec | None = None,
+    scaling: Scaling | None = None,
+    weights: NDArray[np.float64] | None = None,
 ) -> PreparedData:
-    """Return examples that have been read already, or never were in a file, as `prepare` returns those of a source.
+    """Return examples that have been read already, or never were in a file, split and scaled, targets as they are.
 
     spec, scaling: what the targets mean, and the inputs' scaling, where both are known before; None: by the examples.
+    weights: (N,), what each example counts.
     """
     spec = spec or specify_targets(raw, data.task)
     fraction = 0.0 if isinstance(data.validation, str) else data.validation
@@ -108,11 +119,18 @@ def prepare_raw(
     scaling = measured if scaling is None else scaling
     y = encode_targets(raw, spec)
     schema = _build_schema(raw, spec, scaling)
-    train = Examples(raw.x, y, train_rows, scaling)
+    train = Examples(raw.x, y, train_rows, scaling, weights=weights)
     if isinstance(data.validation, str):
         return PreparedData(train, _read_validation(schema, data.source, data.validation), schema, data)
     validation = None if validation_rows is None else replace(train, rows=validation_rows)
     return PreparedData(train, validation, schema, data)
+
+
+@fixed_arithmetic()
+def prepare_frame(table: Table, data: Data, seed: int) -> PreparedData:
+    """Return the examples of a table in memory, its targets as they are; data.columns says what is known of columns."""
+    found = prepare_opened(table, data, seed)
+    return PreparedData(found.train, found.validation, found.schema, found.data, found.notes, found.warnings)
 
 
 def _prepare_table(data: Data, seed: int) -> PreparedData:

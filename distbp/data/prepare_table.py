@@ -47,7 +47,13 @@ def prepare_table(data: Data, seed: int) -> PreparedTable:
     named = data.columns
     text = tuple(name for name, kind in named.items() if kind == "category")
     wanted = Wanted(data.target, task=data.task, text_features=text, any_names=True, weight=data.weight)
-    table = open_table(data.source, wanted)
+    return prepare_opened(open_table(data.source, wanted), data, seed)
+
+
+def prepare_opened(table: Table, data: Data, seed: int) -> PreparedTable:
+    """Return the examples of a table whose cells have been read. Raises DataError as `prepare_table` does."""
+    assert data.columns is not None  # as above
+    named = data.columns
     _check_not_targets(named, table)
     table, y, notes = keep_rows_with_targets(table, data.task)
     labels = find_labels(y, table.targets)

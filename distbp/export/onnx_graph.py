@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from distbp.data.preparation import Column, Preparation
 from distbp.errors import ConfigError
-from distbp.export.onnx_columns import ML, prepare_columns
 from distbp.installation import describe_writer, need
 from distbp.nn.mlp import MLP
 from distbp.prediction.network import Network
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 OPSET = 17
 """The version of ONNX's operators: onnxruntime from 1.12 on knows it."""
-_IR_VERSION, _ML_OPSET = 8, 2
+ML_DOMAIN, ML_OPSET = "ai.onnx.ml", 3
+"""Of the operator that finds a text among categories."""
+_IR_VERSION = 8
 _PREPARED, _NUMBER = "prepared inputs", "number of the class"
 
 
@@ -30,6 +32,7 @@ def to_onnx(network: Network, notes: Mapping[str, str] | None = None) -> bytes:
     """Return the network as an ONNX file's content. notes: kept in it as metadata.
 
     Inputs are float64, as users have them: one (N, 1) for each column of a table, under its name; else "x" (N, ...).
+    NaN is a gap. A column of categories is text, where a gap is empty; a date is given by its parts, as "day.month".
     Outputs: "label" (N,) and "probabilities" (N, K), or "prediction" (N, O).
 
     Raises ConfigError without the library onnx, and for a model of the user's own.
@@ -104,9 +107,8 @@ class _Graph:
         from onnx import helper
 
         graph = helper.make_graph(self._nodes, "distbp", self._inputs, self._outputs, self._constants)
-        opsets = [helper.make_opsetid("", OPSET)]
-        if any(node.domain == ML for node in self._nodes):
-            opsets.append(helper.make_opsetid(ML, _ML_OPSET))
+        domains = {"": OPSET} | {node.domain: ML_OPSET for node in self._nodes if node.domain}
+        opsets = [helper.make_opsetid(domain, version) for domain, version in domains.items()]
         model = helper.make_model(graph, producer_name="distbp", opset_imports=opsets, ir_version=_IR_VERSION)
         helper.set_model_props(model, dict(metadata))
         return model
@@ -114,24 +116,53 @@ class _Graph:
 
 def _prepare_inputs(graph: _Graph, network: Network) -> str:
     """Add the inputs and what training did to them; return the name of (N, I) in the network's number format."""
-    columns = network.schema.columns
-    if columns is not None:
-        x = prepare_columns(graph, columns, lambda raw: _scale(graph, raw, network))
-        return graph.add("Identity", x, output=_PREPARED)
-    return graph.add("Identity", _scale(graph, _take_inputs(graph, network), network), output=_PREPARED)
+    schema = network.schema
+    if schema.columns is not None:
+        return graph.add("Identity", _prepare_columns(graph, network, schema.columns), output=_PREPARED)
+    return graph.add("Identity", _scale(graph, network, _take_inputs(graph, network)), output=_PREPARED)
 
 
-def _scale(graph: _Graph, raw: str, network: Network) -> str:
-    """Return the name of numbers (N, n) in float64 after their scaling, in the network's number format."""
+def _prepare_columns(graph: _Graph, network: Network, columns: Preparation) -> str:
+    """Return the name of a table's inputs as `Encoding` orders them: numbers, gaps, categories."""
+    encoding = columns.encoding()
+    parts = []
+    names = [name for column in columns.used for name in column.name_numbers()]
+    if names:
+        given = graph.add("Concat", *(graph.take_input(name, ("N", 1)) for name in names), axis=1)
+        gaps = graph.add("IsNaN", given)
+        parts.append(_scale(graph, network, graph.add("Where", gaps, graph.constant(encoding.fill), given)))
+        if len(encoding.indicators):
+            told = graph.add("Gather", gaps, graph.constant(encoding.indicators.astype(np.int64)), axis=1)
+            parts.append(graph.add("Cast", told, to=graph.number_type))
+    for column in columns.categories:
+        parts.append(_encode_category(graph, column))
+    return graph.add("Concat", *parts, axis=1)
+
+
+def _encode_category(graph: _Graph, column: Column) -> str:
+    """Return the name of an input (N, size) for each category of a column, and for a gap, which is empty text."""
+    keys = [*column.categories, *([""] if column.has_gaps else [])]
+    codes = graph.add(
+        "LabelEncoder",
+        graph.take_input(column.name, ("N", 1), is_text=True),
+        domain=ML_DOMAIN,
+        keys_strings=keys,
+        values_int64s=list(range(1, len(keys) + 1)),
+        default_int64=0,
+    )
+    is_it = graph.add("Equal", codes, graph.constant(np.arange(1, len(keys) + 1)[None, :]))
+    return graph.add("Cast", is_it, to=graph.number_type)
+
+
+def _scale(graph: _Graph, network: Network, raw: str) -> str:
+    """Return the name of raw numbers (N, n), float64, scaled as in training, in the network's number format."""
     scaling = network.schema.scaling.cast(network.spec.dtype, np.dtype(np.float64))
     x = graph.add("Cast", raw, to=graph.number_type)
     if scaling.shift is not None:
         x = graph.add("Sub", x, graph.number(scaling.shift))
     if scaling.far is not None:
         x = _shift_far(graph, raw, x, scaling.far.columns, scaling.far.shift)
-    if scaling.scale is not None:
-        x = graph.add("Mul", x, graph.number(scaling.scale))
-    return x
+    return x if scaling.scale is None else graph.add("Mul", x, graph.number(scaling.scale))
 
 
 def _take_inputs(graph: _Graph, network: Network) -> str:
@@ -163,12 +194,10 @@ def _add_layers(graph: _Graph, network: Network, x: str) -> str:
         x = graph.add("Gemm", x, graph.constant(weight), graph.constant(bias), transB=1)
         if layer < num_layers - 1:
             x = _activate(graph, config.activation, x)
-    is_classification = network.spec.is_classification
-    if config.loss == "cross_entropy" or (config.loss is None and is_classification):
+    if config.loss == "cross_entropy":
         return graph.add("Softmax", x, axis=1)
-    if config.loss == "binary_cross_entropy":
-        return graph.add("Sigmoid", x)
-    return _activate(graph, "sigmoid" if is_classification else "identity", x)
+    is_sigmoid = network.spec.is_classification or config.loss == "binary_cross_entropy"
+    return _activate(graph, "sigmoid" if is_sigmoid else "identity", x)
 
 
 def _activate(graph: _Graph, name: str, z: str) -> str:
@@ -192,15 +221,11 @@ def _name_outputs(graph: _Graph, network: Network, outputs: str) -> None:
     from onnx import TensorProto
 
     schema = network.schema
+    if schema.labels is not None:
+        _choose_of_pairs(graph, schema.labels, outputs)
+        return
     if schema.classes is None:
-        kind = graph.number_type
-        if schema.targets.shift is not None and schema.targets.scale is not None:  # back to the users' units
-            kind = TensorProto.DOUBLE
-            exact = graph.add("Cast", outputs, to=kind)
-            spread = graph.add("Div", exact, graph.constant(schema.targets.scale))
-            outputs = graph.add("Add", spread, graph.constant(schema.targets.shift))
-        graph.add("Identity", outputs, output="prediction")
-        graph.give_output("prediction", kind, ("N", schema.num_outputs))
+        _give_values(graph, network, outputs)
         return
     labels = np.array(schema.classes, object if isinstance(schema.classes[0], str) else None)
     kind = {"O": TensorProto.STRING, "b": TensorProto.BOOL}.get(labels.dtype.kind, TensorProto.INT64)
@@ -209,3 +234,27 @@ def _name_outputs(graph: _Graph, network: Network, outputs: str) -> None:
     graph.give_output("label", kind, ("N",))
     graph.add("Identity", outputs, output="probabilities")
     graph.give_output("probabilities", graph.number_type, ("N", schema.num_outputs))
+
+
+def _give_values(graph: _Graph, network: Network, outputs: str) -> None:
+    """Make the values an output, in the units of the targets: as `Network.in_units`."""
+    from onnx import TensorProto
+
+    targets, kind = network.schema.targets, graph.number_type
+    if targets.shift is not None and targets.scale is not None:
+        kind = TensorProto.DOUBLE
+        values = graph.add("Div", graph.add("Cast", outputs, to=kind), graph.constant(targets.scale))
+        outputs = graph.add("Add", values, graph.constant(targets.shift))
+    graph.add("Identity", outputs, output="prediction")
+    graph.give_output("prediction", kind, ("N", network.schema.num_outputs))
+
+
+def _choose_of_pairs(graph: _Graph, labels: tuple[tuple[str, str], ...], outputs: str) -> None:
+    """Make outputs of several targets that each are one of two labels: "label" (N, O) and "probabilities" (N, O)."""
+    from onnx import TensorProto
+
+    first, second = (graph.constant(np.array([pair[place] for pair in labels], object)[None, :]) for place in (0, 1))
+    graph.add("Where", graph.add("Greater", outputs, graph.number(0.5)), second, first, output="label")
+    graph.give_output("label", TensorProto.STRING, ("N", len(labels)))
+    graph.add("Identity", outputs, output="probabilities")
+    graph.give_output("probabilities", graph.number_type, ("N", len(labels)))

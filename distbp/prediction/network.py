@@ -52,7 +52,11 @@ class Network:
         """
         if self.spec.config.torch is not None or self.spec.dtype == "float64":
             return self
-        return Network(self.schema, replace(self.spec, dtype="float64"), self.flat.astype(np.float64))
+        if not hasattr(self._local, "precise"):
+            spec = replace(self.spec, dtype="float64")
+            self._local.precise = Network(self.schema, spec, self.flat.astype(np.float64))
+        found: Network = self._local.precise
+        return found
 
     @property
     def parameters(self) -> dict[str, NDArray]:
@@ -71,6 +75,13 @@ class Network:
             with self.spec.pinned():
                 found = compute_exactly(partial(predict, x))
             yield found
+
+    def in_units(self, outputs: NDArray) -> NDArray:
+        """Return a regression's outputs (n, O) in the units of the targets."""
+        targets = self.schema.targets
+        if targets.shift is None or targets.scale is None:
+            return outputs
+        return outputs.astype(np.float64) / targets.scale + targets.shift
 
     def chunks(self, examples: Examples | Supply) -> Iterator[Batch]:
         """Yield the examples' inputs (B, I), targets, and weights if any, in pieces of the size of evaluations."""

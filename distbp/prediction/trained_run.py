@@ -123,7 +123,7 @@ class TrainedRun:
             columns = zip(self.schema.labels, outputs.T, strict=True)
             return Predictions(outputs, np.array([np.array(pair)[(a > 0.5).astype(int)] for pair, a in columns]).T)
         if self.schema.classes is None:
-            return Predictions(self._in_units(outputs), None)
+            return Predictions(self.network.in_units(outputs), None)
         return Predictions(outputs, np.array(self.schema.classes)[outputs.argmax(axis=-1)])
 
     @fixed_arithmetic()
@@ -157,7 +157,7 @@ class TrainedRun:
             return measure_classes(outputs, y, weights)
         if self.schema.labels is not None:
             return measure_labels(outputs, y, weights)
-        return measure_numbers(self._in_units(outputs), y, weights)
+        return measure_numbers(self.network.in_units(outputs), y, weights)
 
     def _own_validation(self) -> Examples | Supply:
         validation = self.own_data().validation
@@ -178,13 +178,6 @@ class TrainedRun:
 
     def _read(self, source: object) -> Examples | Supply:
         return read_examples(self.schema, as_source(source), self.config.recipe.data.target)
-
-    def _in_units(self, outputs: NDArray) -> NDArray:
-        """Return a regression's outputs (n, O) in the units of the targets."""
-        targets = self.schema.targets
-        if targets.shift is None or targets.scale is None:
-            return outputs
-        return outputs.astype(np.float64) / targets.scale + targets.shift
 
 
 def _describe_change(url: str, recipe: Recipe, part: str) -> str:

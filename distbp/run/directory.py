@@ -54,6 +54,7 @@ class RunDirectory:
         self.url = folder.url
         self.name = folder.name
         self._lock: RunLock | None = None
+        self._decoded: tuple[bytes, StoredConfig] | None = None
         self._unchanging: dict[str, bytes] = {}  # kept so that they are at hand when storage is not
 
     @classmethod
@@ -138,7 +139,10 @@ class RunDirectory:
         self._unchanging[CONFIG_FILE] = content
 
     def _read_stored_config(self) -> StoredConfig:
-        return decode_config(self._read(CONFIG_FILE), join_url(self.url, CONFIG_FILE))
+        content = self._read(CONFIG_FILE)
+        if self._decoded is None or self._decoded[0] != content:  # YAML is slow: it took half of a small fit
+            self._decoded = (content, decode_config(content, join_url(self.url, CONFIG_FILE)))
+        return self._decoded[1]
 
     def read_numerics(self) -> dict[str, Any]:
         """Return the numerics fingerprint the run was started with."""

@@ -14,7 +14,8 @@ from sklearn.utils.validation import _check_y, check_consistent_length, column_o
 from distbp.data import PreparedData
 from distbp.data.targets import TargetSpec
 from distbp.sklearn.callbacks import with_callbacks
-from distbp.sklearn.estimator import DistbpEstimator, in_scikit_learns_words
+from distbp.sklearn.estimator import DistbpEstimator, in_scikit_learns_words, read_weights
+from distbp.sklearn.examples import Targets
 from distbp.sklearn.fitting import Fitted
 
 
@@ -26,19 +27,21 @@ class DistbpClassifier(ClassifierMixin, DistbpEstimator):
     """
 
     classes_: NDArray
+    _task = "classification"
 
     @with_callbacks
     @in_scikit_learns_words
-    def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Self:
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Train one epoch on X (n, I) and y (n,), going on from the call before, and return the estimator.
 
         classes: (K,), all labels that will ever come; needed in the first call, and the same in others.
+        sample_weight: (n,), what each example counts.
         """
         if not hasattr(self, "network_") and classes is None:
             raise ValueError("classes must be passed on the first call to partial_fit; name all labels that will come")
         if hasattr(self, "network_") and classes is not None and not np.array_equal(self.classes_, np.unique(classes)):
             raise ValueError(f"classes={np.unique(classes)} is not the same as on the last call, {self.classes_}")
-        return self._train_on(X, y, None if classes is None else np.unique(classes))
+        return self._train_on(X, y, sample_weight, None if classes is None else np.unique(classes))
 
     def predict(self, X: Any) -> NDArray:
         """Return the most probable class's label of each row of X, (n,)."""
@@ -54,7 +57,7 @@ class DistbpClassifier(ClassifierMixin, DistbpEstimator):
         with np.errstate(divide="ignore"):  # a probability may round to 0
             return np.log(self.predict_proba(X))
 
-    def _read_targets(self, x: NDArray, y: Any, goes_on: bool, classes: Any) -> NDArray:
+    def _read_targets(self, x: Any, y: Any, sample_weight: Any, goes_on: bool, classes: Any) -> Targets:
         y = column_or_1d(y, warn=True)
         check_consistent_length(x, y)
         _check_y(y, y_numeric=False, estimator=self)
@@ -64,13 +67,12 @@ class DistbpClassifier(ClassifierMixin, DistbpEstimator):
         unknown = found[~np.isin(found, known)]
         if len(unknown):
             raise ValueError(f"y has the class {unknown.tolist()[0]!r}, which is none of {known.tolist()}")
-        if len(known) < 2:
-            raise ValueError(f"y has one class only, {known.tolist()[0]!r}; a classifier needs at least two")
+        weights = read_weights(x, sample_weight)
+        if len(known) < 2 or (weights is not None and len(np.unique(y[weights > 0])) < 2 and classes is None):
+            raise ValueError(f"y has one class only, {found.tolist()[0]!r}; a classifier needs at least two")
         self.classes_ = known
-        return np.searchsorted(known, y)
-
-    def _target_spec(self, targets: NDArray) -> TargetSpec:  # noqa: ARG002  # a regressor's follows from them
-        return TargetSpec("classification", tuple(range(len(self.classes_))), len(self.classes_))
+        spec = TargetSpec("classification", tuple(range(len(known))), len(known))
+        return Targets(np.searchsorted(known, y), spec, weights)
 
     def _label(self, data: PreparedData) -> PreparedData:
         """Return the same data, whose schema names the classes as people do."""
@@ -78,10 +80,7 @@ class DistbpClassifier(ClassifierMixin, DistbpEstimator):
         labels = self.classes_.tolist() if is_plain else [_name(label) for label in self.classes_.tolist()]
         return replace(data, schema=replace(data.schema, classes=tuple(labels)))
 
-    def _task_fields(self) -> dict[str, Any]:
-        return {}
-
-    def _score_epochs(self, fitted: Fitted, data: PreparedData) -> list[float]:  # noqa: ARG002  # as above
+    def _score_epochs(self, fitted: Fitted, data: PreparedData) -> list[float]:  # noqa: ARG002  # a regressor's
         return [float(accuracy) for accuracy in fitted.curve.validation_accuracies if accuracy is not None]
 
 

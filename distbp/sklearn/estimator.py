@@ -10,17 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from distbp.config import Placement, Recipe
-from distbp.data import PreparedData
-from distbp.data.prepare import prepare_raw
-from distbp.data.targets import TargetSpec
+from distbp.data import PreparedData, Schema
 from distbp.errors import ConfigError, DataError
 from distbp.prediction.network import Network
 from distbp.protocol.messages import TrainState
 from distbp.sklearn.callbacks import CallbackSupportMixin, EpochTasks, with_callbacks
-from distbp.sklearn.examples import read_examples, read_features, read_inputs
+from distbp.sklearn.examples import Targets, prepare_examples, read_features, read_inputs
 from distbp.sklearn.fitting import Fitted, fit_examples
 from distbp.sklearn.settings import DEFAULTS, keeps_run, make_placement, make_recipe
 from distbp.training import Start
@@ -42,6 +40,18 @@ def in_scikit_learns_words(method: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+def read_weights(x: Any, sample_weight: Any) -> NDArray[np.float64] | None:
+    """Return what each example counts, (n,); raises ValueError for less than 0, NaN, another number, or all 0."""
+    if sample_weight is None:
+        return None
+    weights: NDArray[np.float64] = _check_sample_weight(
+        sample_weight, np.empty((len(x), 1)), dtype=np.float64, ensure_non_negative=True
+    )
+    if not weights.any():
+        raise ValueError("sample_weight is zero for every example; there is nothing to learn")
+    return weights
+
+
 class DistbpEstimator(CallbackSupportMixin, BaseEstimator):
     """Base of both estimators. README.md beside this file says what each parameter and attribute is."""
 
@@ -56,6 +66,7 @@ class DistbpEstimator(CallbackSupportMixin, BaseEstimator):
     _start: Start
     _first_seed: int
     _num_parts: int
+    _task: Literal["classification", "regression"]
 
     def __init__(
         self,
@@ -63,13 +74,13 @@ class DistbpEstimator(CallbackSupportMixin, BaseEstimator):
         hidden_layer_sizes: int | tuple[int, ...] = DEFAULTS.model.hidden,
         activation: Literal["identity", "logistic", "sigmoid", "tanh", "relu", "gelu"] = DEFAULTS.model.activation,
         solver: Literal["sgd", "adamw"] = DEFAULTS.optimizer.kind,
-        alpha: float = DEFAULTS.optimizer.weight_decay,
+        alpha: float | None = None,
         batch_size: int | Literal["auto"] = "auto",
-        learning_rate: Literal["constant", "step", "cosine"] = "constant",
+        learning_rate: Literal["auto", "constant", "step", "cosine"] = DEFAULTS.schedule.kind,
         learning_rate_init: float = DEFAULTS.optimizer.learning_rate,
         momentum: float = DEFAULTS.optimizer.momentum,
         nesterovs_momentum: bool = DEFAULTS.optimizer.nesterov,
-        max_iter: int = DEFAULTS.epochs,
+        max_iter: int | None = None,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
@@ -106,33 +117,29 @@ class DistbpEstimator(CallbackSupportMixin, BaseEstimator):
 
     @with_callbacks
     @in_scikit_learns_words
-    def fit(self, X: Any, y: Any) -> Self:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train on X (n, I) and y (n,), or y (n, O) for a regressor, and return the estimator.
 
-        With warm_start, training goes on from the parameters of the fit before, with its columns, scaling and classes.
+        sample_weight: (n,), what each example counts; None: all the same. With warm_start, training goes on from the
+        parameters of the fit before, with its columns, scaling and classes.
 
         Raises ValueError for what cannot be trained on or with, DivergedError where the loss becomes infinite. Ctrl-C
         raises KeyboardInterrupt, and the estimator keeps what had been trained.
         """
         goes_on = self.warm_start and hasattr(self, "network_")
-        x = read_inputs(self, X, reset=not goes_on)
-        self._need_targets(y)
-        targets = self._read_targets(x, y, goes_on, None)
         start = Start(self._start.parameters) if goes_on else None
-        return self._train(X, y, x, targets, start, self._draw_seed(), self._parameters())
+        return self._train(X, y, sample_weight, None, start, self._draw_seed(), self._parameters())
 
-    def _train_on(self, X: Any, y: Any, classes: Any) -> Self:
+    def _train_on(self, X: Any, y: Any, sample_weight: Any, classes: Any) -> Self:
         """Train one epoch, from where the call before ended, with the optimizer's moments of then."""
         if self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True; call fit, or set it to False")
         goes_on = hasattr(self, "network_")
-        x = read_inputs(self, X, reset=not goes_on)
-        self._need_targets(y)
-        targets = self._read_targets(x, y, goes_on, classes)
         seed = (self._first_seed + self._num_parts) % NUM_SEEDS if goes_on else self._draw_seed()
         first, num_parts = (self._first_seed, self._num_parts) if goes_on else (seed, 0)
         before = list(getattr(self, "loss_curve_", []))
-        self._train(X, y, x, targets, self._start if goes_on else None, seed, {**self._parameters(), "max_iter": 1})
+        parameters = {**self._parameters(), "max_iter": 1}
+        self._train(X, y, sample_weight, classes, self._start if goes_on else None, seed, parameters)
         self._first_seed, self._num_parts = first, num_parts + 1
         self.loss_curve_ = before + self.loss_curve_
         self.n_iter_ = len(self.loss_curve_)
@@ -154,17 +161,19 @@ class DistbpEstimator(CallbackSupportMixin, BaseEstimator):
         self,
         X: Any,
         y: Any,
-        x: NDArray,
-        targets: NDArray,
+        sample_weight: Any,
+        classes: Any,
         start: Start | None,
         seed: int,
         parameters: dict[str, Any],
     ) -> Self:
-        """Train on inputs x (n, I) and targets as they are learned. X, y: as the user gave them, for callbacks."""
-        recipe = make_recipe(parameters, seed, len(x), self._task_fields())
-        scaling = self.network_.schema.scaling if start is not None else None
-        raw = read_examples(self, x, targets)
-        data = self._label(prepare_raw(raw, recipe.data, seed, self._target_spec(targets), scaling))
+        """Train on what a user gave. classes: (K,) known before, else None. start: what training goes on from."""
+        known = None if start is None else self.network_.schema
+        x = read_inputs(self, X, reset=start is None, known=known)
+        self._need_targets(y)
+        targets = self._read_targets(x, y, sample_weight, start is not None, classes)
+        recipe = make_recipe(parameters, seed, len(x), self._task)
+        data = self._label(prepare_examples(self, x, targets, recipe.data, seed, known))
         recipe, data = settle_with(recipe, data)
         start = None if start is None else self._check_start(start, recipe, data)
         fitted = self._fit_watched(X, y, recipe, data, start, parameters)
@@ -227,26 +236,20 @@ class DistbpEstimator(CallbackSupportMixin, BaseEstimator):
 
     @in_scikit_learns_words
     def _outputs(self, X: Any) -> NDArray:
-        """Return (n, O): a probability for each class, or a value for each target, as they are learned."""
+        """Return (n, O): a probability for each class, or a value for each target, in the units of the targets."""
         check_is_fitted(self, "network_")
-        return self.network_.precise().outputs(read_features(self, self.network_.schema, X))
+        schema: Schema = self.network_.schema
+        return self.network_.in_units(self.network_.precise().outputs(read_features(self, schema, X)))
 
-    def _read_targets(self, x: NDArray, y: Any, goes_on: bool, classes: Any) -> NDArray:
+    def _read_targets(self, x: Any, y: Any, sample_weight: Any, goes_on: bool, classes: Any) -> Targets:
         """Return y as it is learned from, and note what it means, unless training goes on with what it meant before.
 
         classes: (K,) all labels, None: those in y.
         """
         raise NotImplementedError
 
-    def _target_spec(self, targets: NDArray) -> TargetSpec:
-        raise NotImplementedError
-
     def _label(self, data: PreparedData) -> PreparedData:
         """Return the same data with the names that people use."""
-        raise NotImplementedError
-
-    def _task_fields(self) -> dict[str, Any]:
-        """Return the fields of the recipe that this task asks for."""
         raise NotImplementedError
 
     def _score_epochs(self, fitted: Fitted, data: PreparedData) -> list[float]:

@@ -14,11 +14,9 @@ from distbp.data import PreparedData
 from distbp.data.targets import TargetSpec
 from distbp.protocol.supply import in_memory
 from distbp.sklearn.callbacks import with_callbacks
-from distbp.sklearn.estimator import DistbpEstimator, in_scikit_learns_words
+from distbp.sklearn.estimator import DistbpEstimator, in_scikit_learns_words, read_weights
+from distbp.sklearn.examples import Targets
 from distbp.sklearn.fitting import Fitted
-
-TASK_FIELDS = {"model": {"loss": "squared_error"}, "optimizer": {"clip_norm": 1.0}}
-"""Unclipped, the first steps of a regression often diverge at the rate that suits classification."""
 
 
 class DistbpRegressor(RegressorMixin, DistbpEstimator):
@@ -29,34 +27,33 @@ class DistbpRegressor(RegressorMixin, DistbpEstimator):
     README.md beside this file says what each parameter and attribute is.
     """
 
+    _task = "regression"
+
     @with_callbacks
     @in_scikit_learns_words
-    def partial_fit(self, X: Any, y: Any) -> Self:
-        """Train one epoch on X (n, I) and y (n,) or (n, O), going on from the call before, and return the estimator."""
-        return self._train_on(X, y, None)
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Train one epoch on X (n, I) and y (n,) or (n, O), going on from the call before, and return the estimator.
+
+        sample_weight: (n,), what each example counts.
+        """
+        return self._train_on(X, y, sample_weight, None)
 
     def predict(self, X: Any) -> NDArray:
         """Return the value of each target for each row of X, (n,) or (n, O)."""
-        outputs = self._outputs(X).astype(np.float64) * self._spread + self._mean
+        outputs = self._outputs(X)
         return outputs[:, 0] if self._is_one_target else outputs
 
-    def _read_targets(self, x: NDArray, y: Any, goes_on: bool, classes: Any) -> NDArray:  # noqa: ARG002  # a classifier's
+    def _read_targets(self, x: Any, y: Any, sample_weight: Any, goes_on: bool, classes: Any) -> Targets:  # noqa: ARG002  # a classifier's
         y = check_array(y, ensure_2d=False, dtype="numeric", input_name="y", estimator=self)
         y = column_or_1d(y, warn=True) if y.ndim == 1 or y.shape[1] == 1 else y
         check_consistent_length(x, y)
-        values = y.astype(np.float64).reshape(len(y), -1)
         if not goes_on:
             self._is_one_target = y.ndim == 1
-            self._mean, self._spread = _measure(values)
-        if values.shape[1] != len(self._mean):
-            raise ValueError(f"y has {values.shape[1]} targets; training goes on with the {len(self._mean)} of before")
-        return (values - self._mean) / self._spread
-
-    def _target_spec(self, targets: NDArray) -> TargetSpec:
-        return TargetSpec("regression", None, targets.shape[1])
-
-    def _task_fields(self) -> dict[str, Any]:
-        return TASK_FIELDS
+        values = y.astype(np.float64).reshape(len(y), -1)
+        if goes_on and values.shape[1] != self.network_.schema.num_outputs:
+            there = self.network_.schema.num_outputs
+            raise ValueError(f"y has {values.shape[1]} targets; training goes on with the {there} of before")
+        return Targets(values, TargetSpec("regression", None, values.shape[1]), read_weights(x, sample_weight))
 
     def _label(self, data: PreparedData) -> PreparedData:
         return data
@@ -65,18 +62,12 @@ class DistbpRegressor(RegressorMixin, DistbpEstimator):
         if data.validation is None or self.recipe_.model.loss != "squared_error":
             return [-loss for loss in fitted.curve.validation_losses]
         held_out = in_memory(data.validation)
-        y = held_out.y[held_out.rows]
-        variance = float(np.square(y - y.mean(axis=0)).sum() / len(y))
+        y, weights = held_out.y[held_out.rows], held_out.take_weights(slice(None))
+        mean = np.average(y, axis=0, weights=weights)
+        variance = float(np.average(np.square(y - mean).sum(axis=1), weights=weights))
         return [1.0 - loss / variance if variance > 0 else 0.0 for loss in fitted.curve.validation_losses]
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
-
-
-def _measure(y: NDArray[np.float64]) -> tuple[NDArray, NDArray]:
-    """Return mean and standard deviation (O,) of the targets (n, O); 1 for a target that is always the same."""
-    mean, spread = y.mean(axis=0), y.std(axis=0)
-    is_constant = spread <= 64 * np.finfo(np.float64).eps * np.abs(mean)
-    return mean, np.where(is_constant, 1.0, spread)

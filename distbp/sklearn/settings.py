@@ -6,13 +6,15 @@ import multiprocessing
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from distbp.config import Placement, Recipe, parse_config
+from distbp.config.settling import FEWEST_STEPS, MOST_EPOCHS
 from distbp.errors import ConfigError
 
+Task = Literal["classification", "regression"]
 DEFAULTS = Recipe()
 FIELDS = {
     "hidden_layer_sizes": "model.hidden",
@@ -37,20 +39,24 @@ _OWN = (*FIELDS.values(), *(f"data.{name}" for name in _OF_THE_DATA))
 _PLACES = ("workers", "backend", "address")
 
 
-def make_recipe(parameters: Mapping[str, Any], seed: int, num_examples: int, task_fields: Mapping[str, Any]) -> Recipe:
+def make_recipe(parameters: Mapping[str, Any], seed: int, num_examples: int, task: Task) -> Recipe:
     """Return the recipe of an estimator with these parameters for `num_examples` examples, held-out ones included.
 
-    seed: what random_state comes to. task_fields: what the task asks for, where parameters["recipe"] says nothing else.
+    seed: what random_state comes to. What `task` and the data decide is left to `distbp.config.settling`.
 
     Raises ConfigError for a value that is none, naming the parameter.
     """
-    values = _nest({FIELDS[name]: _plain(parameters[name]) for name in FIELDS if name in parameters})
+    values = _nest({FIELDS[name]: _plain(parameters[name]) for name in FIELDS})
+    if values["optimizer"]["weight_decay"] is None:  # then the data decide
+        del values["optimizer"]["weight_decay"]
     values["seed"] = seed
-    values["data"] = {"source": "memory", "validation": 0.0}
+    values["data"] = {"source": "memory", "validation": 0.0, "task": task}
     _set_early_stopping(values, parameters)
     _set_network(values)
     _set_batch(values, num_examples)
-    more = _merge(task_fields, _read_more(parameters["recipe"]))
+    if values["epochs"] is None:
+        values["epochs"] = _choose_epochs(values["global_batch_size"], num_examples)
+    more = _read_more(parameters["recipe"])
     with _naming_parameters():
         return parse_config({"recipe": _merge(values, more)}, "the estimator").recipe
 
@@ -120,8 +126,14 @@ def _set_batch(values: dict[str, Any], num_examples: int) -> None:
     if isinstance(size, int):
         size = values["global_batch_size"] = min(size, max(num_train, 1))
     optimizer = values["optimizer"]
-    if optimizer["kind"] == "sgd" and isinstance(size, int) and size > 0 and optimizer["weight_decay"]:
+    if optimizer["kind"] == "sgd" and isinstance(size, int) and size > 0 and optimizer.get("weight_decay"):
         optimizer["weight_decay"] /= size  # its penalty is alpha / 2 * sum(W^2) / batch size
+
+
+def _choose_epochs(batch_size: object, num_examples: int) -> int:
+    """Return the epochs that max_iter=None stands for: the recipe's default, more where the examples are few."""
+    steps = -(-num_examples // batch_size) if isinstance(batch_size, int) and batch_size > 0 else 1
+    return max(DEFAULTS.epochs, min(MOST_EPOCHS, -(-FEWEST_STEPS // steps)))
 
 
 def _read_more(recipe: object) -> dict[str, Any]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from command_line import run_distbp
-from examples import blobs, plane
+from examples import blobs, mixed, plane
 
 from distbp import load_run, verify
 from distbp.sklearn import DistbpClassifier, DistbpRegressor
@@ -28,15 +30,32 @@ def train_by_command(folder, x, y, *settings: str) -> str:
 @pytest.mark.parametrize("place", PLACES, ids=str)
 def test_a_classifier_ends_with_the_bytes_of_the_command(tmp_path, place):
     x, y = blobs()
-    assert DistbpClassifier(**place).fit(x, y).digest_ == train_by_command(tmp_path, x, y)
+    model = DistbpClassifier(**place).fit(x, y)
+    assert model.digest_ == train_by_command(tmp_path, x, y, f"epochs={model.recipe_.epochs}")
 
 
 @pytest.mark.slow
-def test_a_regressor_ends_with_the_bytes_of_the_command_on_targets_of_mean_0_and_deviation_1(tmp_path):
+def test_a_regressor_ends_with_the_bytes_of_the_command(tmp_path):
     x, y = plane()
-    settings = ("model.loss=squared_error", "optimizer.clip_norm=1.0", "optimizer.learning_rate=0.01", "epochs=7")
-    command = train_by_command(tmp_path, x, (y - y.mean()) / y.std(), *settings)
-    assert DistbpRegressor(learning_rate_init=0.01, max_iter=7).fit(x, y).digest_ == command
+    model = DistbpRegressor(max_iter=7).fit(x, y)
+    assert model.digest_ == train_by_command(tmp_path, x, y, "epochs=7")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+def test_a_table_of_mixed_columns_ends_with_the_bytes_of_the_command_on_its_file(tmp_path, library):
+    frames = pytest.importorskip(library)
+    table, y = mixed()
+    pa.parquet.write_table(table.append_column("answer", [y]), tmp_path / "d.parquet")
+    make = {"pandas": table.to_pandas, "polars": lambda: frames.from_arrow(table), "pyarrow": lambda: table}[library]
+    model = DistbpClassifier(max_iter=5).fit(make(), y)
+    done = run_distbp(
+        "train", "--json", "--set=data.source=d.parquet", "--set=data.target=answer", "--set=data.validation=0.0",
+        "--set=epochs=5", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert model.digest_ == json.loads(done.stdout)["digest"]
+    assert model.score(make(), y) > 0.8
 
 
 @pytest.mark.slow

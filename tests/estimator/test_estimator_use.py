@@ -12,7 +12,8 @@ import fsspec
 import joblib
 import numpy as np
 import pytest
-from examples import blobs, plane
+from examples import blobs, mixed, plane
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.metrics import r2_score
@@ -150,7 +151,7 @@ def test_the_momentum_of_the_part_before_is_kept():
 
 def test_warm_start_goes_on_from_the_fit_before():
     x, y = blobs()
-    model = DistbpClassifier(warm_start=True, max_iter=3).fit(x, y)
+    model = DistbpClassifier(warm_start=True, max_iter=3, learning_rate="constant").fit(x, y)
     before = model.loss_curve_[-1]
     model.fit(x, y)
     assert model.loss_curve_[0] < before
@@ -211,6 +212,54 @@ def test_tables_of_numbers_go_in_as_they_are(library):
     assert (model.predict(table) == model.predict(make({name: x[:, i] for i, name in enumerate("abcd")}))).all()
     with pytest.raises(ValueError, match="feature names"):
         model.predict(make({name: x[:, number] for number, name in enumerate("abce")}))
+
+
+def test_tables_of_mixed_columns_go_in_as_they_are_and_other_columns_are_told():
+    table, y = mixed()
+    frame = table.to_pandas()
+    model = DistbpClassifier().fit(frame.set_index(np.arange(len(frame))[::-1]), y)
+    assert list(model.feature_names_in_) == table.column_names
+    assert model.score(frame, y) > 0.95
+    turned = frame[frame.columns[::-1]].assign(more=1)
+    assert (model.predict(turned) == model.predict(frame)).all()
+    assert (pickle.loads(pickle.dumps(model)).predict(frame) == model.predict(frame)).all()
+    unseen = frame.assign(plan="none of them", age=None)
+    assert model.predict_proba(unseen).shape == (len(frame), 2)
+    with pytest.raises(ValueError, match="plan"):
+        model.predict(frame.drop(columns="plan"))
+
+
+def test_partial_fit_and_warm_start_keep_the_columns_of_the_first_table():
+    table, y = mixed()
+    parts = DistbpClassifier().partial_fit(table.slice(0, 100), y[:100], classes=["leaves", "stays"])
+    parts.partial_fit(table.slice(100).to_pandas(), y[100:])
+    warm = DistbpClassifier(warm_start=True, max_iter=10).fit(table, y)
+    first = warm.loss_curve_[0]
+    assert warm.fit(table, y).loss_curve_[0] < first
+    assert DistbpRegressor(max_iter=30).fit(table, np.arange(200.0)).predict(table).shape == (200,)
+
+
+def test_a_weight_of_zero_is_no_example():
+    x, y = blobs()
+    wrong = np.where(np.arange(150) < 50, "cow", y)
+    weights = (np.arange(150) >= 50) * 1.0
+    weighted, plain = DistbpClassifier().fit(x, wrong, sample_weight=weights), DistbpClassifier().fit(x, wrong)
+    assert weighted.score(x, y) > plain.score(x, y)
+    assert weighted.score(x, y) > 0.9
+    with pytest.raises(ValueError, match="egative"):
+        DistbpClassifier().fit(x, y, sample_weight=-weights)
+
+
+def test_weights_reach_the_estimator_through_metadata_routing():
+    x, y = blobs()
+    weights = np.linspace(0, 1, 150)
+    with config_context(enable_metadata_routing=True):
+        model = DistbpClassifier(**SHORT).set_fit_request(sample_weight=True)
+        pipeline = make_pipeline(StandardScaler().set_fit_request(sample_weight=False), model)
+        pipeline.fit(x, y, sample_weight=weights)
+    scaled = StandardScaler().fit_transform(x)
+    assert pipeline[-1].digest_ == DistbpClassifier(**SHORT).fit(scaled, y, sample_weight=weights).digest_
+    assert pipeline[-1].digest_ != DistbpClassifier(**SHORT).fit(scaled, y).digest_
 
 
 def test_sparse_matrices_are_refused_in_a_sentence():

@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet
 import pytest
 
@@ -86,6 +87,74 @@ def test_numbers_are_those_of_predict(tmp_path, dtype):
     recipe = {"model": {"loss": "squared_error", "hidden": ()}, "optimizer": {"learning_rate": 0.01}}
     run = make_run(tmp_path, dtype=dtype, data={"source": "d.npz", "task": "regression"}, **recipe)
     check_same(run, ask(to_onnx(run.network), {"x": x}), run.predict(x))
+
+
+PARTS = {
+    "year": pc.year,
+    "month": pc.month,
+    "day_of_year": pc.day_of_year,
+    "weekday": pc.day_of_week,
+    "second_of_day": lambda column: pc.multiply(pc.day(column), 0),
+}
+
+
+def give_columns(table: pa.Table, wanted: list[str]) -> dict[str, np.ndarray]:
+    """Return a table's columns as an ONNX file takes them: numbers with NaN, text with empty text, parts of dates."""
+    given = {}
+    for name in wanted:
+        column = table.column(name.partition(".")[0])
+        if pa.types.is_date(column.type):
+            column = PARTS[name.partition(".")[2]](column)
+        if pa.types.is_boolean(column.type):
+            column = column.cast(pa.string())
+        if pa.types.is_string(column.type):
+            given[name] = np.array([text or "" for text in column.to_pylist()], object)[:, None]
+        else:
+            given[name] = np.array([np.nan if v is None else float(v) for v in column.to_pylist()])[:, None]
+    return given
+
+
+def make_mixed(num: int = 120) -> pa.Table:
+    """Return a table with numbers, gaps, text and dates."""
+    generator = np.random.default_rng(5)
+    gaps = generator.uniform(size=num) < 0.15
+    plans = np.array(["basic", "plus", "größer"])[generator.integers(0, 3, num)]
+    return pa.table(
+        {
+            "size": generator.normal(size=num),
+            "age": pa.array(generator.integers(18, 90, num), mask=gaps),
+            "plan": pa.array(plans.tolist(), mask=np.roll(gaps, 3)),
+            "since": pa.array(np.datetime64("2020-01-01") + generator.integers(0, 900, num)),
+            "is_new": generator.uniform(size=num) < 0.5,
+        }
+    )
+
+
+@pytest.mark.parametrize("scaling", ["none", "min-max", "standard"])
+@pytest.mark.parametrize("dtype", NEAR)
+@pytest.mark.parametrize("target", ["label", "price", "both"])
+def test_a_table_of_mixed_columns_is_prepared_in_the_graph(tmp_path, target, dtype, scaling):
+    table = make_mixed()
+    generator = np.random.default_rng(6)
+    answers = {
+        "label": {"label": generator.choice(["yes", "no"], len(table))},
+        "price": {"price": 1e5 + 1e4 * generator.normal(size=len(table))},
+        "both": {"a": generator.choice(["x", "y"], len(table)), "b": generator.choice(["no", "yes"], len(table))},
+    }[target]
+    whole = pa.table({**{name: table.column(name) for name in table.column_names}, **answers})
+    pa.parquet.write_table(whole, tmp_path / "t.parquet")
+    data = {"source": "t.parquet", "target": list(answers), "scaling": scaling}
+    run = make_run(tmp_path, dtype=dtype, data=data, optimizer={"learning_rate": 0.001})
+    asked = table.slice(0, 100).set_column(2, "plan", pa.array(["unheard of", None, *table["plan"].to_pylist()[2:100]]))
+    content = to_onnx(run.network)
+    wanted = [value.name for value in onnx.load_from_string(content).graph.input]
+    assert {name.partition(".")[0] for name in wanted} == set(table.column_names)
+    found, expected = ask(content, give_columns(asked, wanted)), run.predict(asked)
+    if target == "both":
+        np.testing.assert_allclose(found["probabilities"], expected.outputs, **NEAR[dtype])
+        assert (found["label"] == expected.labels).mean() > 0.98
+    else:
+        check_same(run, found, expected)
 
 
 def test_the_file_says_its_opset_and_whose_parameters_it_holds(tmp_path):

@@ -63,12 +63,12 @@ def test_four_nodes_read_a_quarter_of_a_bucket_each_and_give_the_bytes_of_one_pr
 
 
 def train_from(cluster: RayOnHosts, nodes: list[Host], folder: Path, tmp_path: Path) -> None:
-    placement = {"storage": str(tmp_path / "runs"), "memory_for_data": "64MB"}
+    placement = {"storage": str(tmp_path / "runs"), "memory_for_data": "2MB"}
     size = sum(path.stat().st_size for path in folder.iterdir())
 
-    short, long = (
+    _, short, long = (  # in the first run the nodes take the first look, which is kept
         train_and_count(cluster, nodes, tmp_path / "config.yaml", make_recipe(BUCKET, epochs), placement)
-        for epochs in (1, 1 + EPOCHS)
+        for epochs in (1, 1, 1 + EPOCHS)
     )
     shares = [(b - a) / (EPOCHS * size) for a, b in zip(short.received[1:], long.received[1:], strict=True)]
     print(f"bytes that reach a node in an epoch, as a share of {size:,}: {', '.join(f'{s:.3f}' for s in shares)}")
