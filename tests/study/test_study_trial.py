@@ -22,9 +22,11 @@ pytestmark = pytest.mark.slow
 RECIPE = Recipe.model_validate({"model": {"hidden": [16]}, "epochs": 2})
 
 
-def test_a_trial_ends_with_the_numbers_of_a_training_run(tmp_path):
-    result = train(RECIPE, Placement(workers=3, storage=str(tmp_path)))
-    trial = run_trial(Trial(RECIPE, result.steps))
+@pytest.mark.parametrize("batch_size", [128, 4096], ids=["", "larger than the data"])
+def test_a_trial_ends_with_the_numbers_of_a_training_run(batch_size, tmp_path):
+    recipe = Recipe.model_validate({"model": {"hidden": [16]}, "epochs": 2, "global_batch_size": batch_size})
+    result = train(recipe, Placement(workers=3, storage=str(tmp_path)))
+    trial = run_trial(Trial(recipe, result.steps))
     assert (trial.ended, trial.steps) == ("cut", result.steps)
     assert trial.curve[-1] == CurvePoint(result.steps, result.validation_loss, 1 - result.validation_accuracy)
 
