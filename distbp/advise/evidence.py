@@ -36,7 +36,6 @@ from distbp.lab.step_times import Group, time_group
 from distbp.lab.trial import plan_for, point_at, start_one_worker
 from distbp.machine.cores import count_cores
 from distbp.nn.digests import BLOCK
-from distbp.protocol.planning import step_order
 from distbp.training.plan import Plan
 
 READING_FACTOR = 1.8
@@ -178,8 +177,7 @@ def compare(recipe: Recipe, pilot: PilotRun, seconds: float) -> tuple[TunedSteps
 def _steps(backend: LocalBackend, plan: Plan, until: float) -> Iterator[int]:
     """Yield the steps done, from 0 on, until the plan's end, the time is over, or training diverges."""
     yield 0
-    num_examples = len(plan.worker.train)
-    for report in backend.run(step_order(plan.recipe, step, num_examples) for step in range(plan.num_steps)):
+    for report in backend.run(map(plan.order, range(plan.num_steps))):
         if not report.committed:
             return
         yield report.step

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.data import Schema
 from distbp.data.preparation import Column, Preparation
 from distbp.errors import ConfigError
 from distbp.installation import describe_writer, need
@@ -34,9 +33,9 @@ def to_onnx(network: Network, notes: Mapping[str, str] | None = None) -> bytes:
 
     Inputs are float64, as users have them: one (N, 1) for each column of a table, under its name; else "x" (N, ...).
     NaN is a gap. A column of categories is text, where a gap is empty; a date is given by its parts, as "day.month".
-    Outputs: "label" (N,) and "probabilities" (N, K), or "prediction" (N, O) in the users' units.
+    Outputs: "label" (N,) and "probabilities" (N, K), or "prediction" (N, O).
 
-    Raises ConfigError without the library onnx, for a model of the user's own, and for columns that are no numbers.
+    Raises ConfigError without the library onnx, and for a model of the user's own.
     """
     need("an ONNX file", "onnx")
     if not isinstance(network.model, MLP):
@@ -44,7 +43,6 @@ def to_onnx(network: Network, notes: Mapping[str, str] | None = None) -> bytes:
             "a model of your own is code that ONNX cannot be written from here; export its weights with --to "
             "safetensors, load them into your module, and give that to torch.onnx.export"
         )
-    _check_inputs_and_targets(network.schema)
     import onnx
 
     graph = _Graph(network.spec.dtype)
@@ -55,18 +53,6 @@ def to_onnx(network: Network, notes: Mapping[str, str] | None = None) -> bytes:
     onnx.checker.check_model(model, full_check=True)
     content: bytes = model.SerializeToString()
     return content
-
-
-def _check_inputs_and_targets(schema: Schema) -> None:
-    """Refuse what the graph does not hold."""
-    if schema.labels is not None:
-        raise ConfigError("several targets of two classes each are not written as ONNX yet; use --to safetensors")
-    others = [] if schema.columns is None else [column for column in schema.columns.used if column.kind != "number"]
-    if others:
-        raise ConfigError(
-            f"column {others[0].name!r} is a {others[0].kind}, and only columns of numbers are written as ONNX yet; "
-            "use --to safetensors, whose schema says what becomes of each column"
-        )
 
 
 class _Graph:
@@ -179,25 +165,13 @@ def _scale(graph: _Graph, network: Network, raw: str) -> str:
     return x if scaling.scale is None else graph.add("Mul", x, graph.number(scaling.scale))
 
 
-def _fill_gaps(graph: _Graph, columns: Preparation, raw: str) -> tuple[str, str]:
-    """Return numbers (N, n) whose gaps, NaN, are filled, and the inputs that are 1 for a gap, "" if there are none."""
-    encoding = columns.encoding()
-    gaps = graph.add("IsNaN", raw)
-    filled = graph.add("Where", gaps, graph.constant(encoding.fill), raw)
-    if not len(encoding.indicators):
-        return filled, ""
-    told = graph.add("Gather", gaps, graph.constant(encoding.indicators.astype(np.int64)), axis=1)
-    return filled, graph.add("Cast", told, to=graph.number_type)
-
-
 def _take_inputs(graph: _Graph, network: Network) -> str:
     """Return the name of the raw inputs (N, I) in float64."""
     schema = network.schema
     if schema.feature_names is None:
         x = graph.take_input("x", ("N", *schema.input_shape))
         return x if len(schema.input_shape) == 1 else graph.add("Flatten", x, axis=1)
-    names = schema.feature_names if schema.columns is None else [column.name for column in schema.columns.used]
-    columns = [graph.take_input(name, ("N", 1)) for name in names]
+    columns = [graph.take_input(name, ("N", 1)) for name in schema.feature_names]
     return graph.add("Concat", *columns, axis=1)
 
 

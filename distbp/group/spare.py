@@ -8,6 +8,7 @@ same, of what it is sent: then a lost node redoes nothing either.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
@@ -20,7 +21,7 @@ from distbp.protocol.server import NUM_REMEMBERED_REPORTS
 
 _ALIGNMENT = 64
 _STEP, _BEGUN, _NUM_KEPT, _FIRST, _NUM_REPORTS, _HEADER_SIZE = 0, 1, 2, 3, 4, 8
-_TYPES = {"int": "i8", "float": "f8"}
+_TYPES = {"int": "i8", "float": "f8", "float | None": "f8"}  # NaN stands for None, which no committed report has
 _NUMBERS = {field.name: _TYPES[str(field.type)] for field in fields(StepReport) if str(field.type) in _TYPES}
 _REPORT = np.dtype([*_NUMBERS.items(), ("checksum", "u8")])
 """A report of a single step, all its numbers; those of rounds are not kept here."""
@@ -82,7 +83,8 @@ class Spare:
 
     def finish(self, report: StepReport) -> None:
         """The step is committed."""
-        numbers = [getattr(report, name) for name in _NUMBERS]
+        values = (getattr(report, name) for name in _NUMBERS)
+        numbers = [math.nan if value is None else value for value in values]
         self._reports[self._header[_NUM_REPORTS] % NUM_REMEMBERED_REPORTS] = (*numbers, int(report.checksum, 16))
         self._header[_NUM_REPORTS] += 1
         self._header[_STEP] += 1
@@ -137,6 +139,8 @@ def align_reports(found: Sequence[Snapshot]) -> list[Snapshot]:
 
 def _to_report(row: np.void) -> StepReport:
     numbers = {name: row[name].item() for name in _NUMBERS}
+    if math.isnan(numbers["weight"]):
+        numbers["weight"] = None
     return StepReport(checksum=f"{int(row['checksum']):016x}", committed=True, **numbers)
 
 

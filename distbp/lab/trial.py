@@ -15,7 +15,6 @@ from distbp.data import PreparedData, prepare_in_memory
 from distbp.errors import ConfigError
 from distbp.lab.curves import CurvePoint, next_evaluation
 from distbp.protocol.messages import Evaluation, TrainState
-from distbp.protocol.planning import step_order
 from distbp.training.plan import Plan, make_plan
 
 STUCK_ERROR = 0.9
@@ -116,13 +115,11 @@ def run_trial(trial: Trial) -> TrialResult:
     plan = plan_for(trial.recipe)
     if trial.seed is not None:
         plan = reseed(plan, trial.seed, trial.seed)
-    num_examples = len(plan.worker.train)
     goal = min(trial.goals, default=-1.0)
     with start_one_worker(plan) as backend:
         curve = [point_at(0, backend.evaluate())]
         due = next_evaluation(0)
-        orders = (step_order(trial.recipe, step, num_examples) for step in range(trial.max_steps))
-        for report in backend.run(orders):
+        for report in backend.run(map(plan.order, range(trial.max_steps))):
             if not report.committed:
                 return TrialResult(tuple(curve), "diverged", report.step)
             if report.step < due and report.step < trial.max_steps:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from distbp.config import Recipe
 from distbp.lab.gradients import GradientMeter, GradientReading, read_gradients
 from distbp.lab.trial import error_of, plan_for, start_one_worker
-from distbp.protocol.planning import step_order
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ def take_walk(walk: Walk) -> WalkResult:
     meter = GradientMeter(plan_for(without_dropout).worker)
     readings: list[GradientReading] = []
     with start_one_worker(plan) as backend:
-        reports = backend.run(step_order(walk.recipe, step, meter.num_examples) for step in range(walk.steps[-1]))
+        reports = backend.run(map(plan.order, range(walk.steps[-1])))
         done = 0
         for step in walk.steps:
             while done < step:

@@ -202,7 +202,7 @@ def _score_all(
     labels: Sequence[Label], predicted: Sequence[NDArray], actual: Sequence[NDArray]
 ) -> tuple[ClassScore, ...]:
     """Return the score of each class from chunks of class numbers, without the places that are not learned."""
-    expected = np.concatenate(actual)
+    expected = np.concatenate(actual).astype(np.int64)  # of sequences they come in the model's number format
     learned = expected != IGNORED
     return _score_classes(labels, np.concatenate(predicted)[learned], expected[learned])
 

@@ -191,7 +191,7 @@ class ParameterServer:
         report = StepReport(
             step=order.step + 1,
             epoch=order.epoch,
-            loss=sums.loss / sums.divisor,
+            loss=sums.loss / (sums.divisor or 1),
             num_examples=sums.num_examples,
             checksum=f"{checksum:016x}",
             committed=committed,
@@ -213,7 +213,11 @@ class ParameterServer:
 
 @dataclass(frozen=True)
 class _Sums:
-    """The partials of one whole batch and the order in which the tree adds them."""
+    """The partials of one whole batch and the order in which the tree adds them.
+
+    divisor: what their mean is over. A batch whose weights are all 0, or that has no token to learn, has sums of 0, and
+    its mean is 0.
+    """
 
     partials: tuple[Partial, ...]
     additions: tuple[tuple[int, int], ...]
@@ -234,18 +238,15 @@ class _Sums:
         """Return one block of the mean gradient, a new array; the partials stay as they are."""
         values = [partial.gradient[block] for partial in self.partials]
         if not self.additions:
-            return values[0] / self.divisor
+            return values[0] / (self.divisor or 1)
         gradient = tree.merge(values, self.additions, np.add)
-        gradient /= self.divisor
+        gradient /= self.divisor or 1
         return gradient
 
 
 def _add_weights(partials: list[Partial], additions: tuple[tuple[int, int], ...], num_examples: int) -> float:
-    """Return what the sums are divided by: the number of examples, or the sum of their weights along the same tree.
-
-    A batch whose weights are all 0 has sums of 0, and its mean is 0.
-    """
+    """Return what the sums are divided by: the number of examples, or the sum of their weights along the same tree."""
     weights = [partial.weight for partial in partials if partial.weight is not None]
     if not weights:
         return num_examples
-    return tree.merge(weights, additions, lambda a, b: a + b) or 1.0
+    return tree.merge(weights, additions, lambda a, b: a + b)

@@ -23,6 +23,7 @@ from distbp.sklearn.fitting import Fitted, fit_examples
 from distbp.sklearn.settings import DEFAULTS, keeps_run, make_placement, make_recipe
 from distbp.training import Start
 from distbp.training.plan import model_spec, settle_with
+from distbp.training.rounds import moment_names
 
 NUM_SEEDS = 2**63
 
@@ -191,7 +192,7 @@ class DistbpEstimator(CallbackSupportMixin, BaseEstimator):
                 f"{recipe.model.hidden} now), so training cannot go on from it; set warm_start=False and call fit"
             )
         parameters = start.parameters.astype(recipe.dtype)
-        is_same = self.recipe_.optimizer.kind == recipe.optimizer.kind
+        is_same = moment_names(self.recipe_) == moment_names(recipe)
         return Start(parameters, tuple(moment.astype(recipe.dtype) for moment in start.moments) if is_same else ())
 
     def _fit_watched(

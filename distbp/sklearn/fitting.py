@@ -12,13 +12,13 @@ import fsspec
 from distbp.config import Placement, Recipe
 from distbp.data import PreparedData
 from distbp.errors import InterruptedRunError, TerminatedRunError
-from distbp.nn.optimizers import MOMENTS
 from distbp.prediction.network import Network
 from distbp.run import Checkpoint, CheckpointStore, RunDirectory
 from distbp.run.storage.folder import join_url
 from distbp.training import Observer, Start, train
 from distbp.training.checkpoint_contents import read_flat
 from distbp.training.plan import model_spec
+from distbp.training.rounds import moment_names
 
 _NAME = "fit"
 _NEVER = 10**9  # steps: a run that nobody can resume needs no checkpoints on the way
@@ -104,7 +104,7 @@ def _read_fitted(
 ) -> Fitted:
     spec = model_spec(recipe, data.schema)
     layout = spec.build().layout
-    names = ("parameters", *MOMENTS[recipe.optimizer.kind])
+    names = ("parameters", *moment_names(recipe))
     parameters, *moments = (read_flat(name, layout, checkpoint.tensors, recipe.dtype) for name in names)
     steps, curve = _read_curve(run)
     start = Start(parameters, tuple(moments))

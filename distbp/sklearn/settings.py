@@ -34,8 +34,7 @@ FIELDS = {
 }
 """The parameters that have another name than the field of the recipe that they set."""
 
-_OF_THE_DATA = ("source", "target", "task", "columns", "weight", "class_weights", "target_scaling")
-_OWN = (*FIELDS.values(), *(f"data.{name}" for name in _OF_THE_DATA))
+_OWN = (*FIELDS.values(), "data.source", "data.target", "data.task")
 _PLACES = ("workers", "backend", "address")
 
 
@@ -155,7 +154,7 @@ def _read_more(recipe: object) -> dict[str, Any]:
 def _paths(values: Mapping[str, Any], above: str = "") -> list[str]:
     paths = []
     for name, value in values.items():
-        is_section = isinstance(value, Mapping) and name not in ("options", "decay_groups", "columns", "class_weights")
+        is_section = isinstance(value, Mapping) and name not in ("options", "decay_groups")
         paths += _paths(value, f"{above}{name}.") if is_section else [f"{above}{name}"]
     return paths
 

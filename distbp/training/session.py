@@ -150,7 +150,13 @@ class Session:
         orders = self._orders(boundary)
         if self._plan.worker.rounds is None:
             return self._backend.run(orders)
-        return self._backend.run(orders, self._stop.patience(ABANDON_AFTER_S))
+        is_over = self._stop.patience(ABANDON_AFTER_S)
+
+        def abandon() -> bool:
+            self._heeds_departure()  # which asks for the stop that is_over waits for
+            return is_over()
+
+        return self._backend.run(orders, abandon)
 
     def _orders(self, boundary: int) -> Iterator[StepOrder]:
         step = self._position.step

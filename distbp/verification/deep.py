@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from distbp.errors import CheckpointError
+from distbp.errors import CheckpointError, ConfigError
 from distbp.nn.layout import Layout
 from distbp.nn.numerics import describe_kernels
 from distbp.nn.optimizers import MOMENTS
@@ -57,7 +57,8 @@ def find_parting(run_a: str, run_b: str, step: int) -> Parting:
 
     It computes again, for each run, the steps from its newest checkpoint before that one, or all from the beginning.
 
-    Raises DataError or CheckpointError where a run's data or what it started from is missing, or is not what it was.
+    Raises DataError or CheckpointError where a run's data or what it started from is missing, or is not what it was,
+    and ConfigError for runs in rounds: there the logs name the replica.
     """
     a, b = _Side(run_a, step), _Side(run_b, step)
     before = a.before, b.before
@@ -85,6 +86,10 @@ class _Side:
 
     def __init__(self, url: str, step: int) -> None:
         self.run = RunDirectory.open(url)
+        if self.run.read_config().recipe.rounds.steps is not None:
+            raise ConfigError(
+                f"'{self.run.url}' was trained in rounds, within which nothing else can be computed again by itself"
+            )
         self.replay = Replay(self.run)
         self.layout: Layout = self.replay.plan.layout
         self.kernels = describe_kernels(self.run.read_numerics())

@@ -13,8 +13,7 @@ from distbp.config import Config, Placement, Recipe
 from distbp.data import prepare
 from distbp.errors import CheckpointError
 from distbp.nn.blas import one_blas_thread
-from distbp.protocol.messages import Evaluation, Partial, Shard, StepReport, TrainState
-from distbp.protocol.planning import step_order
+from distbp.protocol.messages import Evaluation, Partial, Shard, StepOrder, StepReport, TrainState
 from distbp.protocol.worker import Worker
 from distbp.run import CheckpointStore, RunDirectory
 from distbp.training.checkpoint_contents import check_data, check_recipe, unpack
@@ -73,12 +72,18 @@ class Walk:
         self._backend.close()
 
     def to(self, step: int) -> Iterator[StepReport]:
-        """Compute the steps up to `step` and yield what each reports; none if it is there already."""
-        num_examples = len(self._plan.worker.train)
-        orders = (step_order(self._plan.recipe, number, num_examples) for number in range(self._step, step))
-        for report in self._backend.run(orders):
+        """Compute the steps up to `step`, or to the end of its round, and yield what each reports."""
+        for report in self._backend.run(self._orders(step)):
             self._step = report.step
             yield report
+
+    def _orders(self, stop: int) -> Iterator[StepOrder]:
+        """Yield the orders up to `stop` steps; the last round may end behind it."""
+        step = self._step
+        while step < stop:
+            order = self._plan.order(step)
+            step = order.end
+            yield order
 
     def evaluate(self) -> Evaluation:
         """Return loss and accuracy over the validation part where it stands."""
@@ -95,7 +100,7 @@ class Microbatches:
 
     def __init__(self, plan: Plan, state: TrainState) -> None:
         self._parameters = state.parameters
-        self._order = step_order(plan.recipe, state.step, len(plan.worker.train))
+        self._order = plan.order(state.step)
         self._worker = Worker(replace(plan.worker, num_threads=1))
         self._model = plan.worker.model
         self._stack = ExitStack()
@@ -110,6 +115,7 @@ class Microbatches:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._worker.close()
         self._stack.close()
 
     def compute(self, number: int) -> Partial:

@@ -94,6 +94,16 @@ def test_another_process_reads_the_newest_state_and_the_one_before(make_slice, o
     assert one.seen.read(11) is None
 
 
+@pytest.mark.parametrize("weight", [None, 3.5, 0.0])
+def test_a_report_comes_back_whole(make_slice, weight):
+    one = make_slice(OPTIMIZERS[0])
+    gradient = np.zeros(SIZE, np.float32)
+    result = ShardResult((Partial(0, 1, gradient, 1.5, 10, weight=weight),), 0.25, 0.125)
+    report = one.server.commit(StepOrder(7, 3, 0, 10, 0.1, 1), [result])
+    assert report.weight == weight
+    assert one.seen.read(8).reports == (report,)
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=["sgd", "adamw", "clipped"])
 @pytest.mark.parametrize("num_blocks", [0, 1, 2, 3])
 @pytest.mark.parametrize("is_kept", [False, True])

@@ -41,6 +41,7 @@ def test_public_names_are_these():
         "is_in_blocks",
         "prepare",
         "prepare_in_memory",
+        "read_columns",
         "read_examples",
         "read_features",
         "take_features",

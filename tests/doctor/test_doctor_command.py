@@ -53,7 +53,7 @@ def test_storage_that_cannot_be_written_gives_the_exit_code_of_a_run(here, capfd
         (["--address", "127.0.0.1:1"], 7, "cannot reach the Ray cluster at '127.0.0.1:1'"),
         (["--set", "data.source=gone.csv"], 3, "'gone.csv'"),
         (["--workers", "two"], 2, "placement.workers"),
-        (["--set", "global_batch_size=5000"], 2, "global_batch_size=5000 is larger than the 1438"),
+        (["--set", "rounds.steps=5000"], 2, "rounds.steps=5000 is more than the"),
         (["gone.yaml"], 2, "'gone.yaml'"),
     ],
 )

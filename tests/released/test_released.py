@@ -170,7 +170,8 @@ def test_its_study_goes_on_without_measuring_again_and_is_reported(kind):
     after = (folder / "trials.jsonl").read_text().splitlines()
     assert after[: len(before)] == before
     new = [json.loads(line)["key"] for line in after[len(before) :]]
-    assert [key for key in new if not key.startswith(("walk/", "rules/"))] == []  # whose keys have computed rates
+    later = ("walk/", "rules/", "windows/")  # their keys have computed rates, or 0.1.0 did not measure them
+    assert [key for key in new if not key.startswith(later)] == []
     assert (folder / "report.html").stat().st_size > 10_000
 
 

@@ -108,7 +108,7 @@ def recipe_for(recipe: Recipe, way: Way, choice: Choice) -> Recipe:
     return recipe.model_copy(
         update={
             "optimizer": optimizer,
-            "schedule": type(recipe.schedule)(),
+            "schedule": type(recipe.schedule)(kind="constant"),
             "rounds": rounds,
             "global_batch_size": way.batch_size,
             "microbatch_size": choose_microbatch_size(part, smallest=min(part, TRIAL_EXAMPLES)),

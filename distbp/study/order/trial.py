@@ -12,7 +12,6 @@ from distbp.config import Recipe
 from distbp.lab.trial import error_of, plan_for, reseed, start_one_worker
 from distbp.nn.digests import digest
 from distbp.protocol.messages import TrainState, WorkerTask
-from distbp.protocol.planning import step_order
 from distbp.protocol.supply import in_memory
 
 
@@ -55,13 +54,12 @@ class OrderResult:
 def run_order_trial(trial: OrderTrial) -> OrderResult:
     """Train and return what is compared."""
     plan = reseed(plan_for(trial.recipe), trial.init_seed, trial.order_seed)
-    num_examples = len(plan.worker.train)
     state = plan.initial_state()
     if trial.flipped is not None:
         state = flip_bit(state, trial.flipped)
     kept: list[str] = []
     with start_one_worker(plan, state) as backend:
-        reports = backend.run(step_order(trial.recipe, step, num_examples) for step in range(trial.steps[-1]))
+        reports = backend.run(map(plan.order, range(trial.steps[-1])))
         done = 0
         for step in trial.steps:
             while done < step and (report := next(reports)).committed:

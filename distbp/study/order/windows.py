@@ -75,8 +75,8 @@ def gather_windows(trials: Sequence[WindowTrial], results: Sequence[WindowResult
 
 def run_window_trial(trial: WindowTrial) -> WindowResult:
     """Train and return the error at the end."""
-    recipe = trial.recipe
-    plan = reseed(plan_for(recipe), trial.seed, trial.seed)
+    plan = reseed(plan_for(trial.recipe), trial.seed, trial.seed)
+    recipe = plan.recipe
     make_order, count = step_order, len(plan.worker.train)
     if trial.window_blocks is not None:
         sorted_blocks = _SortedBlocks(in_memory(plan.worker.train), recipe, trial.window_blocks)
@@ -124,7 +124,7 @@ class _SortedTraining:
 
     def take(self, step: int, microbatch: int) -> Batch:
         found = self.order.select(step, microbatch)
-        return self.examples.take(self.by_class[self.starts[found.blocks] + found.rows], self.dtype)
+        return self.examples.take_judged(self.by_class[self.starts[found.blocks] + found.rows], self.dtype)
 
     def close(self) -> None:
         """Nothing reads."""
