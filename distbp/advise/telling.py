@@ -11,7 +11,7 @@ import yaml
 
 from distbp.advise.advice import Advice, Option, Placing, describe_certainty, learning_curve, seconds_of
 from distbp.advise.evidence import Evidence, advise, choose_microbatch, gather_evidence
-from distbp.config import Config, describe_config
+from distbp.config import Config, describe_config, to_values
 from distbp.errors import StorageError
 from distbp.lab.lab import LabObserver
 from distbp.lab.trial import plan_for
@@ -59,7 +59,7 @@ class Report:
             "critical_batch_size": self.evidence.critical.batch_size,
             "tuned": [asdict(tuned) for tuned in self.evidence.tuned],
             "probe_seconds": self.evidence.seconds,
-            "config": self.config.model_dump(mode="json"),
+            "config": to_values(self.config),
             "measured": [
                 {"backend": backend, **asdict(m.setting), **asdict(m.parts)} for backend, m in self.evidence.measured
             ],

@@ -10,6 +10,7 @@ from distbp.config.loading import WRITTEN_BY, load_config, parse_config
 from distbp.config.placement import Placement
 from distbp.config.recipe import Data, EarlyStopping, Model, Optimizer, Recipe, Schedule
 from distbp.config.rounds import Outer, Rounds
+from distbp.config.values import to_values
 from distbp.config.yaml_text import dump_yaml, parse_yaml
 
 __all__ = [
@@ -30,4 +31,5 @@ __all__ = [
     "load_config",
     "parse_config",
     "parse_yaml",
+    "to_values",
 ]

@@ -18,6 +18,7 @@ from distbp.config.config import Config
 from distbp.config.findings import MAX_SHOWN, describe_validation_error, name_kind
 from distbp.config.identity import DEFAULTS_OF_0_1_0, complete
 from distbp.config.placement import Placement
+from distbp.config.values import CHOSEN_WHERE_UNSET, without
 from distbp.config.yaml_text import parse_yaml
 from distbp.errors import ConfigError
 from distbp.installation import describe_newer
@@ -53,12 +54,16 @@ def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -
 def _complete_old(values: dict[str, Any]) -> dict[str, Any]:
     """Return a whole recipe, as a run or `distbp config` of any version wrote it, with what it did not have yet.
 
-    What such a recipe lacks did not exist then, so it has the first default, not what is chosen today.
+    What such a recipe lacks did not exist then, so it has the first default, not what is chosen today. But what is
+    left to the data is not written (`distbp.config.values`), and stays open.
     """
     recipe = values.get("recipe")
-    if not isinstance(recipe, dict) or not all(_has(recipe, name.split(".")) for name in DEFAULTS_OF_0_1_0):
+    if not isinstance(recipe, dict):
         return values
-    return {**values, "recipe": complete(recipe)}
+    missing = [name for name in DEFAULTS_OF_0_1_0 if not _has(recipe, name.split("."))]
+    if not set(missing) <= set(CHOSEN_WHERE_UNSET):
+        return values
+    return {**values, "recipe": without(complete(recipe), missing)}
 
 
 def _has(values: object, path: list[str]) -> bool:

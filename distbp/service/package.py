@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 from distbp.backends.ray.internals import MAX_PACKAGE_BYTES
-from distbp.config import Config, dump_yaml
+from distbp.config import Config, dump_yaml, to_values
 from distbp.data.blocks.preparing import is_in_blocks
 from distbp.data.files import list_files
 from distbp.data.sources import is_table
@@ -55,7 +55,7 @@ def pack(config: Config, folder: Path) -> Package:
     modules = _find_modules(_names_of_objects(config))
     shutil.copytree(PACKAGE_DIR, folder / "distbp", ignore=shutil.ignore_patterns("__pycache__", ".*"))
     placement = config.placement.model_copy(update={"backend": "ray", "address": None})  # that of the job's cluster
-    values = config.model_copy(update={"placement": placement}).model_dump(mode="json")
+    values = to_values(config.model_copy(update={"placement": placement}))  # settled where the data are read
     (folder / CONFIG_FILE).write_text(dump_yaml(values), encoding="utf-8")
     left_out: list[str] = []
     files = [*data, *(file for module in modules for file in _list_files(module, left_out))]

@@ -15,13 +15,15 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from distbp.config import Config
+from distbp.config.identity import flatten
 from distbp.errors import ConfigError, InterruptedRunError
 from distbp.installation import VERSION, need
+from distbp.run import RunDirectory
 from distbp.run.storage.folder import Folder, join_url
 from distbp.run.storage.opening import open_folder
 from distbp.service.points import Point, Points
@@ -316,14 +318,18 @@ class _Target:
         return str(self._client.create_run(experiment_id, run_name=self._name).info.run_id)
 
     def _log_texts(self) -> None:
+        """Log what the run is. MLflow keeps a parameter as it was: what has changed, such as epochs, is a tag."""
         from mlflow.entities import Param, RunTag
 
-        recipe, placement = self._config.recipe, self._config.placement
-        params = [Param(*pair) for pair in _flatten(recipe.model_dump(mode="json"), "recipe")]
+        recipe = RunDirectory(self._folder).read_config().recipe  # the settled one, which is trained
+        values = {name: str(value)[:MAX_VALUE] for name, value in flatten(recipe, "recipe.")}
+        known = self._client.get_run(self._id).data.params
+        params = [Param(*pair) for pair in values.items() if pair[0] not in known]
         for start in range(0, len(params), MAX_PARAMETERS):
             self._client.log_batch(self._id, params=params[start : start + MAX_PARAMETERS])
         tags = {"distbp.run": self._folder.url, "distbp.version": VERSION, "distbp.recipe": recipe.digest}
-        tags |= dict(_flatten(placement.model_dump(mode="json"), "placement"))
+        tags |= {name: value for name, value in values.items() if known.get(name, value) != value}
+        tags |= {name: str(value)[:MAX_VALUE] for name, value in flatten(self._config.placement, "placement.")}
         self._client.log_batch(self._id, tags=[RunTag(*pair) for pair in tags.items()])
 
 
@@ -343,11 +349,3 @@ def _read_ids(folder: Folder) -> dict[str, Any]:
         return decode_object(folder.read(IDS_FILE) or b"{}")
     except (ValueError, json.JSONDecodeError):  # damaged: as if there were none
         return {}
-
-
-def _flatten(values: Mapping[str, Any], path: str) -> Iterator[tuple[str, str]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{path}.{key}")
-        else:
-            yield f"{path}.{key}", str(value)[:MAX_VALUE]

@@ -26,6 +26,7 @@ from distbp.study.batch_size.findings import (
     find_for_goal,
 )
 from distbp.study.batch_size.scaling_rules import study_scaling_rules
+from distbp.study.identity import identify_training
 
 SEARCH = "search"
 NUM_READINGS = 12
@@ -101,8 +102,7 @@ def identify(recipe: Recipe, settings: BatchSizeSettings) -> dict[str, Any]:
     """Return what must be the same when a stopped study goes on; more trials or minutes may be asked for later."""
     return {
         "study": "batch-size",
-        "recipe": recipe.model_dump(mode="json"),
-        **plan_for(recipe).fingerprint.to_json(),
+        **identify_training(recipe, plan_for(recipe)),
         "batch_sizes": settings.batch_sizes,
         "goals": settings.goals,
     }

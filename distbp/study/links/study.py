@@ -15,6 +15,7 @@ from distbp.lab.lab import Lab, Measurement, single
 from distbp.lab.timing import StepTime, time_step
 from distbp.lab.trial import TrialResult
 from distbp.study.batch_size.study import describe_arithmetic
+from distbp.study.identity import identify_training
 from distbp.study.links.cost import Links, Way
 from distbp.study.links.findings import Choice, LinksFindings, Tried, find_way
 from distbp.study.links.trial import LinksTrial, plan_of, run_links_trial
@@ -39,7 +40,7 @@ class LinksSettings:
 def identify(recipe: Recipe, settings: LinksSettings) -> dict[str, Any]:
     """Return what must be the same when a stopped study goes on; links, goal, ways and trials may change."""
     del settings
-    return {"study": "links", "recipe": recipe.model_dump(mode="json"), **plan_of(recipe).fingerprint.to_json()}
+    return {"study": "links", **identify_training(recipe, plan_of(recipe))}
 
 
 def check_settings(recipe: Recipe, settings: LinksSettings) -> None:

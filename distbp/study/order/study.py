@@ -15,6 +15,7 @@ from distbp.lab.lab import Lab, Measurement, single
 from distbp.lab.trial import plan_for
 from distbp.lab.walk import choose_steps
 from distbp.study.batch_size.study import describe_arithmetic
+from distbp.study.identity import identify_training
 from distbp.study.order.findings import KINDS, OrderFindings, compare
 from distbp.study.order.trial import OrderResult, OrderTrial, run_order_trial
 from distbp.study.order.windows import (
@@ -40,7 +41,7 @@ class OrderSettings:
 def identify(recipe: Recipe, settings: OrderSettings) -> dict[str, Any]:
     """Return what must be the same when a stopped study goes on; more runs may be asked for later."""
     del settings
-    return {"study": "order", "recipe": recipe.model_dump(mode="json"), **plan_for(recipe).fingerprint.to_json()}
+    return {"study": "order", **identify_training(recipe, plan_for(recipe))}
 
 
 def check_settings(recipe: Recipe, settings: OrderSettings) -> None:

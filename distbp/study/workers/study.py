@@ -19,6 +19,7 @@ from distbp.lab.step_times import Group, GroupTimes, time_group
 from distbp.lab.trial import load, plan_for, with_batch
 from distbp.machine.cores import count_cores
 from distbp.study.batch_size.study import describe_arithmetic, search_sizes
+from distbp.study.identity import identify_training
 from distbp.study.workers.findings import StepsToGoal, WorkersFindings, fit_and_check, predict
 from distbp.text.json_text import decode_object
 
@@ -42,8 +43,7 @@ def identify(recipe: Recipe, settings: WorkersSettings) -> dict[str, Any]:
     origin = settings.batch_size_study
     return {
         "study": "workers",
-        "recipe": recipe.model_dump(mode="json"),
-        **plan_for(recipe).fingerprint.to_json(),
+        **identify_training(recipe, plan_for(recipe)),
         "workers": settings.workers,
         "batch_size_study": None if origin is None else str(origin),
     }
