@@ -14,7 +14,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 DASHES = ("-", (0, (5, 3)), (0, (1, 2)), (0, (6, 2, 1, 2)))
-PHASES = (("compute_s", "computing"), ("transfer_s", "gradients and parameters under way"), ("commit_s", "commit"))
+PHASES = (
+    ("compute_s", "computing"),
+    ("transfer_s", "gradients and parameters under way"),
+    ("commit_s", "commit"),
+    ("data_s", "waiting for data"),
+)
 
 
 def plot_all(stories: Sequence[RunStory]) -> list[Plot]:
@@ -82,15 +87,19 @@ def _plot_accuracy(stories: Sequence[RunStory]) -> Plot:
 
 
 def _plot_steps(stories: Sequence[RunStory]) -> Plot:
+    waits = any(story.times.data_s for story in stories if story.times is not None)  # data in memory are not waited for
+    phases = PHASES if waits else PHASES[:-1]
+
     def paint(axes: Axes) -> None:
         left = np.zeros(len(stories))
-        for (part, label), color in zip(PHASES, SERIES, strict=False):
+        for (part, label), color in zip(phases, SERIES, strict=False):
             widths = np.array([1e3 * getattr(story.times, part) for story in stories])
             axes.barh(range(len(stories)), widths, 0.55, left=left, color=color, label=label)
             left += widths
         _finish_bars(axes, stories, "milliseconds of a step")
 
-    return draw("steps", "One step, split up (medians).", paint, height_in=1.5 + 0.42 * len(stories))
+    text = "One step, split up (medians; of waiting for data the mean)." if waits else "One step, split up (medians)."
+    return draw("steps", text, paint, height_in=1.5 + 0.42 * len(stories))
 
 
 def _plot_accounts(stories: Sequence[RunStory]) -> Plot:

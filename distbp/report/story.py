@@ -47,16 +47,20 @@ class TimelineEntry:
 
 @dataclass(frozen=True)
 class StepTimes:
-    """Mean seconds of one step: the slowest worker's computing, data under way, the servers' commit."""
+    """Median seconds of one step: the slowest worker's computing, gradients and parameters under way, the commit.
+
+    data_s: waiting for data, of which it is the mean: few steps wait, those that begin a block.
+    """
 
     compute_s: float
     transfer_s: float
     commit_s: float
+    data_s: float = 0.0
 
     @property
     def total_s(self) -> float:
         """The whole step."""
-        return self.compute_s + self.transfer_s + self.commit_s
+        return self.compute_s + self.transfer_s + self.commit_s + self.data_s
 
 
 @dataclass(frozen=True)
@@ -152,11 +156,15 @@ def _read_evaluations(events: Sequence[Mapping[str, Any]]) -> list[Evaluated]:
 
 
 def _average(records: Sequence[StepRecord]) -> StepTimes | None:
-    """Return the medians: a pause, or the first step of a session, is not a step like others."""
+    """Return the medians: a pause, or the first step of a session, is not a step like others.
+
+    Of waiting for data the mean: where fewer than half of the steps wait, its median is 0.
+    """
     if not records:
         return None
     parts = np.array([(record.compute_s, record.wait_s, record.commit_s) for record in records])
-    return StepTimes(*map(float, np.median(parts, axis=0)))
+    compute_s, transfer_s, commit_s = map(float, np.median(parts, axis=0))
+    return StepTimes(compute_s, transfer_s, commit_s, float(np.mean([record.data_s for record in records])))
 
 
 def _read_gaps(records: Sequence[StepRecord]) -> list[TimelineEntry]:

@@ -14,6 +14,8 @@ from distbp.text.json_text import decode_object, encode_line
 
 STEPS_FILE = "steps.jsonl"
 EVENTS_FILE = "events.jsonl"
+_LEFT_OUT = {"replicas": (), "weight": None, "data_s": 0.0}
+"""Values of a step that its line does not tell, so that most lines are short, and as they were before these fields."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,8 @@ class StepRecord:
     checksum: a cheap witness of the step's numbers.
     mean_compute_s: over the workers, where compute_s is of the slowest; None in older logs.
     replicas: in rounds, a checksum of each replica's parameters after the step.
+    weight: the sum of the examples' weights, None where they have none; data_s: of the worker that waited longest for
+    data, no part of the other seconds. Older logs have neither.
     """
 
     step: int
@@ -36,11 +40,22 @@ class StepRecord:
     checksum: str
     mean_compute_s: float | None = None
     replicas: tuple[str, ...] = ()
+    weight: float | None = None
+    data_s: float = 0.0
+
+    @property
+    def divisor(self) -> float:
+        """What the loss is a mean over: the number of examples, or the sum of their weights."""
+        return self.num_examples if self.weight is None else self.weight
+
+    @property
+    def seconds(self) -> float:
+        """The whole step."""
+        return self.compute_s + self.wait_s + self.commit_s + self.data_s
 
     def to_values(self) -> dict[str, Any]:
-        """Return what a line holds; replicas only where there are any."""
-        values = vars(self)
-        return values if self.replicas else {name: value for name, value in values.items() if name != "replicas"}
+        """Return what a line holds; replicas, weight and data_s only where there are any."""
+        return {name: value for name, value in vars(self).items() if name not in _LEFT_OUT or value != _LEFT_OUT[name]}
 
     @classmethod
     def from_values(cls, values: dict[str, Any]) -> Self:
@@ -60,6 +75,8 @@ class StepRecord:
                 checksum=str(values["checksum"]),
                 mean_compute_s=None if values.get("mean_compute_s") is None else float(values["mean_compute_s"]),
                 replicas=tuple(map(str, values.get("replicas", ()))),
+                weight=None if values.get("weight") is None else float(values["weight"]),
+                data_s=float(values.get("data_s", 0.0)),
             )
         except (KeyError, TypeError, OverflowError) as error:
             raise ValueError(f"it is no step record ({error})") from None

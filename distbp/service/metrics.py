@@ -30,7 +30,7 @@ _COUNTERS = {
     "steps": "Steps done in this session of the run.",
     "examples": "Examples trained on in this session of the run.",
 }
-_PHASES = ("compute", "transfer", "commit")
+_PHASES = ("compute", "transfer", "commit", "data")
 _ACCOUNTS = ("work", "waiting", "recomputing", "checkpointing", "data")
 
 
@@ -48,6 +48,7 @@ class RunMetrics:
         self._phases["compute"] += report.compute_s
         self._phases["transfer"] += report.wait_s
         self._phases["commit"] += report.commit_s
+        self._phases["data"] += report.data_s
         if self._metrics is None:  # not before Ray is connected to
             self._metrics = _Metrics(progress)
         if time.monotonic() >= self._due:
@@ -73,12 +74,14 @@ class _Metrics:
         }
         self._phases = Counter(
             "distbp_step_seconds",
-            "Seconds of the steps: computing (the slowest worker), transfer of gradients and parameters, commit.",
+            "Seconds of the steps: computing (the slowest worker), transfer of gradients and parameters, commit, "
+            "waiting for data.",
             ("run", "phase"),
         ).set_default_tags(tags)
         self._accounts = Counter(
             "distbp_seconds",
-            "Seconds of the run: work (steps that count), waiting for workers, recomputing steps, checkpointing.",
+            "Seconds of the run: work (steps that count), waiting for workers, recomputing steps, checkpointing, "
+            "waiting for data.",
             ("run", "account"),
         ).set_default_tags(tags)
         self._counted = _before(first)
@@ -91,12 +94,15 @@ class _Metrics:
         for name in _COUNTERS:
             self._add(self._counters[name], name, totals[name])
         for phase in _PHASES:
-            self._add(self._phases, phase, phases[phase], {"phase": phase})
+            self._add(self._phases, f"phase {phase}", phases[phase], {"phase": phase})
         for account in _ACCOUNTS:
             self._add(self._accounts, account, totals[account], {"account": account})
 
     def _add(self, counter: Counter, name: str, total: float, tags: dict[str, str] | None = None) -> None:
-        """Count up to `total`; a run that went back to an older checkpoint has counted further already."""
+        """Count up to `total`; a run that went back to an older checkpoint has counted further already.
+
+        name: of what is counted, no two alike.
+        """
         risen = total - self._counted.get(name, 0.0)
         if risen > 0:
             counter.inc(risen, tags)

@@ -52,6 +52,7 @@ class Points:
             "step_seconds/compute": report.compute_s,
             "step_seconds/transfer": report.wait_s,
             "step_seconds/commit": report.commit_s,
+            "step_seconds/data": report.data_s,
         }
         for name, value in values.items():
             self._sums[name] = self._sums.get(name, 0.0) + value

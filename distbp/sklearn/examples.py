@@ -14,6 +14,7 @@ from distbp.data import PreparedData, Schema, take_features
 from distbp.data.prepare import prepare_frame, prepare_raw
 from distbp.data.prepare_table import encode_examples
 from distbp.data.raw import RawExamples
+from distbp.data.split import split_rows
 from distbp.data.tables import Table
 from distbp.data.targets import TargetSpec
 from distbp.protocol.examples import Examples
@@ -98,14 +99,22 @@ def _prepare_table(x: pa.Table, targets: Targets, data: Data, seed: int, known: 
     table = _join(x, targets)
     if known is not None:
         numbered = replace(known, classes=targets.spec.classes)
-        train = encode_examples(replace(table, features=_find_used(known)), numbered, need_targets=True)
-        return PreparedData(train, None, known, data)
+        examples = encode_examples(replace(table, features=_find_used(known)), numbered, need_targets=True)
+        return _split(examples, known, data, seed)
     found = prepare_frame(table, data, seed)
     if found.schema.num_outputs != targets.spec.num_outputs:
         raise ValueError(
             "the first call of partial_fit with a table of several kinds of columns needs an example of each class"
         )
     return found
+
+
+def _split(examples: Examples, schema: Schema, data: Data, seed: int) -> PreparedData:
+    """Return encoded examples, split as `data` says: the same examples and seed give the rows of the first fit."""
+    assert not isinstance(data.validation, str)  # a part of these examples, or none
+    train, held_out = split_rows(len(examples.rows), data.validation, seed)
+    validation = None if held_out is None else replace(examples, rows=examples.rows[held_out])
+    return PreparedData(replace(examples, rows=examples.rows[train]), validation, schema, data)
 
 
 def _find_used(schema: Schema) -> tuple[str, ...]:

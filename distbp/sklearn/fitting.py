@@ -115,14 +115,14 @@ def _read_curve(run: RunDirectory) -> tuple[int, Curve]:
     """Return the number of steps and what was seen after each epoch, over all sessions of a run."""
     records = run.read_steps()
     losses: dict[int, float] = {}
-    examples: dict[int, int] = {}
+    divisors: dict[int, float] = {}
     for record in records:
-        losses[record.epoch] = losses.get(record.epoch, 0.0) + record.loss * record.num_examples
-        examples[record.epoch] = examples.get(record.epoch, 0) + record.num_examples
+        losses[record.epoch] = losses.get(record.epoch, 0.0) + record.loss * record.divisor
+        divisors[record.epoch] = divisors.get(record.epoch, 0.0) + record.divisor
     seen = {event["step"]: event for event in run.read_events() if event["kind"] == "evaluated"}
     evaluations = [seen[step] for step in sorted(seen)]
     return len(records), Curve(
-        [losses[epoch] / examples[epoch] for epoch in sorted(losses)],
+        [losses[epoch] / divisors[epoch] for epoch in sorted(losses)],
         [float(event["loss"]) for event in evaluations],
         [event["accuracy"] for event in evaluations],
     )

@@ -48,6 +48,8 @@ class Journal:
             checksum=report.checksum,
             mean_compute_s=report.mean_compute_s,
             replicas=report.replicas,
+            weight=report.weight,
+            data_s=report.data_s,
         )
         self.steps.append(record)
 

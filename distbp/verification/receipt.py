@@ -98,8 +98,13 @@ def hash_records(records: Iterable[StepRecord | Mapping[str, Any]]) -> str:
     """Return a SHA-256 over records of a log, in order."""
     sha = hashlib.sha256()
     for record in records:
-        sha.update(encode_line(record if isinstance(record, Mapping) else vars(record)).encode())
+        sha.update(encode_line(record if isinstance(record, Mapping) else _values_of(record)).encode())
     return sha.hexdigest()
+
+
+def _values_of(record: StepRecord) -> dict[str, Any]:
+    """Return what of a step is hashed: its line, with replicas also where there are none, as receipts always had it."""
+    return {**record.to_values(), "replicas": record.replicas}
 
 
 def describe_code() -> tuple[str, str]:

@@ -39,10 +39,11 @@ class StepPace:
     mean_compute_s: float = 0.0
     wait_s: float = 0.0
     commit_s: float = 0.0
+    data_s: float = 0.0
 
     def after(self, record: StepRecord) -> StepPace:
         """Return the pace with one more step."""
-        kept = math.exp(-max(0.0, record.compute_s + record.wait_s + record.commit_s) / MEMORY_S)
+        kept = math.exp(-max(0.0, record.seconds) / MEMORY_S)
         mean = record.compute_s if record.mean_compute_s is None else record.mean_compute_s
         return StepPace(
             self.steps * kept + 1,
@@ -51,12 +52,13 @@ class StepPace:
             self.mean_compute_s * kept + mean,
             self.wait_s * kept + record.wait_s,
             self.commit_s * kept + record.commit_s,
+            self.data_s * kept + record.data_s,
         )
 
     @property
     def seconds(self) -> float:
         """Seconds of these steps."""
-        return self.compute_s + self.wait_s + self.commit_s
+        return self.compute_s + self.wait_s + self.commit_s + self.data_s
 
     @property
     def steps_per_second(self) -> float | None:
@@ -65,10 +67,15 @@ class StepPace:
 
     @property
     def shares(self) -> dict[str, float]:
-        """What a step's time goes into: computing (slowest worker), under way, commit; {} before the first step."""
+        """What a step's time goes into: computing (slowest worker), under way, commit; {} before the first step.
+
+        Waiting for data is among them where there was any.
+        """
         if self.seconds <= 0:
             return {}
         parts = {"computing": self.compute_s, "under way": self.wait_s, "commit": self.commit_s}
+        if self.data_s > 0:  # data in memory are not waited for
+            parts["waiting for data"] = self.data_s
         return {name: seconds / self.seconds for name, seconds in parts.items()}
 
     @property
@@ -329,7 +336,7 @@ def _read_records(lines: Iterable[bytes]) -> tuple[list[StepRecord], int]:
         except ValueError:
             num_damaged += 1
             continue
-        seconds = (record.compute_s, record.wait_s, record.commit_s, record.mean_compute_s or 0.0)
+        seconds = (record.compute_s, record.wait_s, record.commit_s, record.data_s, record.mean_compute_s or 0.0)
         if 0 < record.step <= MAX_STEP and all(0 <= second < math.inf for second in seconds):
             records.append(record)
         else:
