@@ -112,6 +112,7 @@ def test_a_first_look_by_tasks_is_that_of_threads(folder, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # ray.data sets what Ray itself calls deprecated
 def test_a_ray_dataset_is_written_as_blocks_and_trained_on(make_recipe, make_placement, tmp_path):
     ray_data = pytest.importorskip("ray.data", reason="Ray's datasets need pandas", exc_type=ImportError)
     rng = np.random.default_rng(0)
