@@ -20,6 +20,12 @@ START_TIMEOUT_S = 120.0
 OWN_FOLDER = Path(__file__).parents[2] / ".mlflow"
 """A virtual environment with all of MLflow, whose server needs packages that would change those of distbp."""
 
+MANNERS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "1",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # its store of jobs is left behind in /dev/shm
+}
+
 
 def find_python() -> str | None:
     """Return a Python that has MLflow's server, None if there is none."""
@@ -51,7 +57,7 @@ def start_server(folder: Path) -> Iterator[str]:
             stderr=log,
             start_new_session=True,
             cwd=folder,
-            env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "1"},
+            env={**os.environ, **MANNERS},
         )
     try:
         url = f"http://127.0.0.1:{port}"
