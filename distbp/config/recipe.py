@@ -11,9 +11,6 @@ from distbp.config.microbatches import RECIPE_MICROBATCHES, choose_microbatch_si
 from distbp.config.rounds import Rounds
 from distbp.config.settings import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Settings
 
-LossName = Literal["cross_entropy", "squared_error", "binary_cross_entropy"]
-
-
 ColumnKind = Literal["number", "category", "date", "ignore"]
 
 

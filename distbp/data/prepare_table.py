@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +23,6 @@ from distbp.data.targets import TargetSpec, Task, encode_targets, specify_target
 from distbp.data.weights import read_weights
 from distbp.errors import DataError
 from distbp.protocol.examples import Examples, Scaling
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
