@@ -96,12 +96,12 @@ def identify_as_0_1_0(recipe: BaseModel) -> str:
     """Return the digest that version 0.1.0 gave the same recipe: of all its fields, with the places of the data."""
     settled = _settle_for_arrays(dict(flatten(recipe)))
     values = {name: value for name, value in settled.items() if name in DEFAULTS_OF_0_1_0}
-    return _digest(_unflatten(values))
+    return _digest(nest(values))
 
 
 def complete(stored: Mapping[str, Any]) -> dict[str, Any]:
     """Return a stored recipe with the first default of every field that it does not have, as it was meant."""
-    return _merge(_unflatten(FIRST_DEFAULTS), stored)
+    return _merge(nest(FIRST_DEFAULTS), stored)
 
 
 def flatten(section: BaseModel, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -136,7 +136,8 @@ def _without_places(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _unflatten(values: Mapping[str, Any]) -> dict[str, Any]:
+def nest(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return sections of values from values by their paths, such as "optimizer.momentum"."""
     nested: dict[str, Any] = {}
     for name, value in values.items():
         *sections, last = name.split(".")

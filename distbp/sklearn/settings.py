@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from distbp.config import Placement, Recipe, parse_config
+from distbp.config.identity import nest
 from distbp.config.settling import FEWEST_STEPS, MOST_EPOCHS
 from distbp.errors import ConfigError
 
@@ -45,7 +46,7 @@ def make_recipe(parameters: Mapping[str, Any], seed: int, num_examples: int, tas
 
     Raises ConfigError for a value that is none, naming the parameter.
     """
-    values = _nest({FIELDS[name]: _plain(parameters[name]) for name in FIELDS})
+    values = nest({FIELDS[name]: _plain(parameters[name]) for name in FIELDS})
     if values["optimizer"]["weight_decay"] is None:  # then the data decide
         del values["optimizer"]["weight_decay"]
     values["seed"] = seed
@@ -157,17 +158,6 @@ def _paths(values: Mapping[str, Any], above: str = "") -> list[str]:
         is_section = isinstance(value, Mapping) and name not in ("options", "decay_groups")
         paths += _paths(value, f"{above}{name}.") if is_section else [f"{above}{name}"]
     return paths
-
-
-def _nest(values: Mapping[str, Any]) -> dict[str, Any]:
-    nested: dict[str, Any] = {}
-    for path, value in values.items():
-        *sections, name = path.split(".")
-        inner = nested
-        for section in sections:
-            inner = inner.setdefault(section, {})
-        inner[name] = value
-    return nested
 
 
 def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
