@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -32,3 +33,9 @@ def run_distbp(
 def environment_without(*names: str) -> dict[str, str]:
     """Return the variables of this process but for some."""
     return {key: value for key, value in os.environ.items() if key not in names}
+
+
+def hear_signals() -> None:
+    """Let a new process hear what it ignores where the tests were started in the background of a shell."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)

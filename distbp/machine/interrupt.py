@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from distbp.errors import InterruptedRunError, TerminatedRunError
-from distbp.machine.signals import ENDING
+from distbp.machine.signals import ENDING, postpone_in_import
 
 POLL_S = 0.1
 _SIGNALS = (signal.SIGINT, *ENDING)
@@ -42,8 +42,10 @@ class StopRequest:
                 if number in _ASKED or signal.getsignal(number) is not signal.SIG_IGN:
                     signal.signal(number, self.receive)
 
-    def receive(self, signum: int, _frame: FrameType | None) -> None:
-        """Note the signal; a second Ctrl-C, or any during `at_once`, interrupts at once."""
+    def receive(self, signum: int, frame: FrameType | None) -> None:
+        """Note the signal; a second Ctrl-C, or any during `at_once`, interrupts at once (after a pending import)."""
+        if self._ends_at_once and postpone_in_import(signum, frame):
+            return
         if self._signal is not None and signum == signal.SIGINT:
             raise KeyboardInterrupt
         self._signal = signum

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from command_line import make_argv
+from command_line import hear_signals, make_argv
 from waiting import wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")]
@@ -23,12 +23,6 @@ KNOWN_GOAL = {
     "fit": {"curve": {"min_steps": 50.0}, "critical_batch_size": 40.0, "residual": 0.1, "num_points": 6},
 }
 END_TIMEOUT_S = 50  # below the 60 s after which Ray by itself ends a driver that lost it
-
-
-def hear_signals() -> None:
-    """Let a new process hear what it ignores where the tests were started in the background of a shell."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.fixture
