@@ -132,7 +132,15 @@ class TrainedRun:
 
         Raises DataError, also when there is no validation part and no data are named.
         """
-        examples = self._own_validation() if data is None else self._read(data)
+        return self.evaluate_examples(self.judged_examples(data))
+
+    def judged_examples(self, data: str | os.PathLike[str] | None = None) -> Examples | Supply:
+        """Return the examples of `data`, read as the run's own; None: its own validation examples. Raises DataError."""
+        return self._own_validation() if data is None else self._read(data)
+
+    @fixed_arithmetic()
+    def evaluate_examples(self, examples: Examples | Supply) -> EvaluationReport:
+        """Return how well the network does on examples that were read as the run's own."""
         network, sums = self.network, list[Sums]()
         predicted, actual = list[NDArray](), list[NDArray]()
         with network.spec.pinned():
