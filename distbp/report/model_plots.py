@@ -138,8 +138,8 @@ def _plot_calibration(likely: NDArray, came_true: NDArray, weights: NDArray, of:
 
     caption = (
         "Can its probabilities be believed? Examples in ten groups by what it says; a larger dot has more of them. On "
-        "the line, 70 % is right seven times in ten; below it, the network is too sure. What lies within the thin lines "
-        "may be chance (95 %)."
+        "the line, 70 % is right seven times in ten; below it, the network is too sure. What lies within the thin "
+        "lines may be chance (95 %)."
     )
     return draw("calibration", caption, paint)
 
