@@ -71,8 +71,8 @@ class MemberActor:
             started=read_start_time(pid),
         )
 
-    def listen(self, secret: bytes) -> dict[str, Any]:
-        """Leave the former group, and listen for the members of a new one on the address that Ray uses."""
+    def listen(self, secret: bytes, has_far: bool) -> dict[str, Any]:
+        """Leave the former group, and listen for the members of a new one; where some are far, on Ray's address too."""
         if self._member is not None:
             self._member.close()
         self._member = None
@@ -80,7 +80,7 @@ class MemberActor:
             certificates = Certificates.from_environment()
         except ConfigError as error:
             raise ConfigError(f"on node {os.uname().nodename}: {error}") from None
-        self._switchboard = Switchboard(ray.util.get_node_ip_address(), secret, certificates)
+        self._switchboard = Switchboard(ray.util.get_node_ip_address() if has_far else None, secret, certificates)
         return self._switchboard.addresses
 
     def connect(self, rank: int, roster: Roster, server: ServerTask, state: TrainState) -> None:

@@ -79,7 +79,8 @@ def form_group(
     secret = os.urandom(32)
     rules = _fit_to_rounds(rules, worker)
     timeout_s = min(rules.step_timeout_s, START_TIMEOUT_S)
-    listening = Calls(pool, members).ask(members, [m.actor.listen.remote(secret) for m in members], timeout_s)
+    has_far = len({member.who.node for member in members}) > 1
+    listening = Calls(pool, members).ask(members, [m.actor.listen.remote(secret, has_far) for m in members], timeout_s)
     who = tuple(replace(m.who, addresses=found) for m, found in zip(members, listening, strict=True))
     slices = choose_slices(rules.num_servers, len(state.parameters), len(members))
     roster = Roster(who, slices, secret, rules.step_timeout_s, rules.has_far_spares)
