@@ -101,8 +101,13 @@ class MemberActor:
         if self._member is not None:
             self._member.cut()
 
-    def run(self, orders: list[StepOrder], paces: tuple[float, ...]) -> tuple[list[StepReport], Effort, float | None]:
-        """Carry out consecutive steps; also returns how many seconds this process has left, None: any number."""
+    def run(
+        self, orders: list[StepOrder], paces: tuple[float, ...] | None
+    ) -> tuple[list[StepReport], Effort, float | None]:
+        """Carry out consecutive steps, as Member.run does; also returns the seconds that this process has left.
+
+        None: any number.
+        """
         assert self._member is not None  # `connect` comes first
         return *self._member.run(orders, paces), self._notice.left_s
 
