@@ -217,8 +217,10 @@ class Switchboard:
 
     def close(self) -> None:
         """Take no more calls."""
-        for end in (*self._receptions.values(), self._wakened, self._waker):
-            end.close()
+        for reception in self._receptions.values():
+            reception.close()
+        self._wakened.close()
+        self._waker.close()
 
 
 def far_kind(certificates: Certificates | None) -> str:

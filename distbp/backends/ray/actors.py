@@ -80,7 +80,8 @@ class MemberActor:
             certificates = Certificates.from_environment()
         except ConfigError as error:
             raise ConfigError(f"on node {os.uname().nodename}: {error}") from None
-        self._switchboard = Switchboard(ray.util.get_node_ip_address() if has_far else None, secret, certificates)
+        ip = ray.util.get_node_ip_address() if has_far or not CAN_SHARE else None
+        self._switchboard = Switchboard(ip, secret, certificates)
         return self._switchboard.addresses
 
     def connect(self, rank: int, roster: Roster, server: ServerTask, state: TrainState) -> None:
