@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from distbp.nn.streams import epoch_order
-from distbp.protocol.examples import Examples
+from distbp.protocol.examples import Examples, Scaling
 
 EVALUATION_CHUNK = 256
 """Examples per unit of evaluation; fixed, so that a validation loss has the same bits wherever it was computed."""
@@ -111,6 +111,14 @@ class Supply(Protocol):
 
     def open_held_out(self, dtype: DTypeLike) -> HeldOut:
         """Return the examples as a worker evaluates on them."""
+        ...
+
+    def measure_targets(self) -> Scaling:
+        """Return the map of the targets, (n, O) numbers, to mean 0 and standard deviation 1."""
+        ...
+
+    def scale_targets(self, targets: Scaling) -> Self:
+        """Return the same examples, whose targets are scaled where they are taken."""
         ...
 
     def locate_batch(self, step: int, seed: int) -> NDArray[np.int64]:

@@ -10,6 +10,7 @@ from distbp.data import prepare
 from distbp.errors import ConfigError, DataError
 from distbp.protocol.messages import Shard
 from distbp.protocol.planning import step_order
+from distbp.protocol.supply import in_memory
 from distbp.protocol.worker import Worker
 from distbp.training.plan import make_plan
 
@@ -64,18 +65,22 @@ def test_rounds_do_not_take_weights(table):
     assert make(data={"source": table, "target": "y"}, rounds=rounds).recipe.data.target_scaling == "standard"
 
 
-@pytest.mark.parametrize("setting", [{"weight": "a"}, {"class_weights": "balanced"}, {"columns": {"a": "category"}}])
-def test_what_tables_have_is_refused_for_blocks(blocks, setting):
-    with pytest.raises(DataError, match=f"data.{next(iter(setting))} is for tables that are read whole"):
-        make(data={"source": blocks, "target": "y", **setting})
+def test_kinds_of_columns_are_refused_for_blocks(blocks):
+    with pytest.raises(DataError, match=r"data\.columns is for tables that are read whole"):
+        make(data={"source": blocks, "target": "y", "columns": {"a": "category"}})
 
 
-def test_numbers_in_blocks_are_learned_as_they_are(blocks):
+def test_weights_of_classes_are_refused_for_blocks_of_numbers(blocks):
+    with pytest.raises(DataError, match="class_weights is for targets that are one class each"):
+        make(data={"source": blocks, "target": "y", "class_weights": "balanced"})
+
+
+def test_numbers_in_blocks_are_learned_as_they_are_unless_asked(blocks):
     plan = make(data={"source": blocks, "target": "y"})
     assert plan.recipe.model.loss == "squared_error"
     assert plan.recipe.data.target_scaling == "none"
-    with pytest.raises(ConfigError, match="target_scaling=standard needs examples in memory"):
-        make(data={"source": blocks, "target": "y", "target_scaling": "standard"})
+    asked = make(data={"source": blocks, "target": "y", "target_scaling": "standard"})
+    assert asked.data.schema.targets.scale is not None
 
 
 def test_blocks_that_judge_arrays_get_the_scaling_of_their_targets(tmp_path, blocks):
@@ -83,7 +88,7 @@ def test_blocks_that_judge_arrays_get_the_scaling_of_their_targets(tmp_path, blo
     np.savez(tmp_path / "arrays.npz", x=rng.normal(size=(50, 2)), y=100 + 10 * rng.normal(size=50))
     plan = make(data={"source": str(tmp_path / "arrays.npz"), "validation": blocks})
     assert plan.recipe.data.target_scaling == "standard"
-    assert plan.data.validation.targets.scale == plan.data.train.targets.scale
+    assert in_memory(plan.data.validation).targets.scale == plan.data.train.targets.scale
 
 
 def test_blocks_do_not_judge_a_table_with_columns_of_all_kinds(table, blocks):
