@@ -25,11 +25,11 @@ from distbp.group.tls import Certificates, EncryptedSocket
 from distbp.group.words import MAX_BYTES, decode, encode
 
 _LENGTH = struct.Struct("<Q")
-BACKLOG = 128
+BACKLOG = 4096
+"""Members that may wait for one to take their call; the kernel allows less where net.core.somaxconn says so."""
+CALL_AGAIN_S = 0.01
 HANDSHAKE_S = 3.0
 """How long a caller may take over each word that shows who it is: strangers must not hold up the members."""
-
-RETRY_S = 0.02
 
 CAN_SHARE = hasattr(os, "memfd_create") and hasattr(socket, "send_fds")
 """Whether processes of one node can share memory here; elsewhere they send copies."""
@@ -217,8 +217,10 @@ class Switchboard:
 
     def close(self) -> None:
         """Take no more calls."""
-        for end in (*self._receptions.values(), self._wakened, self._waker):
-            end.close()
+        for reception in self._receptions.values():
+            reception.close()
+        self._wakened.close()
+        self._waker.close()
 
 
 def far_kind(certificates: Certificates | None) -> str:
@@ -243,22 +245,27 @@ def _connect_tcp(address: tuple[str, int], timeout_s: float) -> socket.socket:
 
 def _connect_unix(address: str, timeout_s: float) -> socket.socket:
     """Connect to a member of this node; where strangers have filled its queue, try again until it is emptied."""
-    deadline = time.monotonic() + timeout_s
     connected = socket.socket(socket.AF_UNIX)
+    deadline = time.monotonic() + timeout_s
     try:
         connected.settimeout(timeout_s)
-        while True:
-            try:
-                connected.connect(address)
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise TimeoutError("it takes no call") from None
-                time.sleep(RETRY_S)
-            else:
-                return connected
+        while not _has_connected(connected, address):
+            if time.monotonic() > deadline:
+                raise TimeoutError("too many others call the same member")
+            time.sleep(CALL_AGAIN_S)
     except OSError:
         connected.close()
         raise
+    return connected
+
+
+def _has_connected(caller: socket.socket, address: str) -> bool:
+    """Connect, unless as many as the kernel lets wait are waiting already: a Unix socket does not wait for its turn."""
+    try:
+        caller.connect(address)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _bytes_of(array: NDArray) -> memoryview:
