@@ -66,6 +66,10 @@ class RoundWorker:
         partials = tuple(tree.reduce_leaves(start, stop, train, self._join) for start, stop in nodes)
         return ShardResult(partials, time.perf_counter() - began)
 
+    def hurry(self) -> None:
+        """Wait no longer for data, for good: what waits raises DataError. Any thread may call this."""
+        self._worker.hurry()
+
     def close(self) -> None:
         """End what reads ahead; the worker is of no use afterwards."""
         self._worker.close()

@@ -41,6 +41,10 @@ class Training(Protocol):
         """Return the examples of one microbatch of the step that has begun; there may be none."""
         ...
 
+    def hurry(self) -> None:
+        """Let whoever waits for data wait no longer, for good; they get a DataError. Any thread may call this."""
+        ...
+
     def close(self) -> None:
         """End whatever reads, and wait for it."""
         ...
@@ -55,6 +59,10 @@ class HeldOut(Protocol):
 
     def take(self, chunk: int) -> Batch:
         """Return the examples of one chunk; the last may be short."""
+        ...
+
+    def hurry(self) -> None:
+        """Let whoever waits for data wait no longer, for good; they get a DataError. Any thread may call this."""
         ...
 
     def close(self) -> None:
@@ -154,6 +162,9 @@ class _ArrayTraining:
         start = microbatch * self._microbatch_size
         return self._examples.take_judged(self._batch[start : start + self._microbatch_size], self._dtype)
 
+    def hurry(self) -> None:
+        """Nothing waits."""
+
     def close(self) -> None:
         """Nothing reads."""
 
@@ -168,6 +179,9 @@ class _ArrayHeldOut:
 
     def take(self, chunk: int) -> Batch:
         return self._examples.take_judged(slice(chunk * EVALUATION_CHUNK, (chunk + 1) * EVALUATION_CHUNK), self._dtype)
+
+    def hurry(self) -> None:
+        """Nothing waits."""
 
     def close(self) -> None:
         """Nothing reads."""

@@ -162,9 +162,13 @@ class _Lanes:
         """Return the examples of one microbatch."""
         return self._blocks.take(step, microbatch)
 
+    def hurry(self) -> None:
+        """Wait no longer for storage that refuses."""
+        self._fetcher.stop()
+
     def close(self) -> None:
         """End the thread that reads ahead."""
-        self._fetcher.stop()
+        self.hurry()
         self._blocks.close()
 
 
@@ -184,7 +188,11 @@ class _Chunks:
         """Return the examples of one chunk."""
         return self._blocks.take(chunk * EVALUATION_CHUNK, (chunk + 1) * EVALUATION_CHUNK)
 
+    def hurry(self) -> None:
+        """Wait no longer for storage that refuses."""
+        self._fetcher.stop()
+
     def close(self) -> None:
         """End the thread that reads ahead."""
-        self._fetcher.stop()
+        self.hurry()
         self._blocks.close()
