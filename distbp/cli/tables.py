@@ -13,9 +13,9 @@ from distbp.text.printable import printable
 
 if TYPE_CHECKING:
     from distbp.drill import DrillReport
-    from distbp.prediction.measures import ClassMeasures, LabelMeasures, NumberMeasures
     from distbp.prediction.trained_run import EvaluationReport, TrainedRun
     from distbp.training import Result
+    from distbp.training.measures import ClassMeasures, LabelMeasures, NumberMeasures
     from distbp.verification.verify import Verdict
 
 
@@ -32,6 +32,7 @@ def format_result(result: Result) -> Text:
             "accuracy": _format_accuracy(result.validation_accuracy, "validation", result.largest_class),
             "R2": _format_r2(result.validation_r2),
             "loss": _format_losses(result.train_loss, result.validation_loss),
+            "watched": _format_monitored(result),
             "steps": f"{result.steps:,} in {_count(result.epochs, 'epoch')}{early}{kept}",
             "rounds": _format_rounds(result),
             "seconds": _format_seconds(result),
@@ -182,6 +183,12 @@ def _format_rounds(result: Result) -> str | None:
     if result.rounds is None:
         return None
     return f"a commit after {_count(result.rounds['steps'], 'step')} of {_count(result.rounds['replicas'], 'replica')}"
+
+
+def _format_monitored(result: Result) -> str | None:
+    """Return what early stopping watched, other than the loss and the accuracy, which have lines of their own."""
+    found = {name: value for name, value in (result.monitored or {}).items() if name != "accuracy"}
+    return ", ".join(f"{name} {value:.4f} (validation)" for name, value in found.items()) or None
 
 
 def _format_seconds(result: Result) -> str:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer import Argument, Option
 
 from distbp.cli.options import AsJson, Debug, Run, Step
 from distbp.cli.terminal import open_terminal
+
+if TYPE_CHECKING:
+    from distbp.prediction.trained_run import EvaluationReport, TrainedRun
 
 DATA_HELP = "digits, or a path: IDX folder, .npz, .npy, .csv, .tsv, .parquet"
 OwnData = Annotated[
@@ -21,6 +25,9 @@ Keep = Annotated[
     list[str] | None,
     Option("--keep", metavar="COLUMN", show_default=False, help="Write this column of the data too. Repeatable"),
 ]
+Page = Annotated[
+    str | None, Option("--page", metavar="FILE", show_default=False, help="Write a page with the plots, too: .html")
+]
 Probabilities = Annotated[bool, Option("--probabilities", help="Write the probability of every class too")]
 Deep = Annotated[
     bool, Option("--deep", help="Compute the step where they part again, and name the microbatch and the tensor")
@@ -29,7 +36,12 @@ OtherRun = Annotated[str, Argument(metavar="RUN_B", show_default=False, help="Th
 
 
 def evaluate(
-    run: Run, data: OwnData = None, step: Step = "final", as_json: AsJson = False, debug: Debug = False
+    run: Run,
+    data: OwnData = None,
+    step: Step = "final",
+    page: Page = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
 ) -> None:
     """Show loss, accuracy and how well each class is told apart."""
     with open_terminal(as_json, debug) as terminal:
@@ -37,13 +49,22 @@ def evaluate(
         from distbp.prediction.trained_run import load_run, parse_step
 
         trained = load_run(run, parse_step(step))
-        report = trained.evaluate(data)
+        report = trained.evaluate(data) if page is None else _write_page(trained, data, page)
         terminal.show(format_report(trained, report))
         if report.classes is not None:
             terminal.show("", make_class_table(report))
         if (confusion := make_confusion_table(trained, report)) is not None:
             terminal.show("", confusion)
         terminal.document({"run": run, "step": trained.step, "digest": trained.digest, "data": data, **asdict(report)})
+
+
+def _write_page(trained: TrainedRun, data: str | None, page: str) -> EvaluationReport:
+    """Write the page and return the figures that are on it."""
+    from distbp.report import describe_model, write_model_page
+
+    model = describe_model(trained, data)
+    write_model_page(model, trained, Path(page))
+    return model.report
 
 
 def predict(

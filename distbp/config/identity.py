@@ -69,6 +69,7 @@ FIRST_DEFAULTS: Mapping[str, Any] = {
     "data.target_scaling": "none",
     "data.weight": None,
     "data.class_weights": None,
+    "early_stopping.monitor": "loss",
 }
 """The default that each field had in the version that introduced it. Entries are added, never changed."""
 LEFT_TO_THE_DATA: Mapping[str, Any] = {

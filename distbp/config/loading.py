@@ -18,6 +18,7 @@ from distbp.config.config import Config
 from distbp.config.findings import MAX_SHOWN, describe_validation_error, name_kind
 from distbp.config.identity import DEFAULTS_OF_0_1_0, complete
 from distbp.config.placement import Placement
+from distbp.config.recipe import SWITCHES
 from distbp.config.values import CHOSEN_WHERE_UNSET, without
 from distbp.config.yaml_text import parse_yaml
 from distbp.errors import ConfigError
@@ -175,11 +176,16 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set {override}: the value is not valid YAML: {_describe_yaml_error(error)}") from None
     for part in parts[:-1]:
         inner = values.get(part)
+        if part in SWITCHES and isinstance(inner, bool):
+            inner = values[part] = SWITCHES[part](inner)
         if inner is None:
             inner = values[part] = {}
         if not isinstance(inner, dict):
             raise ConfigError(f"--set {override}: '{part}' is {name_kind(inner)}, not a section")
         values = inner
+    before = values.get(parts[-1])
+    if parts[-1] in SWITCHES and isinstance(value, bool) and isinstance(before, dict):
+        value = {**before, **SWITCHES[parts[-1]](value)}
     values[parts[-1]] = value
 
 

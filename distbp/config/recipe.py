@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, Strict, ValidationInfo, field_validator, model_validator
 
@@ -11,6 +11,21 @@ from distbp.config.microbatches import RECIPE_MICROBATCHES, choose_microbatch_si
 from distbp.config.rounds import Rounds
 from distbp.config.settings import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Settings
 
+Measure = Literal[
+    "loss",
+    "accuracy",
+    "balanced_accuracy",
+    "log_loss",
+    "roc_auc",
+    "average_precision",
+    "exact_match",
+    "rmse",
+    "mae",
+    "r2",
+]
+MORE = get_args(Measure)[2:]
+"""The measures that need what the network says of each validation example."""
+USUAL_PATIENCE = 10
 ColumnKind = Literal["number", "category", "date", "ignore"]
 
 
@@ -201,11 +216,30 @@ class Schedule(Settings):
         return self
 
 
+def switch_early_stopping(is_on: bool) -> dict[str, Any]:
+    """Return what early_stopping: true or false sets."""
+    return {"patience": USUAL_PATIENCE if is_on else None}
+
+
+SWITCHES = {"early_stopping": switch_early_stopping}
+"""The sections that may also be true or false, and what that sets in them."""
+
+
 class EarlyStopping(Settings):
-    """Stop when the validation loss no longer falls, and end with the best parameters."""
+    """Stop when what is watched no longer gets better, and end with the best parameters. true: a patience of 10."""
 
     patience: PositiveInt | None = Field(None, description="epochs without improvement before stopping; null: never")
-    min_delta: NonNegativeFloat = Field(0.0, description="smallest fall of the validation loss that counts")
+    min_delta: NonNegativeFloat = Field(0.0, description="smallest improvement of what is watched that counts")
+    monitor: Measure = Field(
+        "loss",
+        description="what is watched on the validation data: loss, accuracy; of data in memory also " + ", ".join(MORE),
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_a_switch_too(cls, values: object) -> object:
+        """Take early_stopping: true and false."""
+        return switch_early_stopping(values) if isinstance(values, bool) else values
 
 
 def default_microbatch_size(batch_size: int, rounds: Rounds) -> int:
@@ -224,7 +258,9 @@ class Recipe(Settings):
     schedule: Schedule = Schedule()
     early_stopping: EarlyStopping = EarlyStopping()
     rounds: Rounds = Rounds()
-    global_batch_size: PositiveInt = Field(64, description="examples per step, over all workers")
+    global_batch_size: PositiveInt = Field(
+        64, description="examples per step, over all workers; of large tables more where this is not set: 500 steps"
+    )
     microbatch_size: PositiveInt = Field(
         "auto",
         validate_default=True,

@@ -9,8 +9,9 @@ recipes for them keep their digests and their bits. Other choices are for what d
 columns were numbers without gaps or refused; and numbers to predict where no loss is named, which was an error. Where a
 recipe names squared_error for arrays of numbers, it did train, and nothing about it changes.
 
-The choices for tables were measured: `tests/bench/tables.py`. A number that has a default of its own, `epochs`
-and `weight_decay`, is chosen only where nobody has set it; once it is chosen it is set.
+The choices for tables were measured: `tests/bench/tables.py`, `tests/bench/tables_speed.py`. A number that has a
+default of its own, `epochs`, `weight_decay` and the sizes of batch and microbatch, is chosen only where nobody has set
+it; once it is chosen it is set.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from distbp.config.recipe import Data, Model, Optimizer, Recipe, default_microba
 TABLE_CLIP_NORM = 1.0
 TABLE_WEIGHT_DECAY = 0.003
 FEWEST_STEPS, MOST_EPOCHS = 300, 100
+MOST_STEPS, LARGEST_BATCH = 500, 512
+"""Steps in an epoch of a large table, as long as its batch is no larger than this."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ def settle(recipe: Recipe, facts: Facts) -> Recipe:
     if recipe.schedule.kind == "auto":
         kind = "cosine" if is_new else "constant"
         parts["schedule"] = recipe.schedule.model_copy(update={"kind": kind})
+    if facts.is_table and "global_batch_size" not in recipe.model_fields_set:
+        recipe = _with_batch(recipe, choose_table_batch(recipe.global_batch_size, facts.num_examples))
     settled = recipe.model_copy(update={**parts, **_fit_batch(recipe, facts.num_examples)})
     if not facts.is_table or "epochs" in recipe.model_fields_set:
         return settled
@@ -81,6 +86,21 @@ def settle_data(data: Data, is_table: bool, scales_targets: bool) -> Data:
 def _is_ours(model: Model) -> bool:
     """Return whether the loss is one of ours, which is as good for scaled targets as for others."""
     return model.function is None and (model.loss is None or ":" not in model.loss)
+
+
+def choose_table_batch(default: int, num_examples: int) -> int:
+    """Return the batch of a table that leaves it open: doubled while an epoch would be more than MOST_STEPS steps."""
+    size = default
+    while size < LARGEST_BATCH and num_examples > MOST_STEPS * size:
+        size *= 2
+    return size
+
+
+def _with_batch(recipe: Recipe, size: int) -> Recipe:
+    sizes = {"global_batch_size": size}
+    if "microbatch_size" not in recipe.model_fields_set:
+        sizes["microbatch_size"] = default_microbatch_size(size, recipe.rounds)
+    return recipe.model_copy(update=sizes)
 
 
 def _choose_epochs(recipe: Recipe, num_examples: int) -> int:

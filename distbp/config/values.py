@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from distbp.config.config import Config
 from distbp.config.recipe import Recipe
 
-CHOSEN_WHERE_UNSET = ("epochs", "optimizer.weight_decay")
+CHOSEN_WHERE_UNSET = ("global_batch_size", "microbatch_size", "epochs", "optimizer.weight_decay")
 """Fields of a recipe that the data may choose: what counts is whether somebody has set them, not their default."""
 
 

@@ -8,25 +8,26 @@ with the last process that maps it, however that ends.
 from __future__ import annotations
 
 import mmap
-import multiprocessing.connection
 import os
 import pickle
 import socket
 import struct
 import time
 from contextlib import suppress
-from multiprocessing import AuthenticationError
 from multiprocessing.connection import answer_challenge, deliver_challenge
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from distbp.group.reception import Reception
 from distbp.group.tls import Certificates, EncryptedSocket
 from distbp.group.words import MAX_BYTES, decode, encode
 
 _LENGTH = struct.Struct("<Q")
-BACKLOG = 128
+BACKLOG = 4096
+"""Members that may wait for one to take their call; the kernel allows less where net.core.somaxconn says so."""
+CALL_AGAIN_S = 0.01
 HANDSHAKE_S = 3.0
 """How long a caller may take over each word that shows who it is: strangers must not hold up the members."""
 
@@ -178,39 +179,36 @@ class Switchboard:
     With certificates TCP is encrypted, and its address is called "tls": who does not encrypt finds none to call.
     """
 
-    def __init__(self, ip: str, secret: bytes, certificates: Certificates | None = None):
+    def __init__(self, ip: str | None, secret: bytes, certificates: Certificates | None = None):
+        """ip: where members of other nodes call; None where there are none: then nothing listens on the network."""
         self._secret = secret
         self.certificates = certificates
         self._wakened, self._waker = socket.socketpair()
-        family = socket.AF_INET6 if ":" in ip else socket.AF_INET
-        self._listeners = {"tcp": socket.create_server((ip, 0), family=family, backlog=BACKLOG)}
-        self.addresses: dict[str, Any] = {far_kind(certificates): self._listeners["tcp"].getsockname()[:2]}
+        self.addresses: dict[str, Any] = {}
+        self._receptions: dict[str, Reception[Link]] = {}
+        if ip is not None:
+            family = socket.AF_INET6 if ":" in ip else socket.AF_INET
+            listener = socket.create_server((ip, 0), family=family, backlog=BACKLOG)
+            self.addresses[far_kind(certificates)] = listener.getsockname()[:2]
+            self._receptions["tcp"] = Reception(listener, lambda caller: self._welcome(caller, certificates))
         if CAN_SHARE:
             self.addresses["unix"] = f"\0distbp-{os.getpid()}-{os.urandom(8).hex()}"
-            self._listeners["unix"] = socket.socket(socket.AF_UNIX)
-            self._listeners["unix"].bind(self.addresses["unix"])
-            self._listeners["unix"].listen(BACKLOG)
+            listener = socket.socket(socket.AF_UNIX)
+            listener.bind(self.addresses["unix"])
+            listener.listen(BACKLOG)
+            self._receptions["unix"] = Reception(listener, lambda caller: self._welcome(caller, None))
 
     def accept(self, kind: str, timeout_s: float) -> Link:
         """Wait for a member to call by "unix" or "tcp"; callers without the secret are turned away.
 
-        Raises TimeoutError when nobody calls in time, OSError after `cut`.
+        Strangers hold up nobody (see Reception). Raises TimeoutError when nobody calls in time, OSError after `cut`.
         """
-        deadline = time.monotonic() + timeout_s
-        while True:
-            self._await_caller(kind, deadline)
-            connected = self._listeners[kind].accept()[0]
-            certificates = self.certificates if kind == "tcp" else None
-            with suppress(AuthenticationError, AssertionError, EOFError, OSError):
-                return Link.over(connected, self._secret, timeout_s, certificates, is_caller=False)
+        link = self._receptions[kind].receive(timeout_s, self._wakened)
+        link.be_patient(timeout_s)
+        return link
 
-    def _await_caller(self, kind: str, deadline: float) -> None:
-        timeout_s = max(0.0, deadline - time.monotonic())
-        ready = multiprocessing.connection.wait([self._listeners[kind], self._wakened], timeout_s)
-        if self._wakened in ready:
-            raise OSError("nobody will call any more")
-        if not ready:
-            raise TimeoutError("nobody called")
+    def _welcome(self, caller: socket.socket, certificates: Certificates | None) -> Link:
+        return Link.over(caller, self._secret, HANDSHAKE_S, certificates, is_caller=False)
 
     def cut(self) -> None:
         """Let a thread that waits for a call see that none will come. Any thread may call this, also after `close`."""
@@ -219,8 +217,10 @@ class Switchboard:
 
     def close(self) -> None:
         """Take no more calls."""
-        for end in (*self._listeners.values(), self._wakened, self._waker):
-            end.close()
+        for reception in self._receptions.values():
+            reception.close()
+        self._wakened.close()
+        self._waker.close()
 
 
 def far_kind(certificates: Certificates | None) -> str:
@@ -244,14 +244,28 @@ def _connect_tcp(address: tuple[str, int], timeout_s: float) -> socket.socket:
 
 
 def _connect_unix(address: str, timeout_s: float) -> socket.socket:
+    """Connect to a member of this node; where strangers have filled its queue, try again until it is emptied."""
     connected = socket.socket(socket.AF_UNIX)
+    deadline = time.monotonic() + timeout_s
     try:
         connected.settimeout(timeout_s)
-        connected.connect(address)
+        while not _has_connected(connected, address):
+            if time.monotonic() > deadline:
+                raise TimeoutError("too many others call the same member")
+            time.sleep(CALL_AGAIN_S)
     except OSError:
         connected.close()
         raise
     return connected
+
+
+def _has_connected(caller: socket.socket, address: str) -> bool:
+    """Connect, unless as many as the kernel lets wait are waiting already: a Unix socket does not wait for its turn."""
+    try:
+        caller.connect(address)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _bytes_of(array: NDArray) -> memoryview:

@@ -52,6 +52,7 @@ class Member:
         self._server: AnyServer | None = None
         self._memory: SharedMemory | None = None
         self._spares: dict[int, Spare] = {}
+        self._paces = roster.even_paces
         self._has_diverged = False
         self._effort = Effort(0, 0.0)
 
@@ -68,17 +69,19 @@ class Member:
             own, spare = slice_state(state, start, stop), self._spares.get(self._rank)
             self._server = make_server(self._server_task, own, start, self._parameters[start:stop], spare)
 
-    def run(self, orders: list[StepOrder], paces: tuple[float, ...] = ()) -> tuple[list[StepReport], Effort]:
+    def run(self, orders: list[StepOrder], paces: tuple[float, ...] | None = None) -> tuple[list[StepReport], Effort]:
         """Carry out consecutive steps; returns the reports of this member's server, none if it has no server.
 
-        paces: by which every member plans the shards (see `paced_shards`); none for even ones. Also returns what this
-        worker computed. A step that the servers did not commit is the last one, for every member: training diverged.
+        paces: by which every member plans the shards from now on (see `paced_shards`); None: as before, at first even
+        ones. Also returns what this worker computed. A step that the servers did not commit is the last one, for every
+        member: training diverged.
 
         Raises PeerLostError as soon as another member is gone, or silent for longer than the roster's time-out.
         """
         self._lines.check()
         self._effort = Effort(0, 0.0)
-        plan = cache(partial(_plan_work, paces=paces or self._roster.even_paces))
+        self._paces = self._paces if paces is None else paces
+        plan = cache(partial(_plan_work, paces=self._paces))
         reports = []
         for order in orders:
             if self._has_diverged:  # in this chunk of orders or the one before

@@ -19,7 +19,13 @@ from distbp.errors import CheckpointError, ConfigError, DataError
 from distbp.nn.blas import compute_exactly, fixed_arithmetic
 from distbp.nn.digests import digest
 from distbp.nn.model import IGNORED, Sums
-from distbp.prediction.measures import (
+from distbp.prediction.network import Network
+from distbp.protocol.examples import Examples
+from distbp.protocol.supply import Supply
+from distbp.run import Checkpoint, CheckpointStore, RunDirectory
+from distbp.run.position import Position
+from distbp.training.checkpoint_contents import check_data, check_recipe, make_checkpoint, read_flat, read_scaling
+from distbp.training.measures import (
     ClassMeasures,
     LabelMeasures,
     NumberMeasures,
@@ -27,12 +33,6 @@ from distbp.prediction.measures import (
     measure_labels,
     measure_numbers,
 )
-from distbp.prediction.network import Network
-from distbp.protocol.examples import Examples
-from distbp.protocol.supply import Supply
-from distbp.run import Checkpoint, CheckpointStore, RunDirectory
-from distbp.run.position import Position
-from distbp.training.checkpoint_contents import check_data, check_recipe, make_checkpoint, read_flat, read_scaling
 from distbp.training.plan import Builder, make_plan, model_spec
 
 Label = str | int | bool
@@ -132,7 +132,15 @@ class TrainedRun:
 
         Raises DataError, also when there is no validation part and no data are named.
         """
-        examples = self._own_validation() if data is None else self._read(data)
+        return self.evaluate_examples(self.judged_examples(data))
+
+    def judged_examples(self, data: str | os.PathLike[str] | None = None) -> Examples | Supply:
+        """Return the examples of `data`, read as the run's own; None: its own validation examples. Raises DataError."""
+        return self._own_validation() if data is None else self._read(data)
+
+    @fixed_arithmetic()
+    def evaluate_examples(self, examples: Examples | Supply) -> EvaluationReport:
+        """Return how well the network does on examples that were read as the run's own."""
         network, sums = self.network, list[Sums]()
         predicted, actual = list[NDArray](), list[NDArray]()
         with network.spec.pinned():

@@ -9,6 +9,7 @@ import hashlib
 import math
 import mmap
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -97,10 +98,16 @@ class Encoding:
             x[:, len(self.fill) : after] = gaps[:, self.indicators]
         x[:, : len(self.fill)] = scaling.apply(numbers, dtype)
         if self.sizes:
-            firsts = after + np.cumsum((0, *self.sizes[:-1])) - 1  # the input of code 1, less 1
-            rows, columns = np.nonzero(raw["codes"])
-            x[rows, firsts[columns] + raw["codes"][rows, columns]] = 1
+            codes = raw["codes"]
+            places = codes + self._firsts
+            places += np.arange(0, x.size, x.shape[1])[:, None]
+            x.reshape(-1)[places if codes.all() else places[codes > 0]] = 1
         return x
+
+    @cached_property
+    def _firsts(self) -> NDArray[np.intp]:
+        """The input of code 1 of every column of categories, less 1: (k,)."""
+        return len(self.fill) + len(self.indicators) + np.cumsum((0, *self.sizes[:-1])) - 1
 
 
 def _find_far(shift: NDArray, scale: NDArray, raw: np.dtype, dtype: DTypeLike) -> FarFeatures | None:

@@ -22,10 +22,11 @@ class Position:
     """The driver's bookkeeping after `step` steps.
 
     epoch_loss, epoch_examples: sums over the steps of the epoch under way, the second of the weights where there are
-    some. train_loss: mean over the last whole epoch. best_*: of the epoch with the lowest validation loss. Over all
-    sessions of the run: examples, recoveries, preemptions (workers that left in time, because a notice was heard), and
-    seconds spent on steps, on waiting for workers (starts and recoveries), on steps that a lost state made necessary
-    again, on checkpoints while training waited for them, and on waiting for data that a step needed.
+    some. train_loss: mean over the last whole epoch. best_*: of the epoch with the lowest validation loss, or with the
+    lowest error, where something else is watched (`distbp.training.monitor`). Over all sessions of the run: examples,
+    recoveries, preemptions (workers that left in time, because a notice was heard), and seconds spent on steps, on
+    waiting for workers (starts and recoveries), on steps that a lost state made necessary again, on checkpoints while
+    training waited for them, and on waiting for data that a step needed.
     """
 
     step: int = 0
@@ -38,6 +39,7 @@ class Position:
     best_step: int | None = None
     best_loss: float | None = None
     best_accuracy: float | None = None
+    best_error: float | None = None
     epochs_since_best: int = 0
     examples: int = 0
     recoveries: int = 0
@@ -95,8 +97,11 @@ class Position:
             examples=self.examples + report.num_examples,
         )
 
-    def after_epoch(self, evaluation: Evaluation | None, min_delta: float) -> Self:
-        """Return the position with the epoch closed; evaluation is None without validation data."""
+    def after_epoch(self, evaluation: Evaluation | None, min_delta: float, error: float | None = None) -> Self:
+        """Return the position with the epoch closed; evaluation is None without validation data.
+
+        error: what is to fall, where it is not the validation loss.
+        """
         closed = replace(
             self,
             epochs_evaluated=self.epochs_evaluated + 1,
@@ -108,13 +113,15 @@ class Position:
             return closed
         loss, accuracy = evaluation.loss, evaluation.accuracy
         closed = replace(closed, validation_loss=loss, validation_accuracy=accuracy)
-        if self.best_loss is None or math.isnan(self.best_loss) or loss < self.best_loss - min_delta:
-            return replace(closed, best_step=self.step, best_loss=loss, best_accuracy=accuracy, epochs_since_best=0)
+        best, now = (self.best_loss, loss) if error is None else (self.best_error, error)
+        if best is None or math.isnan(best) or now < best - min_delta:
+            closed = replace(closed, best_step=self.step, best_loss=loss, best_accuracy=accuracy)
+            return replace(closed, best_error=error, epochs_since_best=0)
         return replace(closed, epochs_since_best=self.epochs_since_best + 1)
 
     @property
     def is_best(self) -> bool:
-        """Whether the epoch that ended with this step has the lowest validation loss so far."""
+        """Whether the epoch that ended with this step is the best so far."""
         return self.best_step == self.step
 
     def ran_out_of_patience(self, early_stopping: EarlyStopping) -> bool:

@@ -13,6 +13,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from distbp.config import Placement, Recipe
+from distbp.config.recipe import Measure
 from distbp.data import PreparedData, Schema
 from distbp.errors import ConfigError, DataError
 from distbp.prediction.network import Network
@@ -86,6 +87,7 @@ class DistbpEstimator(CallbackSupportMixin, BaseEstimator):
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
         tol: float = 1e-4,
+        monitor: Measure = DEFAULTS.early_stopping.monitor,
         random_state: int | np.random.RandomState | None = DEFAULTS.seed,
         warm_start: bool = False,
         recipe: Mapping[str, Any] | None = None,
@@ -108,6 +110,7 @@ class DistbpEstimator(CallbackSupportMixin, BaseEstimator):
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.tol = tol
+        self.monitor = monitor
         self.random_state = random_state
         self.warm_start = warm_start
         self.recipe = recipe
@@ -173,7 +176,7 @@ class DistbpEstimator(CallbackSupportMixin, BaseEstimator):
         x = read_inputs(self, X, reset=start is None, known=known)
         self._need_targets(y)
         targets = self._read_targets(x, y, sample_weight, start is not None, classes)
-        recipe = make_recipe(parameters, seed, len(x), self._task)
+        recipe = make_recipe(parameters, seed, len(x), self._task, is_table=not isinstance(x, np.ndarray))
         data = self._label(prepare_examples(self, x, targets, recipe.data, seed, known))
         recipe, data = settle_with(recipe, data)
         start = None if start is None else self._check_start(start, recipe, data)

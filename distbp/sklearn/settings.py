@@ -12,7 +12,7 @@ import numpy as np
 
 from distbp.config import Placement, Recipe, parse_config
 from distbp.config.identity import nest
-from distbp.config.settling import FEWEST_STEPS, MOST_EPOCHS
+from distbp.config.settling import FEWEST_STEPS, MOST_EPOCHS, choose_table_batch
 from distbp.errors import ConfigError
 
 Task = Literal["classification", "regression"]
@@ -31,6 +31,7 @@ FIELDS = {
     "validation_fraction": "data.validation",
     "n_iter_no_change": "early_stopping.patience",
     "tol": "early_stopping.min_delta",
+    "monitor": "early_stopping.monitor",
     "random_state": "seed",
 }
 """The parameters that have another name than the field of the recipe that they set."""
@@ -39,10 +40,13 @@ _OWN = (*FIELDS.values(), "data.source", "data.target", "data.task")
 _PLACES = ("workers", "backend", "address")
 
 
-def make_recipe(parameters: Mapping[str, Any], seed: int, num_examples: int, task: Task) -> Recipe:
+def make_recipe(
+    parameters: Mapping[str, Any], seed: int, num_examples: int, task: Task, is_table: bool = False
+) -> Recipe:
     """Return the recipe of an estimator with these parameters for `num_examples` examples, held-out ones included.
 
-    seed: what random_state comes to. What `task` and the data decide is left to `distbp.config.settling`.
+    seed: what random_state comes to. is_table: the examples' columns have kinds. What `task` and the data decide is
+    left to `distbp.config.settling`.
 
     Raises ConfigError for a value that is none, naming the parameter.
     """
@@ -53,7 +57,7 @@ def make_recipe(parameters: Mapping[str, Any], seed: int, num_examples: int, tas
     values["data"] = {"source": "memory", "validation": 0.0, "task": task}
     _set_early_stopping(values, parameters)
     _set_network(values)
-    _set_batch(values, num_examples)
+    _set_batch(values, num_examples, is_table)
     if values["epochs"] is None:
         values["epochs"] = _choose_epochs(values["global_batch_size"], num_examples)
     more = _read_more(parameters["recipe"])
@@ -115,7 +119,7 @@ def _set_network(values: dict[str, Any]) -> None:
         model["activation"] = "sigmoid"
 
 
-def _set_batch(values: dict[str, Any], num_examples: int) -> None:
+def _set_batch(values: dict[str, Any], num_examples: int, is_table: bool) -> None:
     """Fill in the size of a batch, at most all training examples, and scale the penalty to it as scikit-learn does."""
     num_train = num_examples
     if isinstance(fraction := values["data"]["validation"], float) and 0 < fraction < 1:
@@ -123,6 +127,7 @@ def _set_batch(values: dict[str, Any], num_examples: int) -> None:
     size = values["global_batch_size"]
     if size == "auto":
         size = DEFAULTS.global_batch_size
+        size = choose_table_batch(size, num_train) if is_table else size
     if isinstance(size, int):
         size = values["global_batch_size"] = min(size, max(num_train, 1))
     optimizer = values["optimizer"]

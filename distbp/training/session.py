@@ -7,6 +7,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import NoReturn
 
+from numpy.typing import NDArray
+
 from distbp.backends import Backend
 from distbp.config import Placement
 from distbp.errors import ClusterError, DataError, DivergedError, InterruptedRunError, WorkersLostError
@@ -21,6 +23,7 @@ from distbp.training.checkpoint_schedule import CheckpointSchedule
 from distbp.training.journal import Journal
 from distbp.training.ledger import Account, Ledger
 from distbp.training.lost_groups import LostGroups
+from distbp.training.monitor import Monitor
 from distbp.training.plan import Plan
 from distbp.training.progress import EpochWatcher, Finisher, Observer, Progress
 from distbp.training.worker_wait import WorkerWait
@@ -52,6 +55,7 @@ class Session:
         self._observe = observe
         self._pending: TrainState | None = state
         self._position = position
+        self._monitor = Monitor(plan)
         self._ledger = Ledger(position)
         self._lost_groups = LostGroups(placement, journal.events)
         self._schedule = CheckpointSchedule(placement.checkpoint_every_steps, journal.writer, journal.prompt_s)
@@ -215,14 +219,20 @@ class Session:
 
     def _close_epoch(self) -> None:
         evaluation = self._backend.evaluate() if self._plan.worker.validation is not None else None
-        self._position = self._position.after_epoch(evaluation, self._plan.recipe.early_stopping.min_delta)
+        value = None if evaluation is None else self._monitor.measure(evaluation, self._take_parameters)
+        min_delta = self._plan.recipe.early_stopping.min_delta
+        self._position = self._position.after_epoch(evaluation, min_delta, self._monitor.to_error(value))
         if evaluation is not None:
+            watched = {} if value is None else {"monitor": self._monitor.name, "value": value}
             self._journal.events.append(
-                "evaluated", step=self._position.step, loss=evaluation.loss, accuracy=evaluation.accuracy
+                "evaluated", step=self._position.step, loss=evaluation.loss, accuracy=evaluation.accuracy, **watched
             )
         self._ledger.charge("work_s")
         self._note_work()
         self._show_epoch()
+
+    def _take_parameters(self) -> NDArray:
+        return self._backend.snapshot().state.parameters
 
     def _show_epoch(self) -> None:
         """Let an observer see the epoch that has just ended, and say whether the run is to end with it."""

@@ -24,6 +24,7 @@ from distbp.training.checkpoint_contents import newest_saved
 from distbp.training.dataset import write_dataset
 from distbp.training.first_look import open_mapper
 from distbp.training.journal import Journal
+from distbp.training.monitor import Monitor, check_monitor
 from distbp.training.plan import Builder, Plan, Start, describe_placement, make_plan, name_builder
 from distbp.training.plan_data import find_shortage
 from distbp.training.progress import Observer
@@ -45,7 +46,8 @@ class Result:
     went to (steps that count, waiting for workers, steps done again, checkpoints), goodput = work_s / seconds, and
     failures recovered from. preemptions: workers that left in time, because a notice was heard. rounds: what the recipe
     says of them; None where every step was committed. data_s: seconds that steps waited for data in blocks. What is
-    always right so often, and R2, are of the validation examples (`Verdict`).
+    always right so often, and R2, are of the validation examples (`Verdict`). monitored: the measure that early
+    stopping watched, by its name, at `final_step`; None where it was the loss.
     """
 
     run: str
@@ -74,6 +76,7 @@ class Result:
     data_s: float = 0.0
     largest_class: float | None = None
     validation_r2: float | None = None
+    monitored: dict[str, float] | None = None
 
 
 def train(
@@ -110,6 +113,7 @@ def train(
     plan = make_plan(config, prepared, model, start)
     config = config.model_copy(update={"recipe": plan.recipe})
     plan.check_model()
+    check_monitor(plan)
     _warn_of_endless_warmup(plan)
     with hold_run(config, plan, name, resume) as run:
         finished = adopt(run, config.placement, plan)
@@ -285,4 +289,11 @@ def _conclude(run: RunDirectory, config: Config, plan: Plan, position: Position)
         data_s=round(position.data_s, 4),
         largest_class=verdict.largest_class,
         validation_r2=verdict.r2,
+        monitored=_read_monitored(plan, position) if keeps_best else None,
     )
+
+
+def _read_monitored(plan: Plan, position: Position) -> dict[str, float] | None:
+    monitor = Monitor(plan)
+    value = monitor.to_error(position.best_error)  # twice the sign is none
+    return None if value is None else {monitor.name: value}

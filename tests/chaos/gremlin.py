@@ -17,65 +17,84 @@ ACTOR = "ray::MemberActor"
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of fault: the signals that `num_targets` processes get, and how often it is drawn."""
+    """A kind of fault: the signals that `num_targets` processes get, and how often it is drawn.
+
+    target: of whom: "actor" (a worker, perhaps with a server), "driver", or "raylet" (Ray's process of the node).
+    """
 
     name: str
     weight: int
     signals: tuple[int, ...]
     num_targets: int = 1
-    of_driver: bool = False
+    target: str = "actor"
 
 
 # Further kinds are further lines; whatever a signal to some of a run's processes can do.
-KINDS = (
-    Kind("worker or server killed", 50, (signal.SIGKILL,)),
-    Kind("two killed at once", 15, (signal.SIGKILL,), num_targets=2),
-    Kind("paused for a moment", 15, (signal.SIGSTOP, signal.SIGCONT)),
-    Kind("hung", 4, (signal.SIGSTOP,)),
-    Kind("told to go", 10, (signal.SIGTERM,)),
-    Kind("driver killed", 10, (signal.SIGKILL,), of_driver=True),
-    Kind("driver terminated", 6, (signal.SIGTERM,), of_driver=True),
+OF_A_CLUSTER = (
+    Kind("worker or server killed", 45, (signal.SIGKILL,)),
+    Kind("two killed at once", 13, (signal.SIGKILL,), num_targets=2),
+    Kind("paused for a moment", 13, (signal.SIGSTOP, signal.SIGCONT)),
+    Kind("hung", 3, (signal.SIGSTOP,)),
+    Kind("preempted", 14, (signal.SIGTERM,)),
+    Kind("two preempted at once", 5, (signal.SIGTERM,), num_targets=2),
+    Kind("preempted, and killed soon after", 5, (signal.SIGTERM, signal.SIGKILL)),
+    Kind("driver killed", 7, (signal.SIGKILL,), target="driver"),
+    Kind("driver terminated", 5, (signal.SIGTERM,), target="driver"),
 )
+KINDS = (*OF_A_CLUSTER, Kind("Ray's raylet killed", 4, (signal.SIGKILL,), target="raylet"))
+"""Of a driver with a Ray of its own, which ends with that Ray and is started again."""
 
 
 class Gremlin:
-    """Draws faults and pauses from a seed and inflicts them on a driver's processes."""
+    """Draws faults and pauses from a seed and inflicts them on a run's processes."""
 
     def __init__(self, seed: int, kinds: tuple[Kind, ...] = KINDS):
         self._random = random.Random(seed)
         self._kinds = kinds
         self.counts = dict.fromkeys((kind.name for kind in kinds), 0)
         self.drivers_struck_at: list[float] = []  # Unix seconds
+        self.num_broken = 0  # how often Ray itself was struck
 
     @property
     def num_faults(self) -> int:
-        """How many processes have really been struck."""
+        """How many faults have really struck."""
         return sum(self.counts.values())
 
     def pause_s(self, longest: float) -> float:
         """Return for how long to leave the run alone."""
         return self._random.uniform(0.0, longest)
 
-    def strike(self, driver: int, is_running: Callable[[], bool]) -> None:
-        """Inflict one fault as soon as there are processes for it; none if the run ends before."""
+    def strike(self, driver: int, root: int, is_running: Callable[[], bool]) -> None:
+        """Inflict one fault as soon as there are processes for it; none if the run ends before.
+
+        root: the process that Ray's are below: the driver, where Ray is its own.
+        """
         (kind,) = self._random.choices(self._kinds, [kind.weight for kind in self._kinds])
         while is_running():
-            pids = [driver] if kind.of_driver else actors_of(driver)
+            pids = find_targets(kind.target, driver, root)
             if len(pids) >= kind.num_targets:
                 self._strike(kind, self._random.sample(sorted(pids), kind.num_targets))
                 return
             time.sleep(0.05)
 
     def _strike(self, kind: Kind, pids: list[int]) -> None:
-        for number in kind.signals:
+        for place, number in enumerate(kind.signals):
+            if place:
+                time.sleep(self._random.uniform(0.0, 0.5))
             for pid in pids:
                 with suppress(ProcessLookupError):
                     os.kill(pid, number)
-            if number == signal.SIGSTOP and len(kind.signals) > 1:
-                time.sleep(self._random.uniform(0.0, 0.5))
         self.counts[kind.name] += 1
-        if kind.of_driver:
+        self.num_broken += kind.target == "raylet"
+        if kind.target != "actor":
             self.drivers_struck_at.append(time.time())
+
+
+def find_targets(target: str, driver: int, root: int) -> list[int]:
+    """Return the processes of one kind that there are now; see Kind."""
+    if target == "driver":
+        return [driver]
+    return actors_below(root) if target == "actor" else raylets_below(root)
 
 
 def read_stat(pid: int) -> list[str]:
@@ -96,9 +115,14 @@ def descendants(pid: int) -> set[int]:
     return found - {pid}
 
 
-def actors_of(driver: int) -> list[int]:
-    """The actors of a driver with a private cluster, those that are starting too."""
-    return [pid for pid in descendants(driver) if _command_line(pid).startswith(ACTOR)]
+def actors_below(root: int) -> list[int]:
+    """The actors of a Ray that a process has started, those that are starting too."""
+    return [pid for pid in descendants(root) if _command_line(pid).startswith(ACTOR)]
+
+
+def raylets_below(root: int) -> list[int]:
+    """The processes by which Ray runs a node, of a Ray that a process has started."""
+    return [pid for pid in descendants(root) if _command_line(pid).partition("\0")[0].endswith("/raylet")]
 
 
 def _command_line(pid: int) -> str:

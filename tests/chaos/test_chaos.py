@@ -8,16 +8,25 @@ import sys
 
 import pytest
 from gremlin import Gremlin, identify
-from run import ChaosError, Traces, expect_gone, run_chaos
+from sitting import run_chaos
+from traces import ChaosError, Traces, expect_gone
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 
 @pytest.mark.ray
 def test_runs_with_random_faults_end_like_undisturbed_ones_and_leave_nothing(tmp_path):
-    sitting = run_chaos(num_faults=6, seed=4, folder=tmp_path, faults_per_run=3)
-    assert sitting.gremlin.num_faults >= 6
-    assert sitting.num_runs >= 2
+    figures = run_chaos(num_faults=6, seed=4, folder=tmp_path, faults_per_run=3)
+    assert figures.num_faults >= 6
+    assert figures.num_runs >= 2
+
+
+@pytest.mark.ray
+def test_drivers_that_share_a_ray_end_like_undisturbed_ones_too(tmp_path):
+    told = []
+    figures = run_chaos(num_faults=8, seed=5, folder=tmp_path, faults_per_run=4, is_shared=True, after_run=told.append)
+    assert figures.num_faults >= 8
+    assert len(told) == figures.num_runs >= 2
 
 
 def test_the_gremlin_draws_the_same_pauses_from_the_same_seed():
@@ -27,14 +36,14 @@ def test_the_gremlin_draws_the_same_pauses_from_the_same_seed():
 
 @pytest.mark.slow
 def test_a_process_that_stays_is_found(tmp_path, monkeypatch):
-    monkeypatch.setattr("run.LEFT_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("traces.LEFT_TIMEOUT_S", 0.2)
     with pytest.raises(ChaosError, match=f"left behind: process {os.getpid()}"):
         expect_gone(Traces(identify({os.getpid()})), tmp_path)
 
 
 @pytest.mark.slow
 def test_a_file_that_stays_is_found(tmp_path, monkeypatch):
-    monkeypatch.setattr("run.LEFT_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("traces.LEFT_TIMEOUT_S", 0.2)
     (tmp_path / "rest").touch()
     with pytest.raises(ChaosError, match="left behind: file rest"):
         expect_gone(Traces(), tmp_path)
@@ -42,7 +51,7 @@ def test_a_file_that_stays_is_found(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_shared_memory_that_stays_is_found(tmp_path, monkeypatch):
-    monkeypatch.setattr("run.LEFT_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("traces.LEFT_TIMEOUT_S", 0.2)
     path = tmp_path / "segment"
     path.touch()
     (tmp_path / "empty").mkdir()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distbp.prediction.measures import measure_classes, measure_numbers
+from distbp.training.measures import measure_classes, measure_numbers
 
 metrics = pytest.importorskip("sklearn.metrics", reason="the oracle is scikit-learn")
 calm = settings(max_examples=40, deadline=None)

@@ -40,10 +40,12 @@ class Service:
     environment: dict[str, str]
     temp_dir: Path
 
-    def distbp(self, *argv: object, timeout_s: float = 120, as_json: bool = True, **variables: str) -> Done:
+    def distbp(
+        self, *argv: object, timeout_s: float = 120, as_json: bool = True, cwd: Path | None = None, **variables: str
+    ) -> Done:
         """Run a command of distbp to its end."""
         words = [*argv, *(["--json"] if as_json else [])]
-        done = run_distbp(*words, env={**self.environment, **variables}, timeout_s=timeout_s)
+        done = run_distbp(*words, cwd=cwd, env={**self.environment, **variables}, timeout_s=timeout_s)
         if as_json:
             return Done(done.returncode, json.loads(done.stdout), done.stderr)
         return Done(done.returncode, None, done.stdout + done.stderr)

@@ -71,8 +71,8 @@ class MemberActor:
             started=read_start_time(pid),
         )
 
-    def listen(self, secret: bytes) -> dict[str, Any]:
-        """Leave the former group, and listen for the members of a new one on the address that Ray uses."""
+    def listen(self, secret: bytes, has_far: bool) -> dict[str, Any]:
+        """Leave the former group, and listen for the members of a new one; where some are far, on Ray's address too."""
         if self._member is not None:
             self._member.close()
         self._member = None
@@ -80,7 +80,8 @@ class MemberActor:
             certificates = Certificates.from_environment()
         except ConfigError as error:
             raise ConfigError(f"on node {os.uname().nodename}: {error}") from None
-        self._switchboard = Switchboard(ray.util.get_node_ip_address(), secret, certificates)
+        ip = ray.util.get_node_ip_address() if has_far or not CAN_SHARE else None
+        self._switchboard = Switchboard(ip, secret, certificates)
         return self._switchboard.addresses
 
     def connect(self, rank: int, roster: Roster, server: ServerTask, state: TrainState) -> None:
@@ -101,8 +102,13 @@ class MemberActor:
         if self._member is not None:
             self._member.cut()
 
-    def run(self, orders: list[StepOrder], paces: tuple[float, ...]) -> tuple[list[StepReport], Effort, float | None]:
-        """Carry out consecutive steps; also returns how many seconds this process has left, None: any number."""
+    def run(
+        self, orders: list[StepOrder], paces: tuple[float, ...] | None
+    ) -> tuple[list[StepReport], Effort, float | None]:
+        """Carry out consecutive steps, as Member.run does; also returns the seconds that this process has left.
+
+        None: any number.
+        """
         assert self._member is not None  # `connect` comes first
         return *self._member.run(orders, paces), self._notice.left_s
 

@@ -79,12 +79,13 @@ def form_group(
     secret = os.urandom(32)
     rules = _fit_to_rounds(rules, worker)
     timeout_s = min(rules.step_timeout_s, START_TIMEOUT_S)
-    listening = Calls(pool, members).ask(members, [m.actor.listen.remote(secret) for m in members], timeout_s)
+    has_far = len({member.who.node for member in members}) > 1
+    listening = Calls(pool, members).ask(members, [m.actor.listen.remote(secret, has_far) for m in members], timeout_s)
     who = tuple(replace(m.who, addresses=found) for m, found in zip(members, listening, strict=True))
     slices = choose_slices(rules.num_servers, len(state.parameters), len(members))
     roster = Roster(who, slices, secret, rules.step_timeout_s, rules.has_far_spares)
-    shared = ray.put(state)
-    calls = [m.actor.connect.remote(rank, roster, server, shared) for rank, m in enumerate(members)]
+    shared, known = ray.put(state), ray.put(roster)  # once for all: a roster is as long as there are members
+    calls = [m.actor.connect.remote(rank, known, server, shared) for rank, m in enumerate(members)]
     group = Calls(pool, members, roster)
     group.ask(members, calls, START_TIMEOUT_S, is_busy=True)  # while `state` travels they answer nothing
     return RayGroup(pool, members, roster, group, worker)
@@ -107,6 +108,7 @@ class RayGroup:
         self._calls = calls
         self._task = task
         self._pacing = Pacing.of_equals(len(members))
+        self._paces_told = self._pacing.planned
         self._chunk_size = 1
 
     @property
@@ -126,12 +128,19 @@ class RayGroup:
         while True:
             chunk = [] if must_end() else list(islice(orders, self._chunk_size))
             if chunk:
-                paces = self._pacing.planned
+                paces = self._new_paces()
                 flights.append(_Flight(chunk, [member.actor.run.remote(chunk, paces) for member in self._members]))
             if not flights:
                 return
             if not chunk or len(flights) == 2:
                 yield from self._land(flights.popleft(), abandon)
+
+    def _new_paces(self) -> tuple[float, ...] | None:
+        """Return the planned paces if the members do not know them yet: there is one for each, so they are long."""
+        if self._pacing.planned == self._paces_told:
+            return None
+        self._paces_told = self._pacing.planned
+        return self._paces_told
 
     def _land(self, flight: _Flight, abandon: Abandon) -> list[StepReport]:
         """Wait for a chunk; while the servers' slices are one step apart in time, their reports become one."""

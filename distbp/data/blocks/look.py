@@ -40,7 +40,7 @@ B = TypeVar("B")
 Mapper = Callable[[Callable[[A], B], Iterable[A]], Iterator[B]]
 """Calls a function for every item, anywhere and in any order, and yields the results in the order of the items."""
 
-FORMAT = 1
+FORMAT = 2
 MOST_CLASSES = 1 << 16
 
 
@@ -178,6 +178,7 @@ def _look(
     text_targets = question.classes is not None and isinstance(question.classes[0], str)
     contents = Contents(listing, partitions=partitions, text_targets=text_targets)
     parts = list(mapper(_Splitter(Decoder(contents, fetcher)), range(len(listing.files))))
+    contents = replace(contents, footers=tuple(part.footer_bytes for part in parts))
     contents = _choose(contents, parts, question)
     blocks = [block for part in parts for block in part.blocks]
     if not blocks:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 MAGIC = b"PAR1"
+FRAME_BYTES = 8  # after the metadata: their length, and MAGIC
 PARQUET = "a Parquet file"
 TAIL_BYTES = 1 << 16  # read at once, in the hope that it holds the footer
 NUM_FOOTERS = 64  # kept in memory
@@ -40,7 +41,7 @@ class ParquetBlocks:
         """Return the row groups and columns of one file; row groups without rows are left out."""
         file = contents.listing.files[number]
         with reading(file.url, PARQUET):
-            metadata = self._footer(file)
+            metadata = self._footer(file, 0)
             schema = metadata.schema.to_arrow_schema()
             columns = [(f.name, str(_plain(f.type))) for f in schema if not PANDAS_INDEX.fullmatch(f.name)]
             columns += [(name, type(value).__name__) for name, value in contents.partitions[number]]
@@ -50,7 +51,7 @@ class ParquetBlocks:
                 if row_group.num_rows:
                     blocks.append(Block(number, *_extent(row_group), group, row_group.num_rows, first_row))
                 first_row += row_group.num_rows
-        return FileParts(tuple(blocks), tuple(columns))
+        return FileParts(tuple(blocks), tuple(columns), metadata.serialized_size + FRAME_BYTES)
 
     def decode(self, contents: Contents, block: Block) -> RawExamples:
         """Return the examples of a row group."""
@@ -65,7 +66,7 @@ class ParquetBlocks:
         file = contents.file(block)
         added = dict(contents.partitions[block.file])
         names = [name for name in (*contents.features, *contents.targets) if name not in added]
-        metadata = self._footer(file)
+        metadata = self._footer(file, contents.footers[block.file] if contents.footers else 0)
         start, stop = _extent_of(metadata, block, names)
         content = self._fetcher.fetch(file, start, stop)
         with reading(file.url, PARQUET):
@@ -79,16 +80,17 @@ class ParquetBlocks:
             check_filled(table.column(name), name, f"'{file.url}'", block.first_row or 0)
         return table
 
-    def _read_footer(self, file: DataFile) -> Any:
+    def _read_footer(self, file: DataFile, footer_bytes: int) -> Any:
+        """Return a file's metadata. footer_bytes: how long the footer is; 0: nobody knows."""
         from pyarrow import parquet
 
-        start = max(0, file.size - TAIL_BYTES)
+        start = max(0, file.size - (footer_bytes or TAIL_BYTES))
         tail = self._fetcher.fetch(file, start, file.size)
         if len(tail) < 12 or tail[-4:] != MAGIC:
             raise DataError(
                 f"'{file.url}' does not end as a Parquet file does; it is truncated or something else, write it again"
             )
-        size = int.from_bytes(tail[-8:-4], "little") + 8
+        size = int.from_bytes(tail[-FRAME_BYTES:-4], "little") + FRAME_BYTES
         if size > file.size:
             raise DataError(f"'{file.url}' announces a footer of {size} bytes in {file.size}; write it again")
         footer = tail[-size:] if size <= len(tail) else self._fetcher.fetch(file, file.size - size, file.size)

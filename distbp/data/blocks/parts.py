@@ -24,10 +24,14 @@ class Block:
 
 @dataclass(frozen=True)
 class FileParts:
-    """The blocks of one file in order. columns: name and type of each; () for arrays."""
+    """The blocks of one file in order. columns: name and type of each; () for arrays.
+
+    footer_bytes: at the end of a Parquet file, which tell where its row groups are; 0 otherwise.
+    """
 
     blocks: tuple[Block, ...]
     columns: tuple[tuple[str, str], ...] = ()
+    footer_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class Contents:
 
     features, targets: the columns to read; () for arrays. partitions: for each file, the columns that its path
     gives (`year=2024`). text_targets: the targets of a CSV file are text. has_targets: archives of arrays have some.
+    footers: the bytes of each file's footer; () until they are known.
     """
 
     listing: Listing
@@ -44,6 +49,7 @@ class Contents:
     partitions: tuple[tuple[tuple[str, str | int], ...], ...] = ()
     text_targets: bool = False
     has_targets: bool = True
+    footers: tuple[int, ...] = ()
 
     def file(self, block: Block) -> DataFile:
         """Return the file that a block belongs to."""
