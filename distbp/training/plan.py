@@ -26,7 +26,6 @@ from distbp.protocol.examples import Examples
 from distbp.protocol.messages import ServerTask, StepOrder, TrainState, WorkerTask
 from distbp.protocol.planning import (
     choose_slices,
-    lane_order,
     num_local_threads,
     steps_per_epoch,
 )
@@ -88,8 +87,8 @@ class Plan:
 
     def order(self, step: int) -> StepOrder:
         """Return the order that goes on from `step`, counted from 0: for that step, or for the round it begins."""
-        make = next_order if isinstance(self.worker.train, Examples) else lane_order
-        return make(self.recipe, step, len(self.worker.train))
+        train = self.worker.train
+        return next_order(self.recipe, step, len(train), has_lanes=not isinstance(train, Examples))
 
     def describe(self) -> str:
         """Return in one line what is going to be trained on what."""

@@ -25,6 +25,7 @@ def along_run(data: PreparedData, config: Config, num_steps: int) -> PreparedDat
         num_steps,
         parse_size(placement.memory_for_data),
         parse_size(placement.cache),
+        recipe.rounds.steps or 1,
     )
 
     def along(part: Examples | Supply) -> Examples | Supply:

@@ -145,18 +145,23 @@ class _Lanes:
             supply.source, order, dtype, self._fetcher, course.memory_bytes - course.memory_bytes // HELD_OUT_SHARE
         )
         self._num_steps = course.num_steps
-        self._next: tuple[range, int] | None = None
+        self._steps_a_round = course.steps_a_round
+        self._lanes = range(0)
+        self._next = 0
 
     @property
     def waited_s(self) -> float:
         """Seconds that `take` has waited, over all threads."""
         return self._blocks.reader.waited_s
 
-    def begin(self, step: int, epoch: int, positions: slice, lanes: range) -> None:  # noqa: ARG002 - for arrays
-        """Read ahead for other lanes than before, where these are others or the run went on elsewhere."""
-        if self._next != (lanes, step):
+    def begin(self, step: int, epoch: int, positions: slice, lanes: range, first: int = 0) -> None:  # noqa: ARG002 - for arrays
+        """Read ahead for other lanes than before, where these are others or the run went on elsewhere.
+
+        A step back within a round is the next replica's turn: its blocks have been read with those of the others.
+        """
+        if lanes != self._lanes or not self._next - self._steps_a_round <= step <= self._next:
             self._blocks.expect(lanes, step, max(self._num_steps, step + 1))
-        self._next = lanes, step + 1
+        self._lanes, self._next = lanes, step + 1
 
     def take(self, step: int, microbatch: int) -> Batch:
         """Return the examples of one microbatch."""
