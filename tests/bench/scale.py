@@ -31,20 +31,22 @@ COUNTED = ("near messages", "near bytes", "far messages", "far bytes", "cpu s")
 def measure_steps(crew: Crew) -> dict[str, float]:
     """Return seconds, messages and bytes of one step: of a worker without a server, of server 0, and the driver's."""
     crew.run(0, WARMUP_STEPS)
-    before, sent, cpu, began = crew.count(), crew.driver_bytes, time.process_time(), time.perf_counter()
+    before, sent, calls = crew.count(), crew.driver_bytes, crew.num_calls
+    cpu, began = time.process_time(), time.perf_counter()
     crew.run(WARMUP_STEPS, WARMUP_STEPS + NUM_STEPS)
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
-    sent, after = crew.driver_bytes - sent, crew.count()
+    sent, calls, after = crew.driver_bytes - sent, crew.num_calls - calls, crew.count()
     used = [{key: (a[key] - b[key]) / NUM_STEPS for key in COUNTED} for b, a in zip(before, after, strict=True)]
     num, servers = len(used), crew.roster.num_servers
     found = {"ms a step": 1e3 * seconds / NUM_STEPS}
     for key in ("near messages", "far messages"):
-        found[f"{key}, worker"] = used[-1][key]
+        found[f"{key}, worker"] = statistics.mean(one[key] for one in used[servers:] or used)
         found[f"{key}, server"] = used[0][key]
     found["CPU ms, worker"] = 1e3 * statistics.mean(one["cpu s"] for one in used[servers:] or used)
     found["CPU ms, server"] = 1e3 * statistics.mean(one["cpu s"] for one in used[:servers])
     found["far bytes, all, of 2 n (S-1)/S a node"] = sum(one["far bytes"] for one in used) / bound(crew)
     found["driver CPU us a member"] = 1e6 * cpu / NUM_STEPS / num
+    found["orders a step and member"] = calls / NUM_STEPS / num
     found["driver bytes a member"] = sent / NUM_STEPS / num
     found["sockets, worker"], found["sockets, server"] = after[-1]["sockets"], after[0]["sockets"]
     found["threads, server"] = after[0]["threads"]
@@ -69,6 +71,7 @@ def measure_changes(crew: Crew, last: int) -> dict[str, float]:
         raise SystemExit("nobody noticed that a member is gone")
     except GroupLostError:
         noticed_s = time.perf_counter() - killed[0]
+        timer.join()
     shrunk_s = _form_again(crew)
     crew.add(crew.roster.members[-1].node)
     return {
