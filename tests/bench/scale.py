@@ -14,12 +14,14 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from scale_costs import find_costs
 from scale_crew import Crew, Task, place
+from scale_simulation import Costs, simulate
 
 from distbp.protocol.recovery import GroupLostError
 
@@ -102,11 +104,25 @@ def measure(num_members: int, per_node: int, num_servers: int, size: int) -> dic
         crew.close()
 
 
+def predict(costs: Costs, counts: list[int], options: argparse.Namespace) -> dict[int, dict[str, float]]:
+    """Return the milliseconds a step that virtual time gives: on this machine, and on nodes of their own."""
+    found: dict[int, dict[str, float]] = {}
+    own = replace(costs, latency_s=5e-5, bytes_per_s=1.25e9)
+    for count in counts:
+        nodes, steps = place(count, options.per_node), 24 if count <= 256 else 8
+        world = (nodes, options.servers, options.size)
+        found[count] = {"ms a step, own nodes": 1e3 * simulate(own, *world, 8, False, steps).step_s}
+        if count <= 256:
+            here = simulate(costs, *world, os.cpu_count() or 1, True, steps)
+            found[count]["ms a step, this machine"] = 1e3 * here.step_s
+        print(f"{count} members, predicted: {found[count]}", file=sys.stderr)
+    return found
+
+
 def show(title: str, found: dict[int, dict[str, float]]) -> None:
     """Print one row for each measure, one column for each number of members."""
     table = Table("members", *map(str, found), title=title)
-    names: Callable[[], list[str]] = lambda: list(dict.fromkeys(key for one in found.values() for key in one))  # noqa: E731
-    for name in names():
+    for name in dict.fromkeys(key for one in found.values() for key in one):
         table.add_row(name, *(f"{one[name]:.4g}" if name in one else "-" for one in found.values()))
     Console(width=130).print(table)
 
@@ -118,6 +134,7 @@ def main() -> None:
     parser.add_argument("--per-node", type=int, default=8)
     parser.add_argument("--servers", type=int, default=1)
     parser.add_argument("--size", type=int, default=4096, help="parameters; a server takes blocks of 65,536")
+    parser.add_argument("--predict", default="", help="further numbers of members, in virtual time: 1024,4096")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -126,12 +143,18 @@ def main() -> None:
     for count in map(int, options.members.split(",")):
         found[count] = measure(count, options.per_node, options.servers, options.size)
         print(f"{count} members: {found[count]}", file=sys.stderr)
+    predicted = {}
+    if options.predict:
+        costs = find_costs(measure(2, 2, 1, options.size), measure(8, 8, 1, options.size))
+        print(costs, file=sys.stderr)
+        predicted = predict(costs, [*found, *map(int, options.predict.split(","))], options)
     title = f"{options.per_node} members a node, {options.servers} servers, {options.size} parameters"
     show(f"{title}; {os.cpu_count()} cores, {soft} files", found)
+    if predicted:
+        show("predicted in virtual time", predicted)
     if options.json:
-        options.json.write_text(
-            json.dumps({"machine": platform.platform(), "options": title, "found": found}, indent=1)
-        )
+        report = {"machine": platform.platform(), "options": title, "found": found, "predicted": predicted}
+        options.json.write_text(json.dumps(report, indent=1))
 
 
 if __name__ == "__main__":
