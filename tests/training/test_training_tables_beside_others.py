@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -39,6 +41,17 @@ def blocks(tmp_path) -> str:
     return str(folder)
 
 
+@pytest.fixture
+def weighted_blocks(table, tmp_path) -> str:
+    """Return a folder of two tables that are alike."""
+    folder = tmp_path / "weighted"
+    folder.mkdir()
+    rows = [[a, w, y] for a, _, w, y in (line.split(",") for line in Path(table).read_text().splitlines())]
+    for number in range(2):
+        (folder / f"{number}.csv").write_text("\n".join(map(",".join, rows)) + "\n")
+    return str(folder)
+
+
 def make(**recipe):
     """Return the plan of a recipe."""
     config = Config(recipe=Recipe.model_validate(recipe), placement=Placement())
@@ -58,11 +71,18 @@ def test_workers_divide_by_the_weights_of_their_microbatches(table):
     assert held_out.weight == plan.data.validation.take_weights(slice(None)).sum()
 
 
-def test_rounds_do_not_take_weights(table):
+@pytest.mark.parametrize("source", ["table", "weighted_blocks"])
+def test_rounds_do_not_take_weights(request, source):
+    data = {"source": request.getfixturevalue(source), "target": "y"}
     rounds = {"steps": 1, "replicas": 2}
     with pytest.raises(ConfigError, match="rounds needs examples that all count the same"):
-        make(data={"source": table, "target": "y", "weight": "w"}, rounds=rounds)
-    assert make(data={"source": table, "target": "y"}, rounds=rounds).recipe.data.target_scaling == "standard"
+        make(data={**data, "weight": "w"}, rounds=rounds)
+    assert make(data=data, rounds=rounds).recipe.rounds.replicas == 2
+
+
+def test_rounds_learn_scaled_targets(table):
+    settled = make(data={"source": table, "target": "y"}, rounds={"steps": 1, "replicas": 2}).recipe
+    assert settled.data.target_scaling == "standard"
 
 
 def test_kinds_of_columns_are_refused_for_blocks(blocks):
