@@ -67,6 +67,10 @@ class RoundWorker:
         data_s = sum(step.data_s for found in partials for step in found.steps)
         return ShardResult(partials, max(0.0, time.perf_counter() - began - data_s), data_s)
 
+    def hurry(self) -> None:
+        """Wait no longer for data, for good: what waits raises DataError. Any thread may call this."""
+        self._worker.hurry()
+
     def close(self) -> None:
         """End what reads ahead; the worker is of no use afterwards."""
         self._worker.close()

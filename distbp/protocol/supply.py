@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from distbp.nn.streams import epoch_order
-from distbp.protocol.examples import Examples
+from distbp.protocol.examples import Examples, Scaling
 
 EVALUATION_CHUNK = 256
 """Examples per unit of evaluation; fixed, so that a validation loss has the same bits wherever it was computed."""
@@ -45,6 +45,10 @@ class Training(Protocol):
         """Return the examples of one microbatch of the whole batch, of the step that has begun; there may be none."""
         ...
 
+    def hurry(self) -> None:
+        """Let whoever waits for data wait no longer, for good; they get a DataError. Any thread may call this."""
+        ...
+
     def close(self) -> None:
         """End whatever reads, and wait for it."""
         ...
@@ -59,6 +63,10 @@ class HeldOut(Protocol):
 
     def take(self, chunk: int) -> Batch:
         """Return the examples of one chunk; the last may be short."""
+        ...
+
+    def hurry(self) -> None:
+        """Let whoever waits for data wait no longer, for good; they get a DataError. Any thread may call this."""
         ...
 
     def close(self) -> None:
@@ -119,6 +127,14 @@ class Supply(Protocol):
         """Return the examples as a worker evaluates on them."""
         ...
 
+    def measure_targets(self) -> Scaling:
+        """Return the map of the targets, (n, O) numbers, to mean 0 and standard deviation 1."""
+        ...
+
+    def scale_targets(self, targets: Scaling) -> Self:
+        """Return the same examples, whose targets are scaled where they are taken."""
+        ...
+
     def locate_batch(self, step: int, seed: int) -> NDArray[np.int64]:
         """Return the examples of a step's batch, ascending, as numbers into what `hold` gives."""
         ...
@@ -154,6 +170,9 @@ class _ArrayTraining:
         start = (microbatch - self._first) * self._microbatch_size
         return self._examples.take_judged(self._batch[start : start + self._microbatch_size], self._dtype)
 
+    def hurry(self) -> None:
+        """Nothing waits."""
+
     def close(self) -> None:
         """Nothing reads."""
 
@@ -168,6 +187,9 @@ class _ArrayHeldOut:
 
     def take(self, chunk: int) -> Batch:
         return self._examples.take_judged(slice(chunk * EVALUATION_CHUNK, (chunk + 1) * EVALUATION_CHUNK), self._dtype)
+
+    def hurry(self) -> None:
+        """Nothing waits."""
 
     def close(self) -> None:
         """Nothing reads."""

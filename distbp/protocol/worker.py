@@ -61,6 +61,12 @@ class Worker:
         found = self._map(lambda thread, piece: thread.evaluate(parameters, piece), shard)
         return [sums for piece in found for sums in piece]
 
+    def hurry(self) -> None:
+        """Wait no longer for data, for good: what waits raises DataError. Any thread may call this."""
+        self._train.hurry()
+        if self._validation is not None:
+            self._validation.hurry()
+
     def close(self) -> None:
         """End what reads ahead; the worker is of no use afterwards."""
         self._train.close()

@@ -237,10 +237,6 @@ def _load_start(recipe: Recipe, layout: Layout) -> Start | None:
 def settle_with(recipe: Recipe, data: PreparedData) -> tuple[Recipe, PreparedData]:
     """Return the recipe without anything left open, and the data as it takes them."""
     chosen = recipe.data if recipe.data.columns is None else data.data
-    if recipe.data.target_scaling == "standard" and not data.facts().is_in_memory:
-        raise ConfigError(
-            "data.target_scaling=standard needs examples in memory, and these are read in blocks; leave it out"
-        )
     settled = settle(recipe.model_copy(update={"data": chosen}), data.facts())
     if settled.data.target_scaling == "standard" and data.schema.targets.scale is None and data.facts().is_regression:
         data = data.scale_targets()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -16,7 +17,9 @@ from distbp.data.blocks.fetch import DiskCache, Fetcher
 from distbp.data.blocks.kept import find_cache_folder
 from distbp.data.blocks.order import Lanes
 from distbp.data.reading import check_memory
-from distbp.protocol.examples import Examples
+from distbp.data.weights import NO_CLASSES, weigh_each_class
+from distbp.errors import DataError
+from distbp.protocol.examples import Examples, Scaling
 from distbp.protocol.supply import EVALUATION_CHUNK, Batch, Course, HeldOut, Training
 
 HELD_OUT_SHARE = 4
@@ -91,7 +94,27 @@ class BlockSupply:
         numbers = np.flatnonzero(self._rows).tolist()
         blocks = [source.read(number, self.is_held_out, fetcher) for number in numbers]
         x, y = np.concatenate([block.x for block in blocks]), np.concatenate([block.y for block in blocks])
-        return Examples(x, y, np.arange(count), source.scaling)
+        weighed = [source.weigh(block, not self.is_held_out) for block in blocks]
+        weights = np.concatenate([part for part in weighed if part is not None]) if weighed[0] is not None else None
+        return Examples(x, y, np.arange(count), source.scaling, None, source.targets, weights)
+
+    def measure_targets(self) -> Scaling:
+        """Return the map of the targets that are trained on, numbers, to mean 0 and standard deviation 1."""
+        targets = self.source.look.targets
+        assert targets is not None  # asked of a regression only
+        return targets.to_scaling("standard")
+
+    def scale_targets(self, targets: Scaling) -> Self:
+        """Return the same examples, their targets (n, O) scaled where they are taken."""
+        return replace(self, source=replace(self.source, targets=targets))
+
+    def weigh_classes(self, wanted: Literal["balanced"] | Mapping[str, float]) -> Self:
+        """Return the same examples, which count as their classes do where they are trained on. Raises DataError."""
+        look = self.source.look
+        if look.spec.classes is None or look.target_shape:
+            raise DataError(NO_CLASSES)
+        weights = weigh_each_class(np.array(look.trained), look.spec.classes, wanted)
+        return replace(self, source=replace(self.source, class_weights=tuple(weights.tolist())))
 
     def locate_batch(self, step: int, seed: int) -> NDArray[np.int64]:
         """Return the examples of a step's batch, ascending, as numbers into what `hold` gives."""
@@ -144,9 +167,13 @@ class _Lanes:
         """Return the examples of one microbatch."""
         return self._blocks.take(step, microbatch)
 
+    def hurry(self) -> None:
+        """Wait no longer for storage that refuses."""
+        self._fetcher.stop()
+
     def close(self) -> None:
         """End the thread that reads ahead."""
-        self._fetcher.stop()
+        self.hurry()
         self._blocks.close()
 
 
@@ -166,7 +193,11 @@ class _Chunks:
         """Return the examples of one chunk."""
         return self._blocks.take(chunk * EVALUATION_CHUNK, (chunk + 1) * EVALUATION_CHUNK)
 
+    def hurry(self) -> None:
+        """Wait no longer for storage that refuses."""
+        self._fetcher.stop()
+
     def close(self) -> None:
         """End the thread that reads ahead."""
-        self._fetcher.stop()
+        self.hurry()
         self._blocks.close()
