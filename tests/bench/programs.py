@@ -152,6 +152,46 @@ def scikit_learn(case: Case) -> float:
     return (seconds[1] - seconds[0]) / ((epochs - 1) * steps_per_epoch)
 
 
+def jax_step(case: Case) -> float:
+    """Return JAX's seconds a step in one process, compiled as one function; x is float already, as for PyTorch."""
+    if case.module is not None:
+        raise SystemExit("JAX has no such network here")
+    try:
+        import jax
+        import jax.numpy as jnp
+    except ImportError:
+        raise SystemExit("JAX is not installed") from None
+
+    def loss_of(layers: Any, x: Any, y: Any) -> Any:
+        for weight, bias in layers[:-1]:
+            x = jax.nn.relu(x @ weight + bias)
+        logits = jax.nn.log_softmax(x @ layers[-1][0] + layers[-1][1])
+        return -jnp.take_along_axis(logits, y[:, None], axis=1).mean()
+
+    def step(layers: Any, velocity: Any, x: Any, y: Any) -> Any:
+        loss, gradient = jax.value_and_grad(loss_of)(layers, x, y)
+        velocity = jax.tree.map(lambda v, g: 0.9 * v + g, velocity, gradient)
+        return jax.tree.map(lambda w, v: w - 0.001 * v, layers, velocity), velocity, loss
+
+    x, y = case.data()
+    x = x.astype(np.float32) / 255
+    rng = np.random.default_rng(0)
+    pairs = itertools.pairwise(case.sizes)
+    layers = [(rng.normal(0, i**-0.5, (i, o)).astype(np.float32), np.zeros(o, np.float32)) for i, o in pairs]
+    velocity = jax.tree.map(np.zeros_like, layers)
+    compiled = jax.jit(step, donate_argnums=(0, 1))
+    order = rng.permutation(len(x))
+    batches = [order[i : i + case.batch] for i in range(0, len(order) - case.batch + 1, case.batch)]
+    warmup, began = warmup_steps(case), 0.0
+    for number in range(warmup + case.num_steps):
+        if number == warmup:
+            began = time.perf_counter()
+        part = batches[number % len(batches)]
+        layers, velocity, loss = compiled(layers, velocity, x[part], y[part])
+        float(loss)
+    return (time.perf_counter() - began) / case.num_steps
+
+
 def matmuls(case: Case) -> float:
     """Return the seconds that a step's matrix products alone take on one core, the whole batch at once."""
     if case.module is not None:
@@ -184,6 +224,7 @@ PROGRAMS = {
     "torch 2 threads": lambda case: torch_threads(case, 2),
     "torch DDP gloo 2": torch_ddp,
     "scikit-learn": scikit_learn,
+    "JAX": jax_step,
 }
 
 if __name__ == "__main__":

@@ -14,12 +14,14 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from scale_costs import find_costs
 from scale_crew import Crew, Task, place
+from scale_simulation import Costs, simulate
 
 from distbp.protocol.recovery import GroupLostError
 
@@ -31,20 +33,22 @@ COUNTED = ("near messages", "near bytes", "far messages", "far bytes", "cpu s")
 def measure_steps(crew: Crew) -> dict[str, float]:
     """Return seconds, messages and bytes of one step: of a worker without a server, of server 0, and the driver's."""
     crew.run(0, WARMUP_STEPS)
-    before, sent, cpu, began = crew.count(), crew.driver_bytes, time.process_time(), time.perf_counter()
+    before, sent, calls = crew.count(), crew.driver_bytes, crew.num_calls
+    cpu, began = time.process_time(), time.perf_counter()
     crew.run(WARMUP_STEPS, WARMUP_STEPS + NUM_STEPS)
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
-    sent, after = crew.driver_bytes - sent, crew.count()
+    sent, calls, after = crew.driver_bytes - sent, crew.num_calls - calls, crew.count()
     used = [{key: (a[key] - b[key]) / NUM_STEPS for key in COUNTED} for b, a in zip(before, after, strict=True)]
     num, servers = len(used), crew.roster.num_servers
     found = {"ms a step": 1e3 * seconds / NUM_STEPS}
     for key in ("near messages", "far messages"):
-        found[f"{key}, worker"] = used[-1][key]
+        found[f"{key}, worker"] = statistics.mean(one[key] for one in used[servers:] or used)
         found[f"{key}, server"] = used[0][key]
     found["CPU ms, worker"] = 1e3 * statistics.mean(one["cpu s"] for one in used[servers:] or used)
     found["CPU ms, server"] = 1e3 * statistics.mean(one["cpu s"] for one in used[:servers])
     found["far bytes, all, of 2 n (S-1)/S a node"] = sum(one["far bytes"] for one in used) / bound(crew)
     found["driver CPU us a member"] = 1e6 * cpu / NUM_STEPS / num
+    found["orders a step and member"] = calls / NUM_STEPS / num
     found["driver bytes a member"] = sent / NUM_STEPS / num
     found["sockets, worker"], found["sockets, server"] = after[-1]["sockets"], after[0]["sockets"]
     found["threads, server"] = after[0]["threads"]
@@ -69,6 +73,7 @@ def measure_changes(crew: Crew, last: int) -> dict[str, float]:
         raise SystemExit("nobody noticed that a member is gone")
     except GroupLostError:
         noticed_s = time.perf_counter() - killed[0]
+        timer.join()
     shrunk_s = _form_again(crew)
     crew.add(crew.roster.members[-1].node)
     return {
@@ -99,11 +104,25 @@ def measure(num_members: int, per_node: int, num_servers: int, size: int) -> dic
         crew.close()
 
 
+def predict(costs: Costs, counts: list[int], options: argparse.Namespace) -> dict[int, dict[str, float]]:
+    """Return the milliseconds a step that virtual time gives: on this machine, and on nodes of their own."""
+    found: dict[int, dict[str, float]] = {}
+    own = replace(costs, latency_s=5e-5, bytes_per_s=1.25e9)
+    for count in counts:
+        nodes, steps = place(count, options.per_node), 24 if count <= 256 else 8
+        world = (nodes, options.servers, options.size)
+        found[count] = {"ms a step, own nodes": 1e3 * simulate(own, *world, 8, False, steps).step_s}
+        if count <= 256:
+            here = simulate(costs, *world, os.cpu_count() or 1, True, steps)
+            found[count]["ms a step, this machine"] = 1e3 * here.step_s
+        print(f"{count} members, predicted: {found[count]}", file=sys.stderr)
+    return found
+
+
 def show(title: str, found: dict[int, dict[str, float]]) -> None:
     """Print one row for each measure, one column for each number of members."""
     table = Table("members", *map(str, found), title=title)
-    names: Callable[[], list[str]] = lambda: list(dict.fromkeys(key for one in found.values() for key in one))  # noqa: E731
-    for name in names():
+    for name in dict.fromkeys(key for one in found.values() for key in one):
         table.add_row(name, *(f"{one[name]:.4g}" if name in one else "-" for one in found.values()))
     Console(width=130).print(table)
 
@@ -115,6 +134,7 @@ def main() -> None:
     parser.add_argument("--per-node", type=int, default=8)
     parser.add_argument("--servers", type=int, default=1)
     parser.add_argument("--size", type=int, default=4096, help="parameters; a server takes blocks of 65,536")
+    parser.add_argument("--predict", default="", help="further numbers of members, in virtual time: 1024,4096")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -123,12 +143,18 @@ def main() -> None:
     for count in map(int, options.members.split(",")):
         found[count] = measure(count, options.per_node, options.servers, options.size)
         print(f"{count} members: {found[count]}", file=sys.stderr)
+    predicted = {}
+    if options.predict:
+        costs = find_costs(measure(2, 2, 1, options.size), measure(8, 8, 1, options.size))
+        print(costs, file=sys.stderr)
+        predicted = predict(costs, [*found, *map(int, options.predict.split(","))], options)
     title = f"{options.per_node} members a node, {options.servers} servers, {options.size} parameters"
     show(f"{title}; {os.cpu_count()} cores, {soft} files", found)
+    if predicted:
+        show("predicted in virtual time", predicted)
     if options.json:
-        options.json.write_text(
-            json.dumps({"machine": platform.platform(), "options": title, "found": found}, indent=1)
-        )
+        report = {"machine": platform.platform(), "options": title, "found": found, "predicted": predicted}
+        options.json.write_text(json.dumps(report, indent=1))
 
 
 if __name__ == "__main__":

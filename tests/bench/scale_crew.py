@@ -145,7 +145,7 @@ class Actor:
         self.process = FORK.Process(target=_serve, args=(theirs, inherited, task), daemon=True)
         self.process.start()
         theirs.close()
-        self.sent_bytes = 0
+        self.sent_bytes = self.num_calls = 0
         self._num_unanswered = 0
 
     def __getattr__(self, name: str) -> _Method:
@@ -155,6 +155,7 @@ class Actor:
         """Send a call; to a process that is gone too, as on Ray: then the answer fails."""
         data = pickle.dumps((name, arguments))
         self.sent_bytes += len(data)
+        self.num_calls += 1
         self._num_unanswered += 1
         with suppress(OSError):
             self.pipe.send_bytes(data)
@@ -292,6 +293,11 @@ class Crew:
     def driver_bytes(self) -> int:
         """What the driver has sent in all."""
         return sum(actor.sent_bytes for actor in self.actors)
+
+    @property
+    def num_calls(self) -> int:
+        """How many calls the driver has made in all."""
+        return sum(actor.num_calls for actor in self.actors)
 
     def close(self) -> None:
         """End all processes."""

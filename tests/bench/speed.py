@@ -19,7 +19,7 @@ from rich.table import Table
 HERE = Path(__file__).parent
 RATIOS = {
     "Ray 2 workers : torch DDP 2 processes": ("torch DDP gloo 2", ["distbp ray 2"]),
-    "local : best of torch and scikit-learn": (
+    "local : best of torch, scikit-learn, JAX": (
         "best peer",
         ["distbp local 1", "distbp local 2"],
     ),
@@ -59,7 +59,7 @@ def measure_all(cases: list[str], programs: list[str], rounds: int) -> dict[str,
 
 def ratios(times: dict[str, float]) -> dict[str, float]:
     """Return how many times faster ours is, for each comparison that was measured."""
-    peers = [times[p] for p in ("torch 1 thread", "torch 2 threads", "scikit-learn") if p in times]
+    peers = [times[p] for p in ("torch 1 thread", "torch 2 threads", "scikit-learn", "JAX") if p in times]
     known = dict(times)
     if peers:
         known["best peer"] = min(peers)
