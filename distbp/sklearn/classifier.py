@@ -7,7 +7,6 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import issparse
 from sklearn.base import ClassifierMixin
 from sklearn.utils import Tags
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
@@ -24,7 +23,8 @@ from distbp.sklearn.fitting import Fitted
 class DistbpClassifier(ClassifierMixin, DistbpEstimator):
     """A network that learns classes by `distbp.train()`, with scikit-learn's interface.
 
-    classes_: (K,), the labels, sorted; of several labels at once, y (n, L) of zeros and ones, their numbers. digest_: SHA-256 of the parameters; the same recipe gives the same, anywhere.
+    classes_: (K,), the labels, sorted; of several labels at once, y (n, L) of zeros and ones,
+    their numbers. digest_: SHA-256 of the parameters; the same recipe gives the same, anywhere.
     README.md beside this file says what each parameter and attribute is.
     """
 
@@ -92,9 +92,7 @@ class DistbpClassifier(ClassifierMixin, DistbpEstimator):
         if goes_on and num_labels != len(self.classes_):
             raise ValueError(f"y has {num_labels} labels; training goes on with the {len(self.classes_)} of before")
         self.classes_, self._label_dtype = np.arange(num_labels), labels.dtype
-        spec = TargetSpec(
-            "regression", None, num_labels
-        )  # each is a number, 0 or 1; `_label` says that these are labels
+        spec = TargetSpec("regression", None, num_labels)  # each is 0 or 1; `_label` says that these are labels
         return Targets(labels.astype(np.float64), spec, read_weights(x, sample_weight))
 
     def _label(self, data: PreparedData) -> PreparedData:
@@ -118,15 +116,16 @@ class DistbpClassifier(ClassifierMixin, DistbpEstimator):
 
 def _read_labels(y: Any) -> NDArray | None:
     """Return y (n, L) of zeros and ones, None for one class each; raises ValueError for several classes of more."""
-    if not issparse(y) and np.ndim(y) != 2:
+    is_sparse = hasattr(y, "toarray")
+    if not is_sparse and np.ndim(y) != 2:
         return None
-    found = y.toarray() if issparse(y) else np.asarray(y)
+    found = y.toarray() if is_sparse else np.asarray(y)
     if found.shape[1] < 2 or type_of_target(found) == "unknown":
         return None
     if type_of_target(found) != "multilabel-indicator":
         raise ValueError(
-            f"y has {found.shape[1]} targets of more than the two values 0 and 1; of several labels each is 0 or 1. Fit "
-            "an estimator for each target"
+            f"y has {found.shape[1]} targets of more than the two values 0 and 1; of several labels each is 0 or "
+            "1. Fit an estimator for each target"
         )
     return found
 
