@@ -116,10 +116,9 @@ class DistbpClassifier(ClassifierMixin, DistbpEstimator):
 
 def _read_labels(y: Any) -> NDArray | None:
     """Return y (n, L) of zeros and ones, None for one class each; raises ValueError for several classes of more."""
-    is_sparse = hasattr(y, "toarray")
-    if not is_sparse and np.ndim(y) != 2:
+    found = y.toarray() if hasattr(y, "toarray") else np.asarray(y)
+    if found.ndim != 2:
         return None
-    found = y.toarray() if is_sparse else np.asarray(y)
     if found.shape[1] < 2 or type_of_target(found) == "unknown":
         return None
     if type_of_target(found) != "multilabel-indicator":
