@@ -52,6 +52,7 @@ AWAY: dict[str, st.SearchStrategy[Any]] = {
     "schedule.reference_batch_size": st.integers(1, 10**6),
     "early_stopping.patience": st.integers(1, 10**6),
     "early_stopping.min_delta": st.floats(1e-9, 1),
+    "early_stopping.monitor": st.sampled_from(["accuracy", "r2"]),
     "rounds.steps": st.integers(1, 10**6),
     "rounds.replicas": st.integers(1, 3),
     "rounds.outer.learning_rate": st.floats(0.01, 0.6),
