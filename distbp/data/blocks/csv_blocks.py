@@ -2,10 +2,14 @@
 
 A line break inside quotes is no line end, so the quotes before it have to be counted: a CSV file is read once
 more than other files, to cut it. A quote inside a field must be doubled and the field quoted (RFC 4180).
+
+A gzipped file cannot be read from its middle, so it is one block, which is unpacked whole.
 """
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from contextlib import suppress
 from functools import lru_cache
 from itertools import pairwise
@@ -44,7 +48,7 @@ class CsvBlocks:
         file = contents.listing.files[number]
         dialect, start = self._header(file)
         names = [*dialect.names, *(name for name, _ in contents.partitions[number])]
-        cuts = [(start, 0), *self._find_cuts(file, start)]
+        cuts = [(0, 0), (file.size, 0)] if _is_packed(file) else [(start, 0), *self._find_cuts(file, start)]
         blocks = [Block(number, begin, stop, first_row=row) for (begin, row), (stop, _) in pairwise(cuts)]
         return FileParts(tuple(blocks), tuple((name, "text") for name in names))
 
@@ -59,11 +63,12 @@ class CsvBlocks:
 
         file = contents.file(block)
         added = dict(contents.partitions[block.file])
-        dialect, _ = self._header(file)
+        dialect, header_bytes = self._header(file)
         wanted = [name for name in contents.wanted if name not in added]
         labels = contents.targets[0] if len(contents.targets) == 1 and contents.targets[0] not in added else None
         content = self._fetcher.fetch(file, block.start, block.stop)
         with reading(file.url, CSV):
+            content = gzip.decompress(content)[header_bytes:] if _is_packed(file) else content
             table = arrow_csv.read_csv(
                 pa.BufferReader(content),
                 read_options=arrow_csv.ReadOptions(
@@ -86,6 +91,9 @@ class CsvBlocks:
     def _read_header(self, file: DataFile) -> tuple[Dialect, int]:
         """Return how a file is written, and where its second line begins."""
         head = self._fetcher.fetch(file, 0, min(file.size, HEAD_BYTES))
+        if _is_packed(file):
+            with reading(file.url, CSV):
+                head = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(head, HEAD_BYTES)
         dialect = read_dialect(head, f"'{file.url}'")
         if dialect.encoding != "utf-8":
             raise DataError(f"'{file.url}' is text in {dialect.encoding}, which cannot be cut; save it as UTF-8")
@@ -110,6 +118,10 @@ class CsvBlocks:
             num_lines += len(ends)
             place += len(content)
         return [cut for cut in cuts if cut[0] < file.size] + ([(file.size, num_lines)] if start < file.size else [])
+
+
+def _is_packed(file: DataFile) -> bool:
+    return file.name.lower().endswith(".gz")
 
 
 def _line_ends(content: bytes, num_quotes: int) -> NDArray[np.int64]:

@@ -21,7 +21,14 @@ from distbp.data.reading import LONGEST_REASON, list_names
 from distbp.errors import DataError
 from distbp.text.sentences import first_line
 
-SUFFIXES = (".parquet", ".npy", ".npz", ".csv")
+KINDS = {
+    ".parquet": (".parquet",),
+    ".npy": (".npy",),
+    ".npz": (".npz",),
+    ".csv": (".csv", ".tsv", ".csv.gz", ".tsv.gz"),
+}
+"""The kinds of files, and how the names of each end."""
+SUFFIXES = tuple(suffix for suffixes in KINDS.values() for suffix in suffixes)
 _VERSIONS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "updated", "created")
 _PACKAGES = {"s3": "distbp[s3]", "s3a": "distbp[s3]", "gs": "distbp[gcs]", "gcs": "distbp[gcs]"}
 
@@ -43,7 +50,7 @@ class DataFile:
 
 @dataclass(frozen=True)
 class Listing:
-    """The files of a source, sorted by name, all with the same suffix."""
+    """The files of a source, sorted by name, all of one kind. suffix: what stands for the kind, one of KINDS."""
 
     source: str
     files: tuple[DataFile, ...]
@@ -151,8 +158,8 @@ def _identify(info: Mapping[str, Any]) -> tuple[int, str]:
 
 
 def _check(source: str, files: list[DataFile], all_names: list[str]) -> Listing:
-    kinds = {suffix: [f for f in files if f.name.lower().endswith(suffix)] for suffix in SUFFIXES}
-    kinds = {suffix: matching for suffix, matching in kinds.items() if matching}
+    kinds = {kind: [f for f in files if f.name.lower().endswith(suffixes)] for kind, suffixes in KINDS.items()}
+    kinds = {kind: matching for kind, matching in kinds.items() if matching}
     if not kinds:
         raise DataError(f"'{source}' has no {', '.join(SUFFIXES)} file, it holds {list_names(sorted(all_names))}")
     if len(kinds) > 1:

@@ -211,6 +211,43 @@ def test_a_block_that_two_windows_need_is_read_once():
     assert sorted(blocks.reads) == [7, 8, 9]
 
 
+def test_a_block_that_made_room_for_another_is_read_ahead_again_before_its_steps():
+    blocks = Blocks()
+    reader = blocks.open(300)
+    reader.expect([BlockNeed(0, 0, 1), BlockNeed(1, 5, 9), BlockNeed(2, 5, 9)], 0)
+    wait_until(lambda: len(blocks.reads) == 3)
+    reader.get(0, 0)
+    reader.get(7, 0)  # nobody planned it; block 1 or 2 has to go
+    reader.get(7, 1)
+    wait_until(lambda: len(blocks.reads) == 5)
+    for step in range(5, 9):
+        reader.get(1, step)
+        reader.get(2, step)
+    reader.close()
+    assert len(blocks.reads) == 5
+
+
+def test_a_block_that_is_read_on_the_spot_stays_as_long_as_the_plan_needs_it():
+    """Block 0 keeps the thread busy; there is room for two more, and each of 1 and 2 is needed in some steps only."""
+    blocks, busy = Blocks(), threading.Event()
+
+    def decode(block: int) -> DecodedBlock:
+        if block == 0:
+            assert busy.wait(30)
+        return blocks.decode(block)
+
+    reader = BlockReader(decode, lambda _: 100, 300)
+    reader.expect([BlockNeed(0, 0, 9), BlockNeed(1, 0, 9), BlockNeed(2, 0, 9)], 0)
+    reader.get(1, 0)
+    reader.get(2, 2)
+    for step in range(3, 9):
+        reader.get(3, step)  # never planned: there is no room for it, and the others stay
+        reader.get(1, step)
+    busy.set()
+    reader.close()
+    assert blocks.reads.count(1) == blocks.reads.count(2) == 1
+
+
 def test_time_spent_waiting_for_data_is_counted():
     blocks = Blocks()
     blocks.allowed.clear()
