@@ -225,7 +225,7 @@ def test_a_large_csv_is_read_as_a_small_one(tmp_path, notes, block_bytes):
 
 def test_a_table_that_cannot_be_shown_tells_its_own_problem_and_not_that_of_blocks(tmp_path, capfd):
     path = tmp_path / "t.csv"
-    path.write_text(",colour,y\n0,red,a\n1,blue,b\n")  # an index without a name, which blocks do not take
+    path.write_text(",colour,animal\n0,red,a\n1,blue,b\n")  # an index without a name, which blocks do not take
     assert main(["data", "show", str(path)]) == 3
     assert "has no target column, its columns are" in capfd.readouterr().err
     assert main(["data", "show", str(path), "--target", "z"]) == 3
