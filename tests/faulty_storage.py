@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,6 +12,8 @@ import fsspec
 from fsspec.implementations.memory import MemoryFileSystem
 
 METHODS = ("isfile", "ls", "info", "cat_file", "pipe_file", "rm")
+WRITER = "run-outbox"
+"""What the threads are called that write to a run's storage."""
 WRITES = ("pipe_file", "rm")
 
 Fault = Callable[[str, str], None]
@@ -65,6 +68,7 @@ class FaultyFileSystem(MemoryFileSystem):
     store: ClassVar[dict[str, Any]] = {}
     pseudo_dirs: ClassVar[list[str]] = [""]
     faults: ClassVar[Faults] = Faults()
+    of_the_past: ClassVar[set[threading.Thread]] = set()
 
     @classmethod
     def _strip_protocol(cls, path: str) -> str:
@@ -73,13 +77,21 @@ class FaultyFileSystem(MemoryFileSystem):
 
 def _make_method(name: str) -> Callable[..., Any]:
     def call(self: FaultyFileSystem, path: str, *args: Any, **options: Any) -> Any:
+        _expect_present()
         faults = FaultyFileSystem.faults
         faults.calls.append((name, path))
         if faults.meet is not None:
             faults.meet(name, path)
+            _expect_present()  # it may have hung for longer than its test took
         return getattr(MemoryFileSystem, name)(self, path, *args, **options)
 
     return call
+
+
+def _expect_present() -> None:
+    """Let nothing that an earlier test has left behind reach this test's storage: it tries again for ever."""
+    if threading.current_thread() in FaultyFileSystem.of_the_past:
+        raise ConnectionError("the storage of a test that is over")
 
 
 for _name in METHODS:
@@ -87,7 +99,8 @@ for _name in METHODS:
 
 
 def make_faulty_storage() -> Faults:
-    """Empty the store, end all faults, and return the switch."""
+    """Empty the store, end all faults, shut out the threads that wrote to it so far, and return the switch."""
+    FaultyFileSystem.of_the_past = {thread for thread in threading.enumerate() if thread.name == WRITER}
     fsspec.register_implementation("faulty", FaultyFileSystem, clobber=True)
     FaultyFileSystem.store.clear()
     FaultyFileSystem.pseudo_dirs[:] = [""]

@@ -59,14 +59,14 @@ def show(
         from distbp.data.describe_table import try_describing
         from distbp.errors import DataError
 
-        table = try_describing(source, _to_target(target), task)
+        table, problem = try_describing(source, _to_target(target), task)
         try:
             with _progress(terminal, "looking") as on_progress:
                 question = Question(source, _to_target(target), task)
                 found = describe(look_at(question, store=find_cache_folder("looks"), on_progress=on_progress))
-        except DataError:  # blocks hold numbers only; a table that is read whole may hold anything
+        except DataError as error:  # blocks hold numbers only; a table that is read whole may hold anything
             if table is None:
-                raise
+                raise (problem or error) from None
             _show_table(terminal, table)
             terminal.document({"source": source, "table": asdict(table)})
             return

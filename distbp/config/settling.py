@@ -33,7 +33,7 @@ class Facts:
     """What the data are.
 
     is_table: their columns have kinds. is_regression: the targets are numbers. has_many_labels: several targets, each
-    one of two classes. is_in_memory: else they are read in blocks, whose targets are not scaled.
+    one of two classes. is_in_memory: else they are read in blocks, whose targets are scaled only if asked.
     """
 
     is_table: bool

@@ -57,9 +57,9 @@ def describe_column(column: Column) -> str:
 
 def try_describing(
     source: str, target: str | tuple[str, ...] | None, task: Literal["classification", "regression"] | None
-) -> TableDescription | None:
-    """Return the same, None where the table cannot be trained on, for which there are other words."""
+) -> tuple[TableDescription | None, DataError | None]:
+    """Return the same, or why a table cannot be trained on; neither for other sources."""
     try:
-        return describe_table(source, target, task)
-    except DataError:
-        return None
+        return describe_table(source, target, task), None
+    except DataError as error:
+        return None, error

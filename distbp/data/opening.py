@@ -49,10 +49,14 @@ def prepare(data: Data, seed: int, mapper: Mapper | None = None) -> PreparedData
         )
     _check_settings(data)
     train, schema = prepare_training(data, seed, mapper)
+    validation: Examples | Supply | None = replace(train, is_held_out=True) if data.validation else None
     if named is not None:
         _check_other(data.source, named)
-        return PreparedData(train, read_examples(schema, named), schema, data)
-    return PreparedData(train, replace(train, is_held_out=True) if data.validation else None, schema, data)
+        validation = read_examples(schema, named)
+    if data.class_weights is not None:
+        train = train.weigh_classes(data.class_weights)
+    found = PreparedData(train, validation, schema, data)
+    return found.scale_targets() if data.target_scaling == "standard" and found.facts().is_regression else found
 
 
 def prepare_in_memory(data: Data, seed: int) -> PreparedData:
@@ -76,8 +80,7 @@ def read_examples(schema: Schema, source: str, target: Target = None, need_targe
     _check_columns(schema, source)
     if need_targets:
         with fixed_arithmetic():
-            found = read_held_out(schema, source, target)
-            return found if schema.targets.scale is None else replace(found.hold(), targets=schema.targets)
+            return read_held_out(schema, source, target).scale_targets(schema.targets)
     x = np.concatenate([part.x for part in iterate_features(schema, source, target)])
     return Examples(x, np.empty((len(x), 0)), np.arange(len(x)), schema.scaling)
 
@@ -93,11 +96,9 @@ def read_features(schema: Schema, source: str, target: Target = None) -> Iterato
 
 def _check_settings(data: Data) -> None:
     """Refuse what data in blocks do not have."""
-    wrong = {"columns": data.columns, "weight": data.weight, "class_weights": data.class_weights}
-    named = [name for name, value in wrong.items() if value]
-    if named:
+    if data.columns:
         raise DataError(
-            f"data.{named[0]} is for tables that are read whole, and '{data.source}' is read in blocks; leave it out, "
+            f"data.columns is for tables that are read whole, and '{data.source}' is read in blocks; leave it out, "
             "or name a single file"
         )
 

@@ -21,7 +21,7 @@ from distbp.data.sources import is_same_data, is_table_file, open_table, read_so
 from distbp.data.split import split_rows
 from distbp.data.tables import Table
 from distbp.data.targets import TargetSpec, encode_targets, specify_targets
-from distbp.data.weights import weigh_classes
+from distbp.data.weights import NO_CLASSES, weigh_classes
 from distbp.errors import DataError
 from distbp.nn.blas import fixed_arithmetic
 from distbp.protocol.examples import Examples, Scaling
@@ -52,11 +52,16 @@ class PreparedData:
 
     def scale_targets(self) -> PreparedData:
         """Return the same data, whose targets (n, O) reach the network with mean 0 and standard deviation 1."""
-        train = in_memory(self.train)
-        targets = measure_targets(train.y[train.rows])
-        validation = None if self.validation is None else replace(in_memory(self.validation), targets=targets)
+        train = self.train
+        targets = measure_targets(train.y[train.rows]) if isinstance(train, Examples) else train.measure_targets()
+        validation = None if self.validation is None else scale_targets(self.validation, targets)
         schema = replace(self.schema, targets=targets)
-        return replace(self, train=replace(train, targets=targets), validation=validation, schema=schema)
+        return replace(self, train=scale_targets(train, targets), validation=validation, schema=schema)
+
+
+def scale_targets(examples: Examples | Supply, targets: Scaling) -> Examples | Supply:
+    """Return the same examples, whose targets reach the network scaled."""
+    return replace(examples, targets=targets) if isinstance(examples, Examples) else examples.scale_targets(targets)
 
 
 @fixed_arithmetic()
@@ -82,7 +87,7 @@ def _weigh_classes(found: PreparedData, wanted: Literal["balanced"] | Mapping[st
     """Return the same data, whose training examples count as their classes do."""
     train, classes = in_memory(found.train), found.schema.classes
     if classes is None or found.schema.target_shape:
-        raise DataError("data.class_weights is for targets that are one class each, and these are not; leave it out")
+        raise DataError(NO_CLASSES)
     weights = weigh_classes(train.y, train.rows, classes, wanted)
     return replace(found, train=replace(train, weights=weights if train.weights is None else train.weights * weights))
 

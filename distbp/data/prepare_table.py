@@ -14,6 +14,7 @@ from distbp.data.kinds import Choice
 from distbp.data.measuring import check_usable, measure_table
 from distbp.data.preparation import Preparation, encode_table
 from distbp.data.raw import RawExamples, Wanted
+from distbp.data.repeats import find_repeats
 from distbp.data.schema import Schema
 from distbp.data.sources import open_table
 from distbp.data.split import split_rows
@@ -69,7 +70,14 @@ def prepare_opened(table: Table, data: Data, seed: int) -> PreparedTable:
     settled = data.model_copy(update={"columns": preparation.kinds, "task": chosen})
     told = (*notes, *task_notes, *_describe_columns(preparation, choices))
     warnings = tuple(f"column {c.name!r} {c.why}, so it is ignored" for c in choices if c.why and c.name not in named)
-    return PreparedTable(train, validation, schema, settled, told, warnings)
+    are_classes = labels is not None or spec.task == "classification"
+    repeats = (
+        f"column {name!r} repeats the target, so the network may learn nothing else; set data.columns to ignore for it "
+        "if you do not know it when you predict"
+        for name in find_repeats(x, preparation, encoded, train_rows, are_classes)
+        if name not in named
+    )
+    return PreparedTable(train, validation, schema, settled, told, (*warnings, *repeats))
 
 
 def want_features(schema: Schema, target: str | tuple[str, ...] | None = None, need_targets: bool = False) -> Wanted:

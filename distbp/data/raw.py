@@ -37,6 +37,7 @@ class RawExamples:
 
     x: (N, I) features in the source's own dtype, possibly memory-mapped.
     y: (N,) labels or (N, O) targets as stored, text as an object array of str; None if not asked for.
+    weights: (N,) float64, what each example counts; None: all the same, or nobody asked.
     """
 
     kind: SourceKind
@@ -47,6 +48,7 @@ class RawExamples:
     feature_names: tuple[str, ...] | None = None
     target_names: tuple[str, ...] | None = None
     first_row: int = 0  # of a part of a file: its first row, counted in the file
+    weights: NDArray[np.float64] | None = None
 
     def locate_input(self, row: int, column: int) -> str:
         """Return where a feature value stands, in the source's own terms."""

@@ -43,14 +43,22 @@ def specify_targets(raw: RawExamples, task: Task | None) -> TargetSpec:
 
     Raises DataError when they do not fit the task, or a task left open cannot be told with confidence.
     """
-    y = _targets_of(raw)
-    if task == "classification" and y.ndim == 2 and y.dtype.kind in "iu":
-        num_classes = int(_check_sequences(raw, y).max()) + 1
-        return TargetSpec("classification", tuple(range(num_classes)), num_classes, y.shape[1:])
+    sequences = read_sequences(raw, task)
+    if sequences is not None:
+        num_classes = int(sequences.max()) + 1
+        return TargetSpec("classification", tuple(range(num_classes)), num_classes, sequences.shape[1:])
     labels = read_labels(raw, task)
     if labels is None:
+        y = _targets_of(raw)
         return TargetSpec("regression", None, 1 if y.ndim == 1 else y.shape[1])
     return specify_classes(tuple(np.unique(labels).tolist()), len(labels), raw.origin, is_task_open=task is None)
+
+
+def read_sequences(raw: RawExamples, task: Task | None) -> NDArray | None:
+    """Return the classes of every example, (N, T), where each has a sequence of them; else None. Raises DataError."""
+    y = _targets_of(raw)
+    is_sequence = task == "classification" and y.ndim == 2 and y.dtype.kind in "iu"
+    return _check_sequences(raw, y) if is_sequence else None
 
 
 def read_labels(raw: RawExamples, task: Task | None) -> NDArray | None:

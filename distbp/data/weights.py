@@ -7,7 +7,7 @@ evaluation. Weights of classes count in training only.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,12 @@ from distbp.data.tables import Table
 from distbp.data.targets import Label
 from distbp.errors import DataError
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+NO_CLASSES = "data.class_weights is for targets that are one class each, and these are not; leave it out"
+
 
 def read_weights(table: Table) -> NDArray[np.float64] | None:
     """Return the weights of a table's rows, (N,); None where it has none.
@@ -26,18 +32,33 @@ def read_weights(table: Table) -> NDArray[np.float64] | None:
     """
     if table.weight is None:
         return None
-    found = read_numbers(table.cells.column(table.weight))
-    where = f"the weight column {table.weight!r} of {table.origin}"
+    weights = read_weight_column(table.cells, table.weight, table.origin)
+    if not weights.any():
+        raise DataError(describe_no_weight(table.weight, table.origin))
+    return weights
+
+
+def read_weight_column(cells: pa.Table, name: str, origin: str, first_row: int = 0) -> NDArray[np.float64]:
+    """Return the weights of some rows, (N,), the first of which is number `first_row` of `origin`.
+
+    Raises DataError for what is no weight: text, gaps, less than 0.
+    """
+    found = read_numbers(cells.column(name))
+    where = f"the weight column {name!r} of {origin}"
     if found is None:
         raise DataError(f"{where} holds no numbers; weights are numbers of at least 0")
     weights = np.asarray(found, np.float64)
     wrong = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
     if len(wrong):
         shown = "empty" if np.isnan(weights[wrong[0]]) else f"{weights[wrong[0]]:g}"
-        raise DataError(f"{where} is {shown} in data row {wrong[0] + 1}; weights are finite numbers of at least 0")
-    if not weights.any():
-        raise DataError(f"{where} is 0 in every row, so there is nothing to learn from")
+        row = first_row + wrong[0] + 1
+        raise DataError(f"{where} is {shown} in data row {row}; weights are finite numbers of at least 0")
     return weights
+
+
+def describe_no_weight(name: str, origin: str) -> str:
+    """Return the sentence about weights that are all 0."""
+    return f"the weight column {name!r} of {origin} is 0 in every row, so there is nothing to learn from"
 
 
 def weigh_classes(
@@ -52,15 +73,23 @@ def weigh_classes(
 
     Raises DataError for a label that is no class.
     """
+    return weigh_each_class(np.bincount(y[rows], minlength=len(classes)), classes, wanted)[y]
+
+
+def weigh_each_class(
+    counts: NDArray[np.int64], classes: tuple[Label, ...], wanted: Literal["balanced"] | Mapping[str, float]
+) -> NDArray[np.float64]:
+    """Return the weight of each class, (K,). counts: (K,) how many training examples each has.
+
+    Raises DataError for a label that is no class.
+    """
     if wanted == "balanced":
-        counts = np.bincount(y[rows], minlength=len(classes))
-        by_class = len(rows) / (len(classes) * np.maximum(counts, 1))
-        return np.asarray(by_class[y], np.float64)
+        return np.asarray(counts.sum() / (len(classes) * np.maximum(counts, 1)), np.float64)
     names = [name_label(label) for label in classes]
     unknown = [label for label in wanted if label not in names]
     if unknown:
         raise DataError(f"data.class_weights names {unknown[0]!r}; the classes are {list_names(names)}")
-    return np.array([wanted.get(name, 1.0) for name in names])[y]
+    return np.array([wanted.get(name, 1.0) for name in names])
 
 
 def name_label(label: Label) -> str:

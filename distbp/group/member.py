@@ -13,6 +13,7 @@ from functools import cache, partial
 
 from numpy.typing import NDArray
 
+from distbp.errors import DataError
 from distbp.group.arena import Arena
 from distbp.group.joining import join, share_spares
 from distbp.group.lines import Lines
@@ -113,8 +114,9 @@ class Member:
         return self.snapshot()
 
     def cut(self) -> None:
-        """Leave the group: every line ends, what waits on one raises PeerLostError. Any thread may call this."""
+        """Leave the group: what waits for others, or for data, raises PeerLostError. Any thread may call this."""
         self._lines.cut()
+        self._worker.hurry()
 
     def close(self) -> None:
         """Leave the group and give back lines, threads and shared memory. The server still has its state."""
@@ -152,7 +154,11 @@ class Member:
 
         Near servers get their places in shared memory, others the slices themselves.
         """
-        result = self._worker.compute(self._parameters, order, shard)
+        try:
+            result = self._worker.compute(self._parameters, order, shard)
+        except DataError:
+            self._lines.check()  # it came because this member left, where it has
+            raise
         so_far = self._effort
         self._effort = Effort(so_far.num_microbatches + len(shard), so_far.compute_s + result.compute_s)
         header = PartialsHeader.of(result, self._arena.place)

@@ -9,8 +9,10 @@ same, of what it is sent: then a lost node redoes nothing either.
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +27,9 @@ _TYPES = {"int": "i8", "float": "f8", "float | None": "f8"}  # NaN stands for No
 _NUMBERS = {field.name: _TYPES[str(field.type)] for field in fields(StepReport) if str(field.type) in _TYPES}
 _REPORT = np.dtype([*_NUMBERS.items(), ("checksum", "u8")])
 """A report of a single step, all its numbers; those of rounds are not kept here."""
+_ROW = struct.Struct("=" + "".join({"i8": "q", "f8": "d"}[kind] for kind in _NUMBERS.values()) + "Q")
+"""The same as bytes: to write them so takes a tenth of the time, which counts in every step of a small network."""
+_take_numbers = attrgetter(*_NUMBERS)
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,9 @@ class Spare:
         self.memory = memory or SharedMemory(num_bytes, np.uint8)
         cutter = _Cutter(self.memory.array)
         self._header = cutter.cut(_HEADER_SIZE, np.dtype("i8"))
+        self._words = self._header.data  # the same memory, quicker to write single numbers to
         self._reports = cutter.cut(NUM_REMEMBERED_REPORTS, _REPORT)
+        self._rows = self._reports.view(np.uint8).data
         self._parameters = parameters
         self._moments = tuple(tuple(cutter.cut(size, dtype) for _ in range(num_moments)) for _ in range(2))
         self._kept = cutter.cut(size, dtype)
@@ -73,21 +80,21 @@ class Spare:
 
     def begin(self) -> None:
         """The next step is going to be committed."""
-        self._header[_NUM_KEPT] = 0
-        self._header[_BEGUN] += 1
+        self._words[_NUM_KEPT] = 0
+        self._words[_BEGUN] += 1
 
     def keep(self, block: slice) -> None:
         """Keep the next block of the parameters, which is about to be changed."""
         self._kept[block] = self._parameters[block]
-        self._header[_NUM_KEPT] = block.stop
+        self._words[_NUM_KEPT] = block.stop
 
     def finish(self, report: StepReport) -> None:
         """The step is committed."""
-        values = (getattr(report, name) for name in _NUMBERS)
-        numbers = [math.nan if value is None else value for value in values]
-        self._reports[self._header[_NUM_REPORTS] % NUM_REMEMBERED_REPORTS] = (*numbers, int(report.checksum, 16))
-        self._header[_NUM_REPORTS] += 1
-        self._header[_STEP] += 1
+        numbers = (math.nan if value is None else value for value in _take_numbers(report))
+        place = self._words[_NUM_REPORTS] % NUM_REMEMBERED_REPORTS
+        _ROW.pack_into(self._rows, place * _ROW.size, *numbers, int(report.checksum, 16))
+        self._words[_NUM_REPORTS] += 1
+        self._words[_STEP] += 1
 
     # Everybody else
 

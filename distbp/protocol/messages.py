@@ -101,17 +101,26 @@ class Shard:
 
 @dataclass(frozen=True)
 class InnerStep:
-    """One step of a round, as some replicas took it: sums over their examples, seconds, and a checksum of each one."""
+    """One step of a round, as some replicas took it: sums over their examples, seconds, and a checksum of each one.
+
+    data_s: seconds of waiting for data, which are no part of compute_s.
+    """
 
     loss: float
     num_examples: int
     compute_s: float
     checksums: tuple[str, ...]
+    data_s: float = 0.0
 
     def joined(self, right: InnerStep) -> InnerStep:
         """Return the same step of these and of further replicas."""
-        loss, num_examples = self.loss + right.loss, self.num_examples + right.num_examples
-        return InnerStep(loss, num_examples, self.compute_s + right.compute_s, self.checksums + right.checksums)
+        return InnerStep(
+            loss=self.loss + right.loss,
+            num_examples=self.num_examples + right.num_examples,
+            compute_s=self.compute_s + right.compute_s,
+            checksums=self.checksums + right.checksums,
+            data_s=self.data_s + right.data_s,
+        )
 
 
 @dataclass(frozen=True)

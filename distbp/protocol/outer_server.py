@@ -110,7 +110,7 @@ class OuterServer:
     ) -> StepReport:
         now = time.perf_counter()
         reports = [_report(order, number, step, results) for number, step in enumerate(steps)]
-        waited_s = began - self._last_commit - sum(report.compute_s for report in reports)
+        waited_s = began - self._last_commit - sum(report.compute_s + report.data_s for report in reports)
         self._last_commit = now
         wait_s, commit_s = max(0.0, waited_s), now - began
         lost = next((number for number, report in enumerate(reports) if not math.isfinite(report.loss)), None)
@@ -151,6 +151,7 @@ def _join_steps(left: tuple[InnerStep, ...], right: tuple[InnerStep, ...]) -> tu
 def _report(order: StepOrder, number: int, step: InnerStep, results: Sequence[ShardResult]) -> StepReport:
     """Return the report of one step of a round; a worker's seconds are those of all its replicas."""
     computed_s = [sum(partial.steps[number].compute_s for partial in result.partials) for result in results]
+    waited_s = [sum(partial.steps[number].data_s for partial in result.partials) for result in results]
     return StepReport(
         step=order.steps[number].step + 1,
         epoch=order.epoch,
@@ -162,5 +163,6 @@ def _report(order: StepOrder, number: int, step: InnerStep, results: Sequence[Sh
         wait_s=0.0,
         commit_s=0.0,
         mean_compute_s=sum(computed_s) / len(computed_s),
+        data_s=max(waited_s),
         replicas=step.checksums,
     )

@@ -26,7 +26,7 @@ from distbp.protocol.messages import (
     TrainState,
     WorkerTask,
 )
-from distbp.protocol.rounds import replica_order
+from distbp.protocol.rounds import replica_lanes, replica_order
 from distbp.protocol.server import ParameterServer
 from distbp.protocol.worker import Allocate, Worker
 
@@ -61,10 +61,15 @@ class RoundWorker:
         """Return the partials of every whole subtree of replicas; their arrays are valid until the next call."""
         began = time.perf_counter()
         self._free = [*reversed(self._all)]
-        train = partial(self._train, parameters, order)
+        train = partial(self._train, parameters, order, shard)
         nodes = tree.cover(shard.start, shard.stop, shard.num_microbatches)
         partials = tuple(tree.reduce_leaves(start, stop, train, self._join) for start, stop in nodes)
-        return ShardResult(partials, time.perf_counter() - began)
+        data_s = sum(step.data_s for found in partials for step in found.steps)
+        return ShardResult(partials, max(0.0, time.perf_counter() - began - data_s), data_s)
+
+    def hurry(self) -> None:
+        """Wait no longer for data, for good: what waits raises DataError. Any thread may call this."""
+        self._worker.hurry()
 
     def close(self) -> None:
         """End what reads ahead; the worker is of no use afterwards."""
@@ -74,14 +79,14 @@ class RoundWorker:
         """Return the sums over each evaluation chunk of the validation examples in `shard`, in order."""
         return self._worker.evaluate(parameters, shard)
 
-    def _train(self, parameters: NDArray, order: StepOrder, number: int) -> Partial:
-        """Return what one replica makes of the parameters in a round."""
+    def _train(self, parameters: NDArray, order: StepOrder, shard: Shard, number: int) -> Partial:
+        """Return what one replica of the shard makes of the parameters in a round."""
         replica = _Replica(self._worker, self._rounds, parameters, self._take(parameters))
         steps = []
         for step in order.steps:
             self._check()
             part = replica_order(step, number, order.num_microbatches, self._microbatch_size)
-            steps.append(replica.step(part))
+            steps.append(replica.step(part, replica_lanes(step, shard)))
         loss, num_examples = sum(step.loss for step in steps), sum(step.num_examples for step in steps)
         return Partial(number, number + 1, replica.parameters, loss, num_examples, tuple(steps))
 
@@ -110,18 +115,23 @@ class _Replica:
         self._checksum = "0" * 16
         self.parameters = memory
 
-    def step(self, order: StepOrder | None) -> InnerStep:
-        """Take one step on the replica's part of a batch; None: it has none, and stays where it is."""
+    def step(self, order: StepOrder | None, lanes: range) -> InnerStep:
+        """Take one step on the replica's part of a batch; None: it has none, and stays where it is.
+
+        lanes: the microbatches of all replicas that the worker computes in this round.
+        """
         if self._has_diverged:
             return InnerStep(math.nan, 1, 0.0, (self._checksum,))
         if order is None:
             return InnerStep(0.0, 0, 0.0, (self._checksum,))
         began = time.perf_counter()
-        result = self._worker.compute(self.parameters, order, Shard(0, order.num_microbatches, order.num_microbatches))
+        whole = Shard(0, order.num_microbatches, order.num_microbatches)
+        result = self._worker.compute(self.parameters, order, whole, lanes)
         loss, num_examples = result.partials[0].loss, result.partials[0].num_examples
         if num_examples > 0:
             self._commit(order, result)
-        return InnerStep(loss, num_examples, time.perf_counter() - began, (self._checksum,))
+        seconds = time.perf_counter() - began
+        return InnerStep(loss, num_examples, max(0.0, seconds - result.data_s), (self._checksum,), result.data_s)
 
     def _commit(self, order: StepOrder, result: ShardResult) -> None:
         report = self._server.commit(replace(order, step=self._num_steps), [result])

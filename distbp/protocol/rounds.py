@@ -6,19 +6,26 @@ run of its microbatches, as a worker's shard is.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from distbp.config import Recipe
-from distbp.protocol.messages import StepOrder
-from distbp.protocol.planning import shards, step_order, steps_per_epoch
+from distbp.protocol.messages import Shard, StepOrder
+from distbp.protocol.planning import lane_order, shards, step_order, steps_per_epoch
+
+MakeOrder = Callable[[Recipe, int, int], StepOrder]
 
 
-def next_order(recipe: Recipe, step: int, num_examples: int) -> StepOrder:
-    """Return the order that goes on from `step`: for one step, or for the whole round that begins there."""
+def next_order(recipe: Recipe, step: int, num_examples: int, has_lanes: bool = False) -> StepOrder:
+    """Return the order that goes on from `step`: for one step, or for the whole round that begins there.
+
+    has_lanes: whether the examples are read in blocks, and so in lanes.
+    """
+    make: MakeOrder = lane_order if has_lanes else step_order
     if recipe.rounds.steps is None:
-        return step_order(recipe, step, num_examples)
+        return make(recipe, step, num_examples)
     end = end_of_round(recipe, step, steps_per_epoch(recipe, num_examples))
-    steps = tuple(step_order(recipe, inner, num_examples) for inner in range(step, end))
+    steps = tuple(make(recipe, inner, num_examples) for inner in range(step, end))
     return StepOrder(
         step=step,
         epoch=steps[0].epoch,
@@ -61,3 +68,9 @@ def replica_order(order: StepOrder, replica: int, num_replicas: int, microbatch_
         num_microbatches=len(part),
         first_microbatch=part.start,
     )
+
+
+def replica_lanes(order: StepOrder, replicas: Shard) -> range:
+    """Return the microbatches of a step's batch that the replicas of a shard take together."""
+    parts = shards(order.num_microbatches, replicas.num_microbatches)[replicas.start : replicas.stop]
+    return range(parts[0].start, parts[-1].stop)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from distbp.nn.streams import epoch_order
-from distbp.protocol.examples import Examples
+from distbp.protocol.examples import Examples, Scaling
 
 EVALUATION_CHUNK = 256
 """Examples per unit of evaluation; fixed, so that a validation loss has the same bits wherever it was computed."""
@@ -33,12 +33,20 @@ class Training(Protocol):
         """Seconds that `take` has waited for data, over all threads."""
         ...
 
-    def begin(self, step: int, epoch: int, positions: slice, lanes: range) -> None:
-        """Get ready for a step. positions: of the batch in the epoch's order. lanes: the worker's microbatches."""
+    def begin(self, step: int, epoch: int, positions: slice, lanes: range, first: int = 0) -> None:
+        """Get ready for a step. positions: in the epoch's order, of the batch, or of a replica's part of it.
+
+        lanes: the microbatches that the worker will ask for in this step, the next ones, and of other replicas; counted
+        over the whole batch. first: the number of the microbatch with which `positions` begin.
+        """
         ...
 
     def take(self, step: int, microbatch: int) -> Batch:
-        """Return the examples of one microbatch of the step that has begun; there may be none."""
+        """Return the examples of one microbatch of the whole batch, of the step that has begun; there may be none."""
+        ...
+
+    def hurry(self) -> None:
+        """Let whoever waits for data wait no longer, for good; they get a DataError. Any thread may call this."""
         ...
 
     def close(self) -> None:
@@ -57,6 +65,10 @@ class HeldOut(Protocol):
         """Return the examples of one chunk; the last may be short."""
         ...
 
+    def hurry(self) -> None:
+        """Let whoever waits for data wait no longer, for good; they get a DataError. Any thread may call this."""
+        ...
+
     def close(self) -> None:
         """End whatever reads, and wait for it."""
         ...
@@ -67,7 +79,8 @@ class Course:
     """How a run goes through data that it does not hold.
 
     window_blocks: within how many blocks examples are shuffled. num_steps: of the whole run. memory_bytes: of data
-    that each worker holds. cache_bytes: of copies of remote data on each node's disk, 0 for none.
+    that each worker holds. cache_bytes: of copies of remote data on each node's disk, 0 for none. steps_a_round: that a
+    worker takes for one replica before it takes them again for the next one.
     """
 
     batch_size: int
@@ -76,6 +89,7 @@ class Course:
     num_steps: int
     memory_bytes: int
     cache_bytes: int
+    steps_a_round: int = 1
 
 
 class Supply(Protocol):
@@ -113,6 +127,14 @@ class Supply(Protocol):
         """Return the examples as a worker evaluates on them."""
         ...
 
+    def measure_targets(self) -> Scaling:
+        """Return the map of the targets, (n, O) numbers, to mean 0 and standard deviation 1."""
+        ...
+
+    def scale_targets(self, targets: Scaling) -> Self:
+        """Return the same examples, whose targets are scaled where they are taken."""
+        ...
+
     def locate_batch(self, step: int, seed: int) -> NDArray[np.int64]:
         """Return the examples of a step's batch, ascending, as numbers into what `hold` gives."""
         ...
@@ -134,17 +156,22 @@ class _ArrayTraining:
         self._order_epoch = -1
         self._order: NDArray[np.int64] = np.empty(0, np.int64)
         self._batch: NDArray[np.int64] = np.empty(0, np.int64)
+        self._first = 0
 
-    def begin(self, step: int, epoch: int, positions: slice, lanes: range) -> None:  # noqa: ARG002 - for other supplies
+    def begin(self, step: int, epoch: int, positions: slice, lanes: range, first: int = 0) -> None:  # noqa: ARG002 - for others
         """Sort the indices of the batch's examples: a batch is a set."""
         if epoch != self._order_epoch:
             self._order = epoch_order(self._seed, epoch, len(self._examples))
             self._order_epoch = epoch
         self._batch = np.sort(self._order[positions])
+        self._first = first
 
     def take(self, step: int, microbatch: int) -> Batch:  # noqa: ARG002 - it is the one that has begun
-        start = microbatch * self._microbatch_size
+        start = (microbatch - self._first) * self._microbatch_size
         return self._examples.take_judged(self._batch[start : start + self._microbatch_size], self._dtype)
+
+    def hurry(self) -> None:
+        """Nothing waits."""
 
     def close(self) -> None:
         """Nothing reads."""
@@ -160,6 +187,9 @@ class _ArrayHeldOut:
 
     def take(self, chunk: int) -> Batch:
         return self._examples.take_judged(slice(chunk * EVALUATION_CHUNK, (chunk + 1) * EVALUATION_CHUNK), self._dtype)
+
+    def hurry(self) -> None:
+        """Nothing waits."""
 
     def close(self) -> None:
         """Nothing reads."""

@@ -38,10 +38,15 @@ class Worker:
         self._threads = [_Thread(task, self._train, self._validation, allocate) for _ in range(task.num_threads)]
         self._pool = ThreadPoolExecutor(task.num_threads) if task.num_threads > 1 else None
 
-    def compute(self, parameters: NDArray, order: StepOrder, shard: Shard) -> ShardResult:
-        """Return the partials of every whole subtree inside `shard`; their arrays are valid until the next call."""
+    def compute(self, parameters: NDArray, order: StepOrder, shard: Shard, lanes: range | None = None) -> ShardResult:
+        """Return the partials of every whole subtree inside `shard`; their arrays are valid until the next call.
+
+        lanes: the microbatches, of the whole batch, whose examples to get ready; None: those of the shard.
+        """
         began, waited_s = time.perf_counter(), self._train.waited_s
-        self._train.begin(order.step, order.epoch, slice(order.start, order.stop), range(shard.start, shard.stop))
+        first = order.first_microbatch
+        own = range(first + shard.start, first + shard.stop)
+        self._train.begin(order.step, order.epoch, slice(order.start, order.stop), lanes or own, first)
         found = self._map(lambda thread, piece: thread.compute(parameters, order, piece), shard)
         partials = [partial for piece in found for partial in piece]
         if len(found) > 1:
@@ -55,6 +60,12 @@ class Worker:
         self._validation.begin(range(shard.start, shard.stop))
         found = self._map(lambda thread, piece: thread.evaluate(parameters, piece), shard)
         return [sums for piece in found for sums in piece]
+
+    def hurry(self) -> None:
+        """Wait no longer for data, for good: what waits raises DataError. Any thread may call this."""
+        self._train.hurry()
+        if self._validation is not None:
+            self._validation.hurry()
 
     def close(self) -> None:
         """End what reads ahead; the worker is of no use afterwards."""
@@ -96,12 +107,13 @@ class _Thread:
 
     def _backprop(self, views: Views, order: StepOrder, microbatch: int) -> Partial:
         """Return the gradient sum of one microbatch, which may be empty in the last step of an epoch."""
-        x, y, *weights = self._train.take(order.step, microbatch)
+        number = order.first_microbatch + microbatch
+        x, y, *weights = self._train.take(order.step, number)
         flat, gradient = self._buffers.take()
         if not len(x):
             flat.fill(0)
             return Partial(microbatch, microbatch + 1, flat, 0.0, 0)
-        rng = self._streams.at(order.step, order.first_microbatch + microbatch)
+        rng = self._streams.at(order.step, number)
         sums = self._model.gradient_sums(views, x, y, gradient, rng, *weights)
         return Partial(microbatch, microbatch + 1, flat, sums.loss, sums.num_examples, weight=sums.weight)
 

@@ -21,7 +21,7 @@ from distbp.protocol.messages import TrainState
 from distbp.sklearn.callbacks import CallbackSupportMixin, EpochTasks, with_callbacks
 from distbp.sklearn.examples import Targets, prepare_examples, read_features, read_inputs
 from distbp.sklearn.fitting import Fitted, fit_examples
-from distbp.sklearn.settings import DEFAULTS, keeps_run, make_placement, make_recipe
+from distbp.sklearn.settings import DEFAULTS, keeps_run, make_placement, make_recipe, named_columns
 from distbp.training import Start
 from distbp.training.plan import model_spec, settle_with
 from distbp.training.rounds import moment_names
@@ -173,7 +173,7 @@ class DistbpEstimator(CallbackSupportMixin, BaseEstimator):
     ) -> Self:
         """Train on what a user gave. classes: (K,) known before, else None. start: what training goes on from."""
         known = None if start is None else self.network_.schema
-        x = read_inputs(self, X, reset=start is None, known=known)
+        x = read_inputs(self, X, start is None, known, named_columns(parameters))
         self._need_targets(y)
         targets = self._read_targets(x, y, sample_weight, start is not None, classes)
         recipe = make_recipe(parameters, seed, len(x), self._task, is_table=not isinstance(x, np.ndarray))

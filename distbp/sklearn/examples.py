@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -33,15 +34,22 @@ class Targets:
     weights: NDArray[np.float64] | None
 
 
-def read_inputs(estimator: Any, x: object, reset: bool, known: Schema | None = None) -> NDArray | pa.Table:
+def read_inputs(
+    estimator: Any, x: object, reset: bool, known: Schema | None = None, named: Collection[str] = ()
+) -> NDArray | pa.Table:
     """Return X (n, I) in its own number format, or a table where columns are of other kinds than numbers, or have gaps.
 
     Its columns are noted in the estimator, or held against those noted. known: of the network that training goes on
-    with, or that predicts.
+    with, or that predicts. named: columns whose kind the user names, which only a table has.
 
     Raises ValueError or TypeError in scikit-learn's words, for other columns, NaN, text, and sparse matrices.
     """
-    if known is None and (table := _read_mixed(x)) is not None:
+    if named and not hasattr(x, "__arrow_c_stream__"):
+        raise ValueError(
+            f"recipe names the kind of the column {min(named)!r}, and X is a {type(x).__name__}, whose columns have no "
+            "names; give a table (pandas, polars or Arrow)"
+        )
+    if known is None and (table := _read_mixed(x, bool(named))) is not None:
         validate_data(estimator, x, reset=reset, skip_check_array=True)
         return table
     if known is not None and known.columns is not None and hasattr(x, "__arrow_c_stream__"):
@@ -71,12 +79,12 @@ def read_features(estimator: Any, schema: Schema, x: object) -> Examples:
     return take_features(schema, read_inputs(estimator, x, reset=False, known=schema))
 
 
-def _read_mixed(x: object) -> pa.Table | None:
-    """Return a table that is not numbers without gaps; None for anything else."""
+def _read_mixed(x: object, has_kinds: bool) -> pa.Table | None:
+    """Return a table that is not numbers without gaps, or whose columns get kinds; None for anything else."""
     if not hasattr(x, "__arrow_c_stream__"):
         return None
     table = _to_arrow(x)
-    return None if all(_is_all_numbers(column) for column in table.columns) else table
+    return None if not has_kinds and all(_is_all_numbers(column) for column in table.columns) else table
 
 
 def _to_arrow(x: Any) -> pa.Table:

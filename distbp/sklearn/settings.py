@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -83,6 +83,13 @@ def make_placement(parameters: Mapping[str, Any]) -> Placement:
             values["backend"] = "local"
     with _naming_parameters():
         return parse_config({"placement": values}, "the estimator").placement
+
+
+def named_columns(parameters: Mapping[str, Any]) -> Collection[str]:
+    """Return the columns whose kind `recipe` names; what is wrong with it is told when it is read."""
+    data = parameters["recipe"].get("data") if isinstance(parameters["recipe"], Mapping) else None
+    columns = data.get("columns") if isinstance(data, Mapping) else None
+    return list(map(str, columns)) if isinstance(columns, Mapping) else ()
 
 
 def keeps_run(parameters: Mapping[str, Any]) -> bool:

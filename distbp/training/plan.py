@@ -26,7 +26,6 @@ from distbp.protocol.examples import Examples
 from distbp.protocol.messages import ServerTask, StepOrder, TrainState, WorkerTask
 from distbp.protocol.planning import (
     choose_slices,
-    lane_order,
     num_local_threads,
     steps_per_epoch,
 )
@@ -88,8 +87,8 @@ class Plan:
 
     def order(self, step: int) -> StepOrder:
         """Return the order that goes on from `step`, counted from 0: for that step, or for the round it begins."""
-        make = next_order if isinstance(self.worker.train, Examples) else lane_order
-        return make(self.recipe, step, len(self.worker.train))
+        train = self.worker.train
+        return next_order(self.recipe, step, len(train), has_lanes=not isinstance(train, Examples))
 
     def describe(self) -> str:
         """Return in one line what is going to be trained on what."""
@@ -238,10 +237,6 @@ def _load_start(recipe: Recipe, layout: Layout) -> Start | None:
 def settle_with(recipe: Recipe, data: PreparedData) -> tuple[Recipe, PreparedData]:
     """Return the recipe without anything left open, and the data as it takes them."""
     chosen = recipe.data if recipe.data.columns is None else data.data
-    if recipe.data.target_scaling == "standard" and not data.facts().is_in_memory:
-        raise ConfigError(
-            "data.target_scaling=standard needs examples in memory, and these are read in blocks; leave it out"
-        )
     settled = settle(recipe.model_copy(update={"data": chosen}), data.facts())
     if settled.data.target_scaling == "standard" and data.schema.targets.scale is None and data.facts().is_regression:
         data = data.scale_targets()

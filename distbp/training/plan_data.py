@@ -25,6 +25,7 @@ def along_run(data: PreparedData, config: Config, num_steps: int) -> PreparedDat
         num_steps,
         parse_size(placement.memory_for_data),
         parse_size(placement.cache),
+        recipe.rounds.steps or 1,
     )
 
     def along(part: Examples | Supply) -> Examples | Supply:
@@ -50,7 +51,7 @@ def take_first(task: WorkerTask, recipe: Recipe) -> Batch:
         return task.train.ready(recipe.dtype).take(slice(0, recipe.microbatch_size), recipe.dtype)
     training = task.train.open_training(task.seed, recipe.dtype)
     try:
-        return training.take(0, 0)
+        return training.take(0, 0)[:2]
     finally:
         training.close()
 

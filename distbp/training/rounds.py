@@ -22,9 +22,8 @@ def check_rounds(recipe: Recipe, steps_per_epoch: int, train: Examples | Supply)
     rounds, count = recipe.rounds, num_microbatches(recipe.global_batch_size, recipe.microbatch_size)
     if rounds.steps is None:
         return
-    if not isinstance(train, Examples):
-        raise ConfigError("recipe.rounds needs examples in memory, and these are read in blocks; leave rounds out")
-    if train.weights is not None:
+    has_weights = isinstance(train, Examples) and train.weights is not None
+    if has_weights or recipe.data.weight is not None or recipe.data.class_weights is not None:
         raise ConfigError(
             "recipe.rounds needs examples that all count the same; leave out rounds, or data.weight and "
             "data.class_weights"

@@ -94,9 +94,9 @@ function setText(id, text) {
 
 function showTiles(run) {
   const of = run.num_steps ? ` of ${show(run.num_steps)}` : "";
-  const epochs = run.num_epochs ? ` of ${run.num_epochs}` : "";
+  const epochs = run.num_epochs ? ` of ${show(run.num_epochs)}` : "";
   const tiles = [
-    [show(run.step), `steps done${of}${run.epoch ? `; epoch ${run.epoch}${epochs}` : ""}`],
+    [show(run.step), `steps done${of}${run.epoch ? `; epoch ${show(run.epoch)}${epochs}` : ""}`],
     [show(run.loss), `training loss${run.validation_loss === null ? "" : `; validation ${show(run.validation_loss)}`}`],
   ];
   if (run.accuracy !== null) tiles.push([accuracy(run.accuracy), `accuracy (validation); best ${accuracy(run.best_accuracy)}`]);

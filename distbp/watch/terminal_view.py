@@ -35,11 +35,12 @@ def view_runs(states: Sequence[RunState], chosen: int, width: int, height: int) 
 def view_run(state: RunState, width: int, height: int) -> list[Text]:
     """Return up to about `height` lines about one run."""
     above = [*_view_head(state, width), *_view_progress(state, width)]
-    below = [*_view_times(state), *_view_workers(state)]
+    below = [*_view_times(state, width), *_view_workers(state)]
     happenings = list(_list_happenings(state))
     room = height - len(above) - len(below) - 1  # for the curves and what happened
     least = min(len(happenings), max(3, min(8, room // 3)))
-    curves = list(_view_curves(state, width, min(14, room - least)))
+    tall = max(14, min(22, room - len(happenings)))
+    curves = list(_view_curves(state, width, min(tall, room - least)))
     lines = [*above, *curves, *below]
     if happenings:
         lines += [Text("what happened", "bold"), *happenings[-max(least, room - len(curves)) :]]
@@ -152,7 +153,7 @@ def _plot(curves: Sequence[Sequence[tuple[float, float]]], width: int, height: i
         yield Text.assemble(*((text, "dim" if curve < 0 else styles[curve]) for text, curve in line))
 
 
-def _view_times(state: RunState) -> Iterator[Text]:
+def _view_times(state: RunState, width: int) -> Iterator[Text]:
     pace = state.steps.pace
     if pace.shares:
         is_alone = pace.evenness is None or (state.happened.num_workers or 1) < 2
@@ -161,11 +162,17 @@ def _view_times(state: RunState) -> Iterator[Text]:
     if state.accounts:
         when = "" if state.accounts_step is None else f"   (at step {state.accounts_step:,})"
         recoveries = f"   recovered {count(state.recoveries, 'time')}" if state.recoveries else ""
-        yield Text.assemble(("the run  ", "bold"), _list_shares(state.accounts), recoveries, when)
+        line = Text.assemble(("the run  ", "bold"), _list_shares(state.accounts), recoveries, when)
+        if line.cell_len > width:
+            yield Text.assemble(("the run  ", "bold"), _list_shares(state.accounts))
+            line = Text(" " * 9 + f"{recoveries}{when}".strip())
+        yield line
 
 
 def _list_shares(shares: Mapping[str, float]) -> str:
-    return "  ".join(f"{name} {_percent(share)}" for name, share in shares.items())
+    """Name every share; the many that are nothing are left out, so that a narrow terminal has place for the others."""
+    seen = {name: text for name, share in shares.items() if (text := _percent(share)) not in ("", "0 %")}
+    return "  ".join(f"{name} {text}" for name, text in seen.items())
 
 
 def _view_workers(state: RunState) -> Iterator[Text]:

@@ -14,6 +14,8 @@ from pathlib import Path
 ACTOR = "ray::MemberActor"
 """How the command lines of the run's actors begin, from their constructor on."""
 
+PATIENT_SHARE = 0.7
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -63,6 +65,10 @@ class Gremlin:
     def pause_s(self, longest: float) -> float:
         """Return for how long to leave the run alone."""
         return self._random.uniform(0.0, longest)
+
+    def is_patient(self) -> bool:
+        """Return whether to let the run come to work before the next fault; else it may meet a group being formed."""
+        return self._random.random() < PATIENT_SHARE
 
     def strike(self, driver: int, root: int, is_running: Callable[[], bool]) -> None:
         """Inflict one fault as soon as there are processes for it; none if the run ends before.

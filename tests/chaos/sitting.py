@@ -24,10 +24,12 @@ from traces import ChaosError, Traces, expect_gone
 
 from distbp import Placement, Recipe, train
 from distbp.run import RunDirectory
+from distbp.run.records import STEPS_FILE
 
 LONGEST_PAUSE_S = 0.8
 FAULTS_PER_RUN = 6
 RUN_TIMEOUT_S = 300.0
+WORK_TIMEOUT_S = 30.0
 CLUSTER_UNREACHABLE = 7
 ENDED = (-signal.SIGKILL, -signal.SIGTERM, 128 + signal.SIGTERM)
 """Exit codes of a driver that the gremlin has ended."""
@@ -122,7 +124,7 @@ class Sitting:
             )
             try:
                 seen = Traces()
-                self._trouble(driver, deadline, seen)
+                self._trouble(driver, name, deadline, seen)
                 stdout, stderr = driver.communicate(timeout=max(1.0, deadline - time.monotonic()))
             finally:
                 driver.kill()
@@ -135,7 +137,7 @@ class Sitting:
             raise ChaosError(f"{name} ended with exit code {driver.returncode}: {stderr[-2000:]}")
         return json.loads(stdout)
 
-    def _trouble(self, driver: subprocess.Popen[str], deadline: float, seen: Traces) -> None:
+    def _trouble(self, driver: subprocess.Popen[str], name: str, deadline: float, seen: Traces) -> None:
         """Strike until the driver has ended or there were enough faults."""
         until = min(deadline, self.ends_at)
 
@@ -147,7 +149,18 @@ class Sitting:
             while time.monotonic() < pause_until and is_running():
                 seen.look(self._processes_of(driver.pid))
                 time.sleep(0.1)
+            if self.gremlin.is_patient():
+                self._await_work(name, is_running, lambda: seen.look(self._processes_of(driver.pid)))
             self.gremlin.strike(driver.pid, self._root(driver.pid), is_running)
+
+    def _await_work(self, name: str, is_running: Callable[[], bool], meanwhile: Callable[[], None]) -> None:
+        """Wait until the run has done some more steps, so that the next fault meets a group at work."""
+        steps = self.folder / "runs" / name / STEPS_FILE
+        done = steps.stat().st_size if steps.exists() else 0
+        until = time.monotonic() + WORK_TIMEOUT_S
+        while is_running() and time.monotonic() < until and not (steps.exists() and steps.stat().st_size > done):
+            meanwhile()
+            time.sleep(0.1)
 
     def _root(self, driver: int) -> int:
         """Return the process below which the actors are: Ray is the driver's, or of all drivers."""

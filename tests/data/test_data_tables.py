@@ -12,6 +12,7 @@ from data_files import write_csv, write_parquet
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from distbp.__main__ import main
 from distbp.config import Data
 from distbp.data import prepare, read_examples, tables
 from distbp.errors import DataError
@@ -220,3 +221,12 @@ def test_a_large_csv_is_read_as_a_small_one(tmp_path, notes, block_bytes):
     assert cut.schema.classes == whole.schema.classes == tuple(sorted({*(note + "x" for note in notes), "o"}))
     np.testing.assert_array_equal(cut.train.x, whole.train.x)
     np.testing.assert_array_equal(cut.train.y, whole.train.y)
+
+
+def test_a_table_that_cannot_be_shown_tells_its_own_problem_and_not_that_of_blocks(tmp_path, capfd):
+    path = tmp_path / "t.csv"
+    path.write_text(",colour,animal\n0,red,a\n1,blue,b\n")  # an index without a name, which blocks do not take
+    assert main(["data", "show", str(path)]) == 3
+    assert "has no target column, its columns are" in capfd.readouterr().err
+    assert main(["data", "show", str(path), "--target", "z"]) == 3
+    assert "has no target column 'z'" in capfd.readouterr().err

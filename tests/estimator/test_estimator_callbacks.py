@@ -7,6 +7,8 @@ from examples import blobs, plane
 
 from distbp.sklearn import DistbpClassifier, DistbpRegressor
 
+pytestmark = pytest.mark.slow
+
 callback = pytest.importorskip("sklearn.callback", reason="scikit-learn has callbacks from 1.9 on")
 
 

@@ -14,6 +14,8 @@ from examples import blobs, mixed, plane
 from distbp import load_run, verify
 from distbp.sklearn import DistbpClassifier, DistbpRegressor
 
+pytestmark = pytest.mark.slow
+
 PLACES = [{}, {"workers": 1}, {"workers": 3}, pytest.param({"backend": "ray", "workers": 2}, marks=pytest.mark.ray)]
 
 

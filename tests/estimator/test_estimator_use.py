@@ -25,6 +25,8 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from distbp.data.split import split_rows
 from distbp.sklearn import DistbpClassifier, DistbpRegressor
 
+pytestmark = pytest.mark.slow
+
 SHORT = {"max_iter": 4}
 
 

@@ -12,6 +12,8 @@ from distbp import load_run
 from distbp.explain import explain_run
 from distbp.explain.ways import STEP
 
+pytestmark = pytest.mark.slow
+
 CLOSE = {"rel": 1e-6, "abs": 1e-8}
 NETWORKS = [
     pytest.param((data, {"loss": loss, "activation": activation}), id=f"{activation}-{loss}-{data}")

@@ -12,6 +12,8 @@ import safetensors.numpy
 from distbp import Placement, Recipe, load_config, load_run, train
 from distbp.cli.app import run as run_command
 
+pytestmark = pytest.mark.slow
+
 TINY = {"epochs": 1, "model": {"hidden": (4,)}}
 
 

@@ -13,6 +13,8 @@ import pytest
 from distbp import Placement, Recipe, load_run, train
 from distbp.export import OPSET, to_onnx
 
+pytestmark = pytest.mark.slow
+
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 

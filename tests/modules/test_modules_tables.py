@@ -12,6 +12,8 @@ from torch import nn
 
 from distbp import Placement, Recipe, Result, load_run, train
 
+pytestmark = pytest.mark.slow
+
 
 def build(num_inputs: int, num_outputs: int) -> nn.Module:
     return nn.Sequential(nn.Linear(num_inputs, 8), nn.Tanh(), nn.Linear(8, num_outputs))

@@ -14,6 +14,8 @@ from distbp.protocol.planning import shards
 from distbp.protocol.roles import make_server, make_worker
 from distbp.training.plan import make_plan
 
+pytestmark = pytest.mark.slow
+
 EVERYTHING = {
     "model": {"hidden": [7, 5], "dropout": 0.2},
     "optimizer": {"learning_rate": 0.05, "nesterov": True, "weight_decay": 0.01, "clip_norm": 0.5},

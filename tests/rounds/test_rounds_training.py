@@ -16,6 +16,8 @@ from distbp.errors import ConfigError, DivergedError, TerminatedRunError
 from distbp.protocol.worker import Worker
 from distbp.run import CheckpointStore, RunDirectory
 
+pytestmark = pytest.mark.slow
+
 ENDS = [2, 4, 5, 7, 9, 10, 12, 14]  # of rounds of 2 steps in epochs of 5
 
 

@@ -19,6 +19,8 @@ from distbp.explain.population import epoch_batches, next_batch
 from distbp.service.package import list_requirements, list_travelling_data
 from distbp.training.dataset import write_dataset
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:

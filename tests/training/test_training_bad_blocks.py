@@ -16,6 +16,8 @@ from distbp import train
 from distbp.errors import DataError
 from distbp.run import CheckpointStore, RunDirectory
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:

@@ -18,6 +18,8 @@ from distbp.data import prepare
 from distbp.errors import CheckpointError, DataError
 from distbp.protocol.examples import Examples
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

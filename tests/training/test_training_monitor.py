@@ -13,6 +13,8 @@ from distbp.config import load_config, parse_config
 from distbp.errors import ConfigError
 from distbp.run import RunDirectory
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def source(tmp_path) -> str:

@@ -16,6 +16,8 @@ from distbp.config import Data
 from distbp.data import prepare
 from distbp.errors import DataError
 
+pytestmark = pytest.mark.slow
+
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "tables"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from distbp.data import prepare
 from distbp.errors import ConfigError, DataError
 from distbp.protocol.messages import Shard
 from distbp.protocol.planning import step_order
+from distbp.protocol.supply import in_memory
 from distbp.protocol.worker import Worker
 from distbp.training.plan import make_plan
 
@@ -38,6 +41,17 @@ def blocks(tmp_path) -> str:
     return str(folder)
 
 
+@pytest.fixture
+def weighted_blocks(table, tmp_path) -> str:
+    """Return a folder of two tables that are alike."""
+    folder = tmp_path / "weighted"
+    folder.mkdir()
+    rows = [[a, w, y] for a, _, w, y in (line.split(",") for line in Path(table).read_text().splitlines())]
+    for number in range(2):
+        (folder / f"{number}.csv").write_text("\n".join(map(",".join, rows)) + "\n")
+    return str(folder)
+
+
 def make(**recipe):
     """Return the plan of a recipe."""
     config = Config(recipe=Recipe.model_validate(recipe), placement=Placement())
@@ -57,25 +71,36 @@ def test_workers_divide_by_the_weights_of_their_microbatches(table):
     assert held_out.weight == plan.data.validation.take_weights(slice(None)).sum()
 
 
-def test_rounds_do_not_take_weights(table):
+@pytest.mark.parametrize("source", ["table", "weighted_blocks"])
+def test_rounds_do_not_take_weights(request, source):
+    data = {"source": request.getfixturevalue(source), "target": "y"}
     rounds = {"steps": 1, "replicas": 2}
     with pytest.raises(ConfigError, match="rounds needs examples that all count the same"):
-        make(data={"source": table, "target": "y", "weight": "w"}, rounds=rounds)
-    assert make(data={"source": table, "target": "y"}, rounds=rounds).recipe.data.target_scaling == "standard"
+        make(data={**data, "weight": "w"}, rounds=rounds)
+    assert make(data=data, rounds=rounds).recipe.rounds.replicas == 2
 
 
-@pytest.mark.parametrize("setting", [{"weight": "a"}, {"class_weights": "balanced"}, {"columns": {"a": "category"}}])
-def test_what_tables_have_is_refused_for_blocks(blocks, setting):
-    with pytest.raises(DataError, match=f"data.{next(iter(setting))} is for tables that are read whole"):
-        make(data={"source": blocks, "target": "y", **setting})
+def test_rounds_learn_scaled_targets(table):
+    settled = make(data={"source": table, "target": "y"}, rounds={"steps": 1, "replicas": 2}).recipe
+    assert settled.data.target_scaling == "standard"
 
 
-def test_numbers_in_blocks_are_learned_as_they_are(blocks):
+def test_kinds_of_columns_are_refused_for_blocks(blocks):
+    with pytest.raises(DataError, match=r"data\.columns is for tables that are read whole"):
+        make(data={"source": blocks, "target": "y", "columns": {"a": "category"}})
+
+
+def test_weights_of_classes_are_refused_for_blocks_of_numbers(blocks):
+    with pytest.raises(DataError, match="class_weights is for targets that are one class each"):
+        make(data={"source": blocks, "target": "y", "class_weights": "balanced"})
+
+
+def test_numbers_in_blocks_are_learned_as_they_are_unless_asked(blocks):
     plan = make(data={"source": blocks, "target": "y"})
     assert plan.recipe.model.loss == "squared_error"
     assert plan.recipe.data.target_scaling == "none"
-    with pytest.raises(ConfigError, match="target_scaling=standard needs examples in memory"):
-        make(data={"source": blocks, "target": "y", "target_scaling": "standard"})
+    asked = make(data={"source": blocks, "target": "y", "target_scaling": "standard"})
+    assert asked.data.schema.targets.scale is not None
 
 
 def test_blocks_that_judge_arrays_get_the_scaling_of_their_targets(tmp_path, blocks):
@@ -83,7 +108,7 @@ def test_blocks_that_judge_arrays_get_the_scaling_of_their_targets(tmp_path, blo
     np.savez(tmp_path / "arrays.npz", x=rng.normal(size=(50, 2)), y=100 + 10 * rng.normal(size=50))
     plan = make(data={"source": str(tmp_path / "arrays.npz"), "validation": blocks})
     assert plan.recipe.data.target_scaling == "standard"
-    assert plan.data.validation.targets.scale == plan.data.train.targets.scale
+    assert in_memory(plan.data.validation).targets.scale == plan.data.train.targets.scale
 
 
 def test_blocks_do_not_judge_a_table_with_columns_of_all_kinds(table, blocks):

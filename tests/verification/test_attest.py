@@ -25,6 +25,8 @@ from distbp.verification.attest import attest
 from distbp.verification.check import Check, check_receipt
 from distbp.verification.receipt import Receipt
 
+pytestmark = pytest.mark.slow
+
 ALL = 12
 KEY = b"a secret of more than sixteen bytes"
 

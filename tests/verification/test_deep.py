@@ -17,6 +17,8 @@ from distbp.errors import CheckpointError, DataError
 from distbp.nn.streams import epoch_order
 from distbp.verification.deep import Parting, find_parting
 
+pytestmark = pytest.mark.slow
+
 
 def look(run_a: str, run_b: str) -> Parting:
     step = verify(run_a, run_b).first_difference

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from distbp.data.blocks.fetch import Fetcher
 from distbp.data.blocks.files import DataFile
 from distbp.data.blocks.parts import Block, Contents, FileParts
+from distbp.data.blocks.rows import to_examples
 from distbp.data.dialect import HEAD_BYTES, Dialect, read_dialect
 from distbp.data.raw import RawExamples
 from distbp.data.reading import reading
-from distbp.data.tables import CODE, check_filled, from_table
+from distbp.data.tables import CODE, check_filled
 from distbp.errors import DataError
 
 if TYPE_CHECKING:
@@ -49,8 +50,7 @@ class CsvBlocks:
 
     def decode(self, contents: Contents, block: Block) -> RawExamples:
         """Return the examples of some lines."""
-        table, url = self.read_table(contents, block), contents.file(block).url
-        return from_table("csv", f"'{url}'", table, contents.features, contents.targets, block.first_row or 0)
+        return to_examples("csv", self.read_table(contents, block), contents, block)
 
     def read_table(self, contents: Contents, block: Block) -> pa.Table:
         """Return the columns that are wanted of some lines, in the types that these lines suggest."""
@@ -60,7 +60,7 @@ class CsvBlocks:
         file = contents.file(block)
         added = dict(contents.partitions[block.file])
         dialect, _ = self._header(file)
-        wanted = [name for name in (*contents.features, *contents.targets) if name not in added]
+        wanted = [name for name in contents.wanted if name not in added]
         labels = contents.targets[0] if len(contents.targets) == 1 and contents.targets[0] not in added else None
         content = self._fetcher.fetch(file, block.start, block.stop)
         with reading(file.url, CSV):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
@@ -20,6 +21,7 @@ from distbp.data.schema import Schema
 from distbp.data.targets import encode_targets
 from distbp.errors import DataError
 from distbp.protocol.examples import Scaling
+from distbp.protocol.supply import Batch
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,16 @@ class BlockSource:
     """What a look found and how it is read: all that another process needs to read the same examples.
 
     schema: of the run that these are other data for; None where they are what it is trained on.
+    targets: the scaling of targets that are numbers, (O,), or none. class_weights: (K,) what an example of each class
+    counts where it is trained on; None: all the same.
     """
 
     look: Look
     question: Question
     scaling_kind: ScalingKind
     schema: Schema | None = None
+    targets: Scaling = field(default_factory=Scaling)
+    class_weights: tuple[float, ...] | None = None
 
     @property
     def scaling(self) -> Scaling:
@@ -42,8 +48,23 @@ class BlockSource:
     @property
     def row_bytes(self) -> int:
         """What a decoded row takes in memory."""
-        num_targets = 1 if self.look.task == "classification" else self.look.num_outputs
+        num_targets = math.prod(_target_shape(self.look)) + (self.look.contents.weight is not None)
         return int(np.prod(self.look.input_shape)) * np.dtype(self.look.dtype).itemsize + 8 * num_targets
+
+    def weigh(self, block: DecodedBlock, is_trained: bool) -> NDArray[np.float64] | None:
+        """Return what each example of a block counts, (n,); None where all count the same."""
+        if self.class_weights is None or not is_trained:
+            return block.weights
+        by_class: NDArray[np.float64] = np.array(self.class_weights)[block.y]
+        return by_class if block.weights is None else block.weights * by_class
+
+    def finish(self, found: DecodedBlock, scaling: Scaling, dtype: DTypeLike, is_trained: bool) -> Batch:
+        """Return inputs, targets and weights as a model takes them. scaling: `self.scaling`, cast to `dtype`."""
+        y, weights = found.y, self.weigh(found, is_trained)
+        if self.targets.shift is not None and self.targets.scale is not None:
+            y = (y - self.targets.shift) * self.targets.scale
+        batch = scaling.apply(found.x, dtype), y if y.ndim == 1 else y.astype(dtype)
+        return batch if weights is None else (*batch, weights)
 
     def rows_in_blocks(self, is_held_out: bool) -> NDArray[np.int64]:
         """Return how many rows of one part each block has, (K,)."""
@@ -75,7 +96,8 @@ class BlockSource:
         held = find_held_out(number, len(raw.x), self.question.held_out, self.question.seed)
         rows = np.flatnonzero(held == is_held_out)
         y = encode_targets(raw, self.look.spec)
-        return DecodedBlock(raw.x[rows].astype(self.look.dtype, copy=False), y[rows])
+        weights = None if raw.weights is None else raw.weights[rows]
+        return DecodedBlock(raw.x[rows].astype(self.look.dtype, copy=False), y[rows], weights)
 
 
 class TrainingBlocks:
@@ -87,6 +109,7 @@ class TrainingBlocks:
     def __init__(self, source: BlockSource, order: BlockOrder, dtype: DTypeLike, fetcher: Fetcher, memory_bytes: int):
         self.order = order
         self.reader = source.open(False, fetcher, memory_bytes)
+        self._source = source
         self._dtype = dtype
         self._scaling = source.scaling.cast(dtype, np.dtype(source.look.dtype))
         self._empty = _make_empty(source.look)
@@ -98,10 +121,10 @@ class TrainingBlocks:
         """Read ahead for some lanes, from `step` to the end of the run at `num_steps`."""
         self.reader.expect(_iterate_needs(self.order, tuple(lanes), step, num_steps), step)
 
-    def take(self, step: int, microbatch: int) -> tuple[NDArray, NDArray]:
-        """Return the inputs (b, I) and the targets (b,) int64 or (b, O) of one microbatch; b may be 0."""
-        x, y = _gather(self.reader, self.order.select(step, microbatch), step, self._empty)
-        return self._scaling.apply(x, self._dtype), y if y.ndim == 1 else y.astype(self._dtype)
+    def take(self, step: int, microbatch: int) -> Batch:
+        """Return the inputs (b, I), targets (b,) int64 or (b, O), and weights if any, of a microbatch; b may be 0."""
+        found = _gather(self.reader, self.order.select(step, microbatch), step, self._empty)
+        return self._source.finish(found, self._scaling, self._dtype, is_trained=True)
 
     def close(self) -> None:
         """End the thread that reads ahead."""
@@ -116,6 +139,7 @@ class HeldOutBlocks:
     ):
         """is_held_out: which part; False where the whole source is other data."""
         self.reader = source.open(is_held_out, fetcher, memory_bytes)
+        self._source = source
         self._starts = np.concatenate([[0], np.cumsum(source.rows_in_blocks(is_held_out))])
         self._dtype = dtype
         self._scaling = source.scaling.cast(dtype, np.dtype(source.look.dtype))
@@ -130,12 +154,12 @@ class HeldOutBlocks:
         needs = (BlockNeed(block, low, high) for block, (low, high) in bounds if max(low, start) < min(high, stop))
         self.reader.expect(needs, start)
 
-    def take(self, start: int, stop: int) -> tuple[NDArray, NDArray]:
-        """Return the inputs and targets of the examples [start, stop)."""
+    def take(self, start: int, stop: int) -> Batch:
+        """Return the inputs, targets, and weights if any, of the examples [start, stop)."""
         positions = np.arange(start, min(stop, len(self)))
         blocks = np.searchsorted(self._starts, positions, side="right") - 1
-        x, y = _gather(self.reader, Selection(blocks, positions - self._starts[blocks]), start, self._empty)
-        return self._scaling.apply(x, self._dtype), y if y.ndim == 1 else y.astype(self._dtype)
+        found = _gather(self.reader, Selection(blocks, positions - self._starts[blocks]), start, self._empty)
+        return self._source.finish(found, self._scaling, self._dtype, is_trained=False)
 
     def close(self) -> None:
         """End the thread that reads ahead."""
@@ -158,16 +182,22 @@ def _iterate_needs(order: BlockOrder, lanes: Sequence[int], step: int, num_steps
 
 def _make_empty(look: Look) -> DecodedBlock:
     num_inputs = int(np.prod(look.input_shape))
-    is_classes = look.task == "classification"
-    y = np.empty(0, np.int64) if is_classes else np.empty((0, look.num_outputs))
-    return DecodedBlock(np.empty((0, num_inputs), look.dtype), y)
+    y = np.empty((0, *_target_shape(look)), np.int64 if look.task == "classification" else np.float64)
+    weights = None if look.contents.weight is None else np.empty(0)
+    return DecodedBlock(np.empty((0, num_inputs), look.dtype), y, weights)
 
 
-def _gather(reader: BlockReader, chosen: Selection, step: int, empty: DecodedBlock) -> tuple[NDArray, NDArray]:
+def _target_shape(look: Look) -> tuple[int, ...]:
+    """Return the shape of one example's targets as they are held."""
+    return look.target_shape if look.task == "classification" else (look.num_outputs,)
+
+
+def _gather(reader: BlockReader, chosen: Selection, step: int, empty: DecodedBlock) -> DecodedBlock:
     """Return the rows that are chosen, one block after the other: equal block numbers stand together."""
     count = len(chosen.rows)
     x = np.empty((count, *empty.x.shape[1:]), empty.x.dtype)
     y = np.empty((count, *empty.y.shape[1:]), empty.y.dtype)
+    weights = None if empty.weights is None else np.empty(count)
     cuts = [0, *(np.flatnonzero(np.diff(chosen.blocks)) + 1).tolist(), count]
     for start, stop in pairwise(cuts):
         if start < stop:
@@ -175,4 +205,6 @@ def _gather(reader: BlockReader, chosen: Selection, step: int, empty: DecodedBlo
             rows = chosen.rows[start:stop]  # they are inside; "clip" only spares a copy
             block.x.take(rows, axis=0, out=x[start:stop], mode="clip")
             block.y.take(rows, axis=0, out=y[start:stop], mode="clip")
-    return x, y
+            if weights is not None and block.weights is not None:
+                weights[start:stop] = block.weights[rows]
+    return DecodedBlock(x, y, weights)

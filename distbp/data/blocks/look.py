@@ -28,11 +28,14 @@ from distbp.data.blocks.parts import Block, Contents, FileParts
 from distbp.data.blocks.permutation import is_held_out
 from distbp.data.columns import choose_columns
 from distbp.data.finite import check_finite, iterate_chunks
-from distbp.data.raw import RawExamples, Wanted
+from distbp.data.raw import Wanted
 from distbp.data.reading import list_names
 from distbp.data.scaling import Extent, Moments, ScalingKind
-from distbp.data.targets import Label, TargetSpec, Task, read_labels, specify_classes
+from distbp.data.tables import find_weight
+from distbp.data.targets import Label, TargetSpec, Task, read_labels, read_sequences, specify_classes
+from distbp.data.weights import describe_no_weight
 from distbp.errors import DataError
+from distbp.nn.model import IGNORED
 from distbp.protocol.examples import Scaling
 
 A = TypeVar("A")
@@ -49,6 +52,7 @@ class Question:
     """What a look is asked. held_out: the fraction that is kept from training, chosen by `seed`.
 
     features, classes: of the run that these are other data for; None: all columns, and the classes that are found.
+    weight: the column with what each example counts; other data than those of training may lack it.
     """
 
     source: str
@@ -58,6 +62,7 @@ class Question:
     seed: int = 0
     features: tuple[str, ...] | None = None
     classes: tuple[Label, ...] | None = None
+    weight: str | None = None
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,11 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Look:
-    """All that a first look found. dtype: in which x is read; classes: with the number of examples of each."""
+    """All that a first look found. dtype: in which x is read; classes: with the number of examples of each.
+
+    trained: of each class, how many examples are trained on. target_shape: (T,) where an example has a sequence of
+    classes. targets: statistics of the targets of a regression, (O,), over the rows that are trained on.
+    """
 
     format: int
     contents: Contents
@@ -109,6 +118,9 @@ class Look:
     classes: tuple[tuple[Label, int], ...]
     num_outputs: int
     statistics: Statistics
+    trained: tuple[int, ...] = ()
+    target_shape: tuple[int, ...] = ()
+    targets: Statistics | None = None
 
     @property
     def num_rows(self) -> int:
@@ -119,7 +131,7 @@ class Look:
     def spec(self) -> TargetSpec:
         """What the targets mean."""
         labels = tuple(label for label, _ in self.classes)
-        return TargetSpec(self.task, labels or None, self.num_outputs)
+        return TargetSpec(self.task, labels or None, self.num_outputs, self.target_shape)
 
     def fingerprint(self) -> str:
         """Return a SHA-256 over every value, the blocks and the classes, wherever and however they are stored."""
@@ -201,14 +213,19 @@ def _choose(contents: Contents, parts: list[FileParts], question: Question) -> C
     if not first:
         if question.target is not None:
             raise DataError(f"target={question.target!r} names nothing in '{listing.source}'; leave target out")
+        if question.weight is not None:
+            raise DataError(
+                f"data.weight={question.weight} names a column, and '{listing.source}' has none; leave it out"
+            )
         return contents
     for file, part in zip(listing.files, parts, strict=True):
         _compare_columns(first_file, dict(first), file, dict(part.columns))
     names = [name for name, _ in first]
-    features, targets = choose_columns(
-        names, Wanted(question.target, feature_names=question.features), f"'{first_file.url}'"
-    )
-    return replace(contents, features=features, targets=targets)
+    is_other = question.features is not None
+    wanted = Wanted(question.target, held_out=is_other, feature_names=question.features, weight=question.weight)
+    features, targets = choose_columns(names, wanted, f"'{first_file.url}'")
+    weight = find_weight(names, wanted)
+    return replace(contents, features=features, targets=targets, weight=weight if weight in names else None)
 
 
 def _compare_columns(one: DataFile, expected: dict[str, str], other: DataFile, found: dict[str, str]) -> None:
@@ -234,7 +251,10 @@ class _Splitter:
 
 @dataclass(frozen=True)
 class _Summary:
-    """What one block adds. labels: None for a regression."""
+    """What one block adds. labels, trained: of all rows and of those that are trained on; None for a regression.
+
+    has_weight: whether any row that is trained on counts more than 0.
+    """
 
     num_held_out: int
     num_rows: int
@@ -242,8 +262,13 @@ class _Summary:
     dtype: np.dtype
     num_targets: int
     labels: dict[Label, int] | None
+    trained: dict[Label, int]
+    target_shape: tuple[int, ...]
     moments: Moments | None
     extent: Extent | None
+    targets: Moments | None
+    target_extent: Extent | None
+    has_weight: bool
     digest: str
 
 
@@ -257,9 +282,15 @@ class _Summarizer:
         raw = self.decoder.decode(block)
         check_finite(raw.x, raw.locate_input, raw.origin)
         held = find_held_out(number, len(raw.x), self.question.held_out, self.question.seed)
-        moments, extent = _measure(raw, np.flatnonzero(~held))
-        labels = read_labels(raw, self.question.task)
+        rows = np.flatnonzero(~held)
+        moments, extent = _measure(raw.x, rows)
         assert raw.y is not None  # blocks are read with their targets
+        sequences = read_sequences(raw, self.question.task)
+        labels = read_labels(raw, self.question.task) if sequences is None else sequences
+        numbers = None if labels is not None else raw.y.reshape(len(raw.y), -1)
+        if numbers is not None:
+            check_finite(numbers, raw.locate_target, raw.origin)
+        targets, target_extent = (None, None) if numbers is None else _measure(numbers, rows)
         return _Summary(
             num_held_out=int(held.sum()),
             num_rows=len(raw.x),
@@ -267,18 +298,25 @@ class _Summarizer:
             dtype=raw.x.dtype,
             num_targets=1 if raw.y.ndim == 1 else raw.y.shape[1],
             labels=None if labels is None else _count(labels),
+            trained={} if labels is None else _count(labels[rows]),
+            target_shape=() if sequences is None else sequences.shape[1:],
             moments=moments,
             extent=extent,
-            digest=_digest(raw.x, raw.y),
+            targets=targets,
+            target_extent=target_extent,
+            has_weight=raw.weights is None or bool(raw.weights[rows].any()),
+            digest=_digest(raw.x, raw.y, raw.weights),
         )
 
 
-def _digest(x: NDArray, y: NDArray) -> str:
+def _digest(x: NDArray, y: NDArray, weights: NDArray | None) -> str:
     """Return a hash of every value, equal wherever they are stored."""
     targets = "\0".join(y.tolist()).encode() if y.dtype == object else np.ascontiguousarray(y).data
     found = hashlib.blake2b(f"{x.dtype} {x.shape} {y.dtype} {y.shape}".encode(), digest_size=16)
     found.update(np.ascontiguousarray(x).data)
     found.update(targets)
+    if weights is not None:
+        found.update(weights.data)
     return found.hexdigest()
 
 
@@ -288,15 +326,16 @@ def find_held_out(block: int, num_rows: int, fraction: float, seed: int) -> NDAr
 
 
 def _count(labels: NDArray) -> dict[Label, int]:
-    values, counts = np.unique(labels, return_counts=True)
+    known = labels[labels != IGNORED] if labels.ndim > 1 else labels
+    values, counts = np.unique(known, return_counts=True)
     return dict(zip(values.tolist(), counts.tolist(), strict=True))
 
 
-def _measure(raw: RawExamples, rows: NDArray[np.int64]) -> tuple[Moments | None, Extent | None]:
+def _measure(x: NDArray, rows: NDArray[np.int64]) -> tuple[Moments | None, Extent | None]:
     """Return the moments and the extent of some rows, by chunks of a fixed size from front to back."""
     moments: Moments | None = None
     extent: Extent | None = None
-    for start, chunk in iterate_chunks(raw.x):
+    for start, chunk in iterate_chunks(x):
         first, last = np.searchsorted(rows, (start, start + len(chunk)))
         if first < last:
             values = chunk[rows[first:last] - start].astype(np.float64)
@@ -318,11 +357,13 @@ class _Merged:
         self._contents = contents
         self._facts: list[BlockFacts] = []
         self._labels: dict[Label, int] = {}
+        self._trained: dict[Label, int] = {}
+        self._has_weight = False
         self._dtypes: set[np.dtype] = set()
         self._is_regression = False
         self._next_row: dict[int, int] = {}
-        self._moments: Moments | None = None
-        self._extent: Extent | None = None
+        self._inputs: _Measured | None = None
+        self._targets: _Measured | None = None
         self._first: tuple[Block, _Summary] | None = None
 
     def add(self, block: Block, summary: _Summary) -> None:
@@ -332,25 +373,32 @@ class _Merged:
         block = replace(block, num_rows=summary.num_rows, first_row=first_row)
         labels = summary.labels or {}
         self._add_labels(summary.labels)
-        top = max(labels.values(), default=0)
+        top = 0 if summary.target_shape else max(labels.values(), default=0)
+        for label, count in summary.trained.items():
+            self._trained[label] = self._trained.get(label, 0) + count
         self._facts.append(BlockFacts(block, summary.num_rows, summary.num_held_out, len(labels), top, summary.digest))
         self._dtypes.add(summary.dtype.newbyteorder("="))
-        if summary.moments is not None and summary.extent is not None:
-            self._moments = summary.moments if self._moments is None else self._moments.merge(summary.moments)
-            self._extent = summary.extent if self._extent is None else self._extent.merge(summary.extent)
+        self._has_weight |= summary.has_weight
+        self._inputs = _merge(self._inputs, summary.moments, summary.extent)
+        self._targets = _merge(self._targets, summary.targets, summary.target_extent)
 
     def to_look(self, question: Question) -> Look:
         assert self._first is not None  # there is a block
         num_rows = sum(facts.num_rows for facts in self._facts)
-        if self._moments is None or self._extent is None or (question.held_out and self._moments.count == num_rows):
+        if self._inputs is None or (question.held_out and self._inputs.moments.count == num_rows):
             raise DataError(
                 f"validation={question.held_out} of {num_rows} examples leaves nothing for training or nothing for "
                 "validation; change validation (0.0: none) or add data"
             )
+        if question.features is None and self._contents.weight is not None and not self._has_weight:
+            raise DataError(describe_no_weight(self._contents.weight, f"'{question.source}'"))
+        shape = self._first[1].target_shape
         spec = TargetSpec("regression", None, self._first[1].num_targets)
         labels = tuple(sorted(self._labels))
         if question.classes is not None:
             spec = self._specify_known(question.classes)
+        elif shape:
+            spec = TargetSpec("classification", tuple(range(int(labels[-1]) + 1)), int(labels[-1]) + 1)
         elif not self._is_regression:
             spec = specify_classes(labels, num_rows, f"'{question.source}'", is_task_open=question.task is None)
         return Look(
@@ -362,7 +410,10 @@ class _Merged:
             task=spec.task,
             classes=tuple((label, self._labels.get(label, 0)) for label in spec.classes or ()),
             num_outputs=spec.num_outputs,
-            statistics=_to_statistics(self._moments, self._extent),
+            statistics=self._inputs.to_statistics(),
+            trained=tuple(self._trained.get(label, 0) for label in spec.classes or ()),
+            target_shape=shape,
+            targets=None if self._targets is None else self._targets.to_statistics(),
         )
 
     def _specify_known(self, classes: tuple[Label, ...]) -> TargetSpec:
@@ -418,10 +469,26 @@ def _summarize_all(
     return merged
 
 
-def _to_statistics(moments: Moments, extent: Extent) -> Statistics:
-    arrays = (moments.mean, moments.squares, extent.low, extent.high)
-    mean, squares, low, high = (tuple(array.tolist()) for array in arrays)
-    return Statistics(moments.count, mean, squares, low, high)
+@dataclass(frozen=True)
+class _Measured:
+    """Moments and extent of the same rows."""
+
+    moments: Moments
+    extent: Extent
+
+    def to_statistics(self) -> Statistics:
+        moments, extent = self.moments, self.extent
+        arrays = (moments.mean, moments.squares, extent.low, extent.high)
+        mean, squares, low, high = (tuple(array.tolist()) for array in arrays)
+        return Statistics(moments.count, mean, squares, low, high)
+
+
+def _merge(known: _Measured | None, moments: Moments | None, extent: Extent | None) -> _Measured | None:
+    if moments is None or extent is None:
+        return known
+    if known is None:
+        return _Measured(moments, extent)
+    return _Measured(known.moments.merge(moments), known.extent.merge(extent))
 
 
 _ADAPTER: TypeAdapter[Look] = TypeAdapter(Look)

@@ -12,10 +12,11 @@ from urllib.parse import unquote
 from distbp.data.blocks.fetch import Fetcher
 from distbp.data.blocks.files import DataFile
 from distbp.data.blocks.parts import Block, Contents, FileParts
+from distbp.data.blocks.rows import to_examples
 from distbp.data.columns import PANDAS_INDEX
 from distbp.data.raw import RawExamples
 from distbp.data.reading import reading
-from distbp.data.tables import check_filled, from_table
+from distbp.data.tables import check_filled
 from distbp.errors import DataError
 
 if TYPE_CHECKING:
@@ -55,8 +56,7 @@ class ParquetBlocks:
 
     def decode(self, contents: Contents, block: Block) -> RawExamples:
         """Return the examples of a row group."""
-        table, url = self.read_table(contents, block), contents.file(block).url
-        return from_table("parquet", f"'{url}'", table, contents.features, contents.targets, block.first_row or 0)
+        return to_examples("parquet", self.read_table(contents, block), contents, block)
 
     def read_table(self, contents: Contents, block: Block) -> pa.Table:
         """Return the columns that are wanted of a row group."""
@@ -65,7 +65,7 @@ class ParquetBlocks:
 
         file = contents.file(block)
         added = dict(contents.partitions[block.file])
-        names = [name for name in (*contents.features, *contents.targets) if name not in added]
+        names = [name for name in contents.wanted if name not in added]
         metadata = self._footer(file, contents.footers[block.file] if contents.footers else 0)
         start, stop = _extent_of(metadata, block, names)
         content = self._fetcher.fetch(file, start, stop)

@@ -40,7 +40,7 @@ class Contents:
 
     features, targets: the columns to read; () for arrays. partitions: for each file, the columns that its path
     gives (`year=2024`). text_targets: the targets of a CSV file are text. has_targets: archives of arrays have some.
-    footers: the bytes of each file's footer; () until they are known.
+    weight: the column with what each example counts. footers: the bytes of each file's footer; () until they are known.
     """
 
     listing: Listing
@@ -50,6 +50,12 @@ class Contents:
     text_targets: bool = False
     has_targets: bool = True
     footers: tuple[int, ...] = ()
+    weight: str | None = None
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """All columns that are read."""
+        return (*self.features, *self.targets, *(() if self.weight is None else (self.weight,)))
 
     def file(self, block: Block) -> DataFile:
         """Return the file that a block belongs to."""

@@ -55,7 +55,7 @@ def is_in_blocks(source: str) -> bool:
 def prepare_training(data: Data, seed: int, mapper: Mapper | None = None) -> tuple[BlockSupply, Schema]:
     """Return the training examples of a source in blocks, and how they are read. Raises DataError."""
     fraction = 0.0 if isinstance(data.validation, str) else data.validation
-    question = Question(data.source, data.target, data.task, fraction, seed)
+    question = Question(data.source, data.target, data.task, fraction, seed, weight=data.weight)
     look = _look(question, mapper)
     return BlockSupply(BlockSource(look, question, data.scaling), False), make_schema(look, data.scaling)
 
@@ -69,6 +69,7 @@ def read_held_out(schema: Schema, source: str, target: Target = None, mapper: Ma
         schema.task,
         features=schema.feature_names,
         classes=schema.classes,
+        weight=schema.weight,
     )
     look = _look(question, mapper)
     _check_fits(look, schema, source)
@@ -117,7 +118,9 @@ def make_schema(look: Look, scaling_kind: ScalingKind) -> Schema:
         classes=look.spec.classes,
         num_outputs=look.num_outputs,
         scaling=scaling,
+        target_shape=look.target_shape,
         integer_inputs=np.dtype(look.dtype).kind in "iu" and scaling.shift is None and scaling.scale is None,
+        weight=contents.weight,
     )
 
 
@@ -156,6 +159,11 @@ def _check_fits(look: Look, schema: Schema, source: str) -> None:
     if look.input_shape != schema.input_shape and int(np.prod(look.input_shape)) != schema.num_inputs:
         raise DataError(
             f"the inputs of '{source}' have shape {look.input_shape}; the run was trained on {schema.input_shape}"
+        )
+    if look.target_shape != schema.target_shape:
+        raise DataError(
+            f"the targets of '{source}' have shape {look.target_shape} per example; the run was trained on "
+            f"{schema.target_shape}"
         )
     if look.num_outputs != schema.num_outputs:
         raise DataError(f"'{source}' has {look.num_outputs} targets per example; expected {schema.num_outputs}")

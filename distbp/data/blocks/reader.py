@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -16,15 +17,20 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class DecodedBlock:
-    """The rows of one part of a block. x: (n, I) raw features; y: (n,) class numbers or (n, O) targets."""
+    """The rows of one part of a block.
+
+    x: (n, I) raw features; y: (n,) class numbers, (n, T) of them, or (n, O) targets.
+    weights: (n,) float64, what each example counts; None: all the same.
+    """
 
     x: NDArray
     y: NDArray
+    weights: NDArray | None = None
 
     @property
     def num_bytes(self) -> int:
         """What it takes in memory."""
-        return self.x.nbytes + self.y.nbytes
+        return self.x.nbytes + self.y.nbytes + (0 if self.weights is None else self.weights.nbytes)
 
 
 @dataclass(frozen=True)
@@ -58,11 +64,13 @@ class BlockReader:
         self._num_bytes = num_bytes
         self._memory_bytes = memory_bytes
         self._held: dict[int, _Held] = {}
-        self._being_read: set[int] = set()
+        self._being_read: dict[int, int] = {}  # until which step each will be needed
         self._failed: dict[int, Exception] = {}
         self._reserved_bytes = 0
         self._step = 0
         self._needs: Iterator[BlockNeed] | None = None
+        self._planned: deque[BlockNeed] = deque()  # taken from the plan, but not yet read or dropped before its use
+        self._claiming: BlockNeed | None = None
         self._plan_number = 0
         self._is_closed = False
         self._changed = threading.Condition()
@@ -72,6 +80,8 @@ class BlockReader:
         """Read ahead what is needed from `step` on, in this order, instead of what was expected before."""
         with self._changed:
             self._needs = iter(needs)
+            self._planned.clear()
+            self._claiming = None
             self._plan_number += 1
             self._step = step
             for held in self._held.values():
@@ -113,8 +123,20 @@ class BlockReader:
                 return self._held[block].decoded
             if block in self._failed:
                 raise self._failed.pop(block)
-            self._being_read.add(block)
-        return self._read(BlockNeed(block, step, step + 1))
+            need = BlockNeed(block, step, self._find_stop(block, step))
+            self._being_read[block] = need.stop_step
+        return self._read(need)
+
+    def _find_stop(self, block: int, step: int) -> int:
+        """Return until when a block is needed that is read on the spot: by the plan, or for this step alone."""
+        while self._needs is not None and (not self._planned or self._planned[-1].first_step <= step):
+            found = next(self._needs, None)
+            if found is None:
+                self._needs = None
+            else:
+                self._planned.append(found)
+        known = [*self._planned, *(() if self._claiming is None else (self._claiming,))]
+        return max((n.stop_step for n in known if n.block == block and n.first_step <= step), default=step + 1)
 
     def _read(self, need: BlockNeed, reserved_bytes: int = 0) -> DecodedBlock:
         """Return a block that is claimed in `_being_read`, and keep it if there is room."""
@@ -124,10 +146,10 @@ class BlockReader:
             return decoded
         finally:
             with self._changed:
-                self._being_read.discard(need.block)
+                stop_step = self._being_read.pop(need.block)
                 self._reserved_bytes -= reserved_bytes
                 if decoded is not None and self._make_room(decoded.num_bytes, need.first_step):
-                    self._held[need.block] = _Held(decoded, need.first_step, need.stop_step)
+                    self._held[need.block] = _Held(decoded, need.first_step, stop_step)
                 self._changed.notify_all()
 
     def _read_ahead(self) -> None:
@@ -142,13 +164,21 @@ class BlockReader:
         """Return the next block to read, claimed and with room for it; None when closed."""
         with self._changed:
             while not self._is_closed:
-                need = None if self._needs is None else next(self._needs, None)
+                self._claiming = need = self._take_planned()
                 if need is None:
-                    self._needs = None
                     self._changed.wait()
                 elif self._claim(need):
+                    self._claiming = None
                     return need
             return None
+
+    def _take_planned(self) -> BlockNeed | None:
+        if self._planned:
+            return self._planned.popleft()
+        need = None if self._needs is None else next(self._needs, None)
+        if need is None:
+            self._needs = None
+        return need
 
     def _claim(self, need: BlockNeed) -> bool:
         """Return whether a block is to be read, waiting until there is room or another plan."""
@@ -158,10 +188,13 @@ class BlockReader:
                 held = self._held[need.block]
                 held.stop_step = max(held.stop_step, need.stop_step)
                 return False
-            if need.block in self._being_read or need.block in self._failed:
+            if need.block in self._being_read:
+                self._being_read[need.block] = max(self._being_read[need.block], need.stop_step)
+                return False
+            if need.block in self._failed:
                 return False
             if self._make_room(size, need.first_step):
-                self._being_read.add(need.block)
+                self._being_read[need.block] = need.stop_step
                 self._reserved_bytes += size
                 return True
             self._changed.wait()
@@ -177,6 +210,8 @@ class BlockReader:
             if is_done or held.first_step > max(first_step, self._step):
                 used -= held.decoded.num_bytes
                 del self._held[block]
+                if not is_done:
+                    self._planned.appendleft(BlockNeed(block, held.first_step, held.stop_step))
         return used + num_bytes <= self._memory_bytes
 
     def _usefulness(self, held: _Held) -> tuple[bool, int]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -16,7 +17,9 @@ from distbp.data.blocks.fetch import DiskCache, Fetcher
 from distbp.data.blocks.kept import find_cache_folder
 from distbp.data.blocks.order import Lanes
 from distbp.data.reading import check_memory
-from distbp.protocol.examples import Examples
+from distbp.data.weights import NO_CLASSES, weigh_each_class
+from distbp.errors import DataError
+from distbp.protocol.examples import Examples, Scaling
 from distbp.protocol.supply import EVALUATION_CHUNK, Batch, Course, HeldOut, Training
 
 HELD_OUT_SHARE = 4
@@ -91,7 +94,27 @@ class BlockSupply:
         numbers = np.flatnonzero(self._rows).tolist()
         blocks = [source.read(number, self.is_held_out, fetcher) for number in numbers]
         x, y = np.concatenate([block.x for block in blocks]), np.concatenate([block.y for block in blocks])
-        return Examples(x, y, np.arange(count), source.scaling)
+        weighed = [source.weigh(block, not self.is_held_out) for block in blocks]
+        weights = np.concatenate([part for part in weighed if part is not None]) if weighed[0] is not None else None
+        return Examples(x, y, np.arange(count), source.scaling, None, source.targets, weights)
+
+    def measure_targets(self) -> Scaling:
+        """Return the map of the targets that are trained on, numbers, to mean 0 and standard deviation 1."""
+        targets = self.source.look.targets
+        assert targets is not None  # asked of a regression only
+        return targets.to_scaling("standard")
+
+    def scale_targets(self, targets: Scaling) -> Self:
+        """Return the same examples, their targets (n, O) scaled where they are taken."""
+        return replace(self, source=replace(self.source, targets=targets))
+
+    def weigh_classes(self, wanted: Literal["balanced"] | Mapping[str, float]) -> Self:
+        """Return the same examples, which count as their classes do where they are trained on. Raises DataError."""
+        look = self.source.look
+        if look.spec.classes is None or look.target_shape:
+            raise DataError(NO_CLASSES)
+        weights = weigh_each_class(np.array(look.trained), look.spec.classes, wanted)
+        return replace(self, source=replace(self.source, class_weights=tuple(weights.tolist())))
 
     def locate_batch(self, step: int, seed: int) -> NDArray[np.int64]:
         """Return the examples of a step's batch, ascending, as numbers into what `hold` gives."""
@@ -122,26 +145,35 @@ class _Lanes:
             supply.source, order, dtype, self._fetcher, course.memory_bytes - course.memory_bytes // HELD_OUT_SHARE
         )
         self._num_steps = course.num_steps
-        self._next: tuple[range, int] | None = None
+        self._steps_a_round = course.steps_a_round
+        self._lanes = range(0)
+        self._next = 0
 
     @property
     def waited_s(self) -> float:
         """Seconds that `take` has waited, over all threads."""
         return self._blocks.reader.waited_s
 
-    def begin(self, step: int, epoch: int, positions: slice, lanes: range) -> None:  # noqa: ARG002 - for arrays
-        """Read ahead for other lanes than before, where these are others or the run went on elsewhere."""
-        if self._next != (lanes, step):
+    def begin(self, step: int, epoch: int, positions: slice, lanes: range, first: int = 0) -> None:  # noqa: ARG002 - for arrays
+        """Read ahead for other lanes than before, where these are others or the run went on elsewhere.
+
+        A step back within a round is the next replica's turn: its blocks have been read with those of the others.
+        """
+        if lanes != self._lanes or not self._next - self._steps_a_round <= step <= self._next:
             self._blocks.expect(lanes, step, max(self._num_steps, step + 1))
-        self._next = lanes, step + 1
+        self._lanes, self._next = lanes, step + 1
 
     def take(self, step: int, microbatch: int) -> Batch:
         """Return the examples of one microbatch."""
         return self._blocks.take(step, microbatch)
 
+    def hurry(self) -> None:
+        """Wait no longer for storage that refuses."""
+        self._fetcher.stop()
+
     def close(self) -> None:
         """End the thread that reads ahead."""
-        self._fetcher.stop()
+        self.hurry()
         self._blocks.close()
 
 
@@ -161,7 +193,11 @@ class _Chunks:
         """Return the examples of one chunk."""
         return self._blocks.take(chunk * EVALUATION_CHUNK, (chunk + 1) * EVALUATION_CHUNK)
 
+    def hurry(self) -> None:
+        """Wait no longer for storage that refuses."""
+        self._fetcher.stop()
+
     def close(self) -> None:
         """End the thread that reads ahead."""
-        self._fetcher.stop()
+        self.hurry()
         self._blocks.close()

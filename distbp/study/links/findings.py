@@ -86,6 +86,18 @@ class LinksFindings:
         return None if one is None or many is None else (one.seconds or 0.0) / (many.seconds or 1.0)
 
     @property
+    def every_step_speedup(self) -> float | None:
+        """How many times sooner hosts that commit every step reach the goal than the best of one host."""
+        one, every = self.best_one_host, self.every_step
+        return None if one is None or every.seconds is None else (one.seconds or 0.0) / every.seconds
+
+    @property
+    def needs_no_rounds(self) -> bool:
+        """Whether committing every step over the hosts is faster than one host and than all rounds."""
+        every = self.every_step_speedup
+        return every is not None and every > max(1.0, self.speedup or 0.0)
+
+    @property
     def sampling_error(self) -> float:
         """How much an error measured on so few validation examples varies by itself."""
         return float((self.goal * (1 - self.goal) / self.num_validation) ** 0.5)

@@ -11,6 +11,7 @@ from distbp.pages.drawing import write_plots
 from distbp.pages.page import write_page
 from distbp.pages.tables import Sheet, write_sheets, write_summary
 from distbp.pages.words import duration, percent, times
+from distbp.study.links.cost import bytes_of_commit
 from distbp.study.links.findings import LinksFindings, WayFinding
 from distbp.study.links.plots import plot_links
 
@@ -26,6 +27,8 @@ def write_links_report(findings: LinksFindings, folder: Path) -> Path:
         "f": findings,
         "one": findings.best_one_host,
         "many": findings.best_rounds,
+        "conclusion": conclude(findings),
+        "sent_a_commit": bytes_of_commit(findings.num_bytes, findings.links.num_hosts),
         "ways": [*findings.one_host, findings.every_step, *findings.rounds],
         "source": "the handwritten digits" if findings.source == "digits" else f"'{findings.source}'",
     }
@@ -43,7 +46,7 @@ def describe(findings: LinksFindings) -> dict[str, str | None]:
         "one host": _describe(one),
         "every step": _describe(findings.every_step),
         "rounds": _describe(many),
-        "so": _conclude(findings.speedup),
+        "so": conclude(findings),
     }
 
 
@@ -53,6 +56,7 @@ def summarize(findings: LinksFindings) -> dict[str, Any]:
         "best_one_host": None if findings.best_one_host is None else asdict(findings.best_one_host),
         "best_rounds": None if findings.best_rounds is None else asdict(findings.best_rounds),
         "speedup": findings.speedup,
+        "every_step_speedup": findings.every_step_speedup,
         "sampling_error": findings.sampling_error,
     }
 
@@ -62,12 +66,21 @@ def _describe(way: WayFinding | None) -> str:
         return "never reached the goal"
     if way.steps is None:
         return f"{way.way.name}: never reached the goal"
-    return f"{way.way.name}: {duration(way.seconds)}, {way.steps:,} steps, {way.commits:,} commits"
+    commits = "" if way.way.num_hosts == 1 else f", {way.commits:,} commits"
+    return f"{way.way.name}: {duration(way.seconds)}, {way.steps:,} steps{commits}"
 
 
-def _conclude(speedup: float | None) -> str:
+def conclude(findings: LinksFindings) -> str:
+    """Return in one sentence, without a point, what to do over these links."""
+    speedup, every = findings.speedup, findings.every_step_speedup
+    if findings.needs_no_rounds and every is not None:
+        hosts = findings.links.num_hosts
+        return (
+            f"no rounds are needed: {hosts} hosts that commit every step are {times(every)} times faster than one host"
+        )
     if speedup is None:
-        return "no comparison: one of them never reached the goal"
+        who = "one host never" if findings.best_one_host is None else "no rounds ever"
+        return f"no comparison: {who} reached the goal with the choices that were tried"
     if speedup < 1:
         return f"do not distribute: one host is {times(1 / speedup)} times faster than the best rounds"
     return f"rounds are {times(speedup)} times faster than one host; they change the numbers"

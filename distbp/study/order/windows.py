@@ -126,5 +126,8 @@ class _SortedTraining:
         found = self.order.select(step, microbatch)
         return self.examples.take_judged(self.by_class[self.starts[found.blocks] + found.rows], self.dtype)
 
+    def hurry(self) -> None:
+        """Nothing waits."""
+
     def close(self) -> None:
         """Nothing reads."""

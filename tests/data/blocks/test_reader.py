@@ -1,4 +1,5 @@
 import threading
+import weakref
 from pathlib import Path
 
 import fsspec
@@ -163,31 +164,40 @@ class Blocks:
     """Blocks of 100 bytes that are there when the test says so."""
 
     def __init__(self):
+        self.begun: list[int] = []
         self.reads: list[int] = []
+        self.given: list[weakref.ref] = []
         self.allowed = threading.Event()
         self.allowed.set()
-        self.most_at_once = 0
 
     def decode(self, block: int) -> DecodedBlock:
+        self.begun.append(block)
         assert self.allowed.wait(30)
         self.reads.append(block)
-        return DecodedBlock(np.full((10, 1), block, np.uint8), np.zeros(90, np.uint8))
+        decoded = DecodedBlock(np.full((10, 1), block, np.uint8), np.zeros(90, np.uint8))
+        self.given.append(weakref.ref(decoded))
+        return decoded
+
+    def count_held(self) -> int:
+        """How many blocks somebody still has: the reader, where the test keeps none."""
+        return sum(reference() is not None for reference in list(self.given))
 
     def open(self, memory: int) -> BlockReader:
         return BlockReader(self.decode, lambda _: 100, memory)
 
 
 def test_a_thread_reads_ahead_as_far_as_memory_allows_and_no_further():
-    blocks = Blocks()
+    blocks, threads = Blocks(), set(threading.enumerate())
     reader = blocks.open(300)
     reader.expect([BlockNeed(block, block, block + 1) for block in range(10)], 0)
     wait_until(lambda: len(blocks.reads) == 3)
     for step in range(10):
         assert reader.get(step, step).x[0, 0] == step
-        assert sum(held.decoded.num_bytes for held in reader._held.values()) <= 300
+        assert blocks.count_held() <= 4  # those that fit, and the one that the thread has just read
     reader.close()
     assert sorted(blocks.reads) == list(range(10))
-    assert not reader._thread.is_alive()
+    assert blocks.count_held() == 0
+    assert set(threading.enumerate()) <= threads
 
 
 def test_a_block_that_two_windows_need_is_read_once():
@@ -206,7 +216,7 @@ def test_time_spent_waiting_for_data_is_counted():
     blocks.allowed.clear()
     reader = blocks.open(500)
     reader.expect([BlockNeed(1, 0, 5)], 0)
-    wait_until(lambda: reader._being_read)
+    wait_until(lambda: blocks.begun)
     threading.Timer(0.2, blocks.allowed.set).start()
     reader.get(1, 0)
     waited = reader.waited_s
@@ -217,16 +227,17 @@ def test_time_spent_waiting_for_data_is_counted():
 
 
 def test_what_the_thread_could_not_read_is_told_to_whoever_needs_it_and_tried_again_after():
-    broken = {3}
+    broken, asked = {3}, []
 
     def decode(block: int) -> DecodedBlock:
+        asked.append(block)
         if block in broken:
             raise DataError(f"block {block} is gone")
         return DecodedBlock(np.zeros((1, 1)), np.zeros(1))
 
     reader = BlockReader(decode, lambda _: 16, 1000)
     reader.expect([BlockNeed(block, block, block + 1) for block in range(6)], 0)
-    wait_until(lambda: 5 in reader._held)
+    wait_until(lambda: 5 in asked)
     with pytest.raises(DataError, match="block 3 is gone"):
         reader.get(3, 3)
     broken.clear()
@@ -359,12 +370,13 @@ def test_whoever_waits_for_storage_can_be_told_to_stop(remote):
     source = open_source("faulty://bucket")
     remote.refuse(ConnectionError("reset"), ("cat_file",))
     fetcher = Fetcher(patience_s=1e6)
+    threads = set(threading.enumerate())
     training = open_training(source, ALL, fetcher)
     training.expect(range(4), 0, 10)
     wait_until(lambda: remote.num_met > 0)
     fetcher.stop()
     training.close()
-    assert not training.reader._thread.is_alive()
+    assert set(threading.enumerate()) <= threads
 
 
 @pytest.mark.parametrize("error", [PermissionError("Access Denied"), FileNotFoundError("no such key")])
