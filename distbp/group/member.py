@@ -8,7 +8,7 @@ Between nodes the arrays themselves travel, partials to each server, parameters 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 
 from numpy.typing import NDArray
@@ -53,7 +53,7 @@ class Member:
         self._server: AnyServer | None = None
         self._memory: SharedMemory | None = None
         self._spares: dict[int, Spare] = {}
-        self._paces = roster.even_paces
+        self._plan = _make_plan(roster.even_paces)
         self._has_diverged = False
         self._effort = Effort(0, 0.0)
 
@@ -81,13 +81,13 @@ class Member:
         """
         self._lines.check()
         self._effort = Effort(0, 0.0)
-        self._paces = self._paces if paces is None else paces
-        plan = cache(partial(_plan_work, paces=self._paces))
+        if paces is not None:
+            self._plan = _make_plan(paces)
         reports = []
         for order in orders:
             if self._has_diverged:  # in this chunk of orders or the one before
                 break
-            report = self._step(order, plan(order.num_microbatches))
+            report = self._step(order, self._plan(order.num_microbatches))
             if report is not None:
                 reports.append(report)
         return reports, self._effort
@@ -248,6 +248,11 @@ class Member:
                 self._lines.receive_into(rank, moment)
             spare.finish(report)
         return committed
+
+
+def _make_plan(paces: tuple[float, ...]) -> Callable[[int], Mapping[int, Shard]]:
+    """Return what gives the work of all ranks for a number of microbatches; made once, as it looks at every member."""
+    return cache(partial(_plan_work, paces=paces))
 
 
 def _plan_work(count: int, paces: tuple[float, ...]) -> dict[int, Shard]:

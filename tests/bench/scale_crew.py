@@ -17,11 +17,13 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+from unittest import mock
 
 import numpy as np
 
 from distbp.backends.base import join_snapshots
+from distbp.backends.ray import group as group_module
 from distbp.backends.ray.group import RayGroup
 from distbp.backends.ray.pool import Joined
 from distbp.config import Recipe
@@ -29,9 +31,11 @@ from distbp.group.links import Switchboard
 from distbp.group.member import Member
 from distbp.group.roster import Membership, Roster, spread
 from distbp.group.spare import align_reports, choose_step
+from distbp.nn.blas import pin_blas
 from distbp.nn.build import ModelSpec
 from distbp.protocol.examples import Examples
-from distbp.protocol.messages import ServerTask, Snapshot, StepOrder, TrainState, WorkerTask
+from distbp.protocol.messages import Effort, ServerTask, Snapshot, StepOrder, TrainState, WorkerTask
+from distbp.protocol.pacing import Pacing
 from distbp.protocol.planning import choose_slices, step_order
 from distbp.protocol.recovery import GroupLostError
 from distbp.training.plan import server_task
@@ -88,6 +92,7 @@ class _Host:
     """What a Ray actor's process is in the product; answers calls from a pipe."""
 
     def __init__(self, task: Task):
+        pin_blas()  # as an actor does
         self._task = task
         self._member: Member | None = None
         self._board: Switchboard | None = None
@@ -207,6 +212,14 @@ class PipeCalls:
         return [found[place] for place in range(len(references))]
 
 
+class EvenPacing(Pacing):
+    """Equal shares whatever was measured: many members on few cores would seem slow by turns, and get nothing."""
+
+    def after(self, _efforts: Sequence[Effort]) -> Self:
+        """Return the same."""
+        return self
+
+
 class _Pool:
     """Stands for the driver's pool of actors."""
 
@@ -250,7 +263,8 @@ class Crew:
         packed = pickle.dumps((self.roster, state))
         calls.ask(None, [actor.connect.remote(rank, packed) for rank, actor in enumerate(actors)], TIMEOUT_S)
         self.members = [Joined(rank, actor, one) for rank, (actor, one) in enumerate(zip(actors, who, strict=True))]
-        self.group = RayGroup(_Pool(), self.members, self.roster, calls, self.task.worker)
+        with mock.patch.object(group_module, "Pacing", EvenPacing):
+            self.group = RayGroup(_Pool(), self.members, self.roster, calls, self.task.worker)
         return time.perf_counter() - began
 
     def run(self, start: int, stop: int) -> list[Any]:
