@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import gzip
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from distbp.errors import DataError
 
 HEAD_BYTES = 1 << 20
 DELIMITERS = (",", ";", "\t", "|")
+_LINE_END = re.compile(r"\r\n?|\n")
 _MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
@@ -42,11 +44,14 @@ def find_dialect(path: Path) -> Dialect:
 def read_dialect(head: bytes, origin: str) -> Dialect:
     """Return how a table that begins with `head` is written."""
     encoding = next((name for mark, name in _MARKS.items() if head.startswith(mark)), "utf-8")
-    line = head.decode(encoding, errors="replace").lstrip("\r\n").partition("\n")[0].rstrip("\r")
+    line = _LINE_END.split(head.decode(encoding, errors="replace").lstrip("\r\n"), maxsplit=1)[0]
     if "\0" in line:
         raise DataError(f"{origin} is no text in UTF-8: its first line holds zero bytes; save it as UTF-8")
     delimiter = max(DELIMITERS, key=lambda character: _outside_quotes(line).count(character))
-    names = next(csv.reader([line], delimiter=delimiter), [])
+    try:
+        names = next(csv.reader([line], delimiter=delimiter), [])
+    except csv.Error as error:  # such as a name of more than 131,072 characters
+        raise DataError(f"the first line of {origin} is no row of column names: {error}") from None
     return Dialect("utf-8" if encoding == "utf-8-sig" else encoding, delimiter, tuple(names))
 
 

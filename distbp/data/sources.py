@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from distbp.data.arrays import has_held_out_arrays, read_npy_pair, read_npz
 from distbp.data.digits import read_digits
-from distbp.data.idx import has_held_out_files, has_training_files, is_idx_name, read_idx_file, read_idx_folder
+from distbp.data.idx import has_held_out_files, is_idx_name, read_idx_file, read_idx_folder
 from distbp.data.raw import RawExamples, Wanted
 from distbp.data.reading import check_file, reading, to_path
 from distbp.data.tables import Table, open_csv, open_parquet, read_csv, read_kept, read_parquet
@@ -43,7 +43,6 @@ def read_source(source: str, wanted: Wanted) -> RawExamples:
     with reading(path, "data"):
         is_folder, is_missing = path.is_dir(), not path.exists()
     if is_folder:
-        _refuse_folder_of_tables(path)
         return read_idx_folder(path, wanted)
     if is_idx_name(path.name):
         return read_idx_file(path, wanted)
@@ -84,17 +83,6 @@ def is_table_file(source: str) -> bool:
     path = to_path(source)
     with reading(path, "data"):
         return not path.is_dir()
-
-
-def _refuse_folder_of_tables(folder: Path) -> None:
-    """Raise DataError for a folder of parts, as Spark and Hive write a table."""
-    with reading(folder, "a folder"):
-        part = next((path for path in sorted(folder.rglob("*")) if _find_suffix(path) in TABLE_SUFFIXES), None)
-    if part is not None and not has_training_files(folder):
-        raise DataError(
-            f"'{folder}' is a folder of tables such as '{part}'; write one file, for example with "
-            f"pyarrow.dataset or pandas.read_parquet('{folder}').to_parquet('data.parquet'), or name one of them"
-        )
 
 
 def _find_suffix(path: Path) -> str:

@@ -196,11 +196,17 @@ def test_text_of_parquet_is_text_in_whatever_layout(tmp_path, kind):
     assert prepare_all(path).schema.classes == ("p", "q")
 
 
-def test_a_folder_of_tables_that_cannot_be_read_in_blocks_is_named_as_such(tmp_path):
-    (tmp_path / "t" / "site=x").mkdir(parents=True)
-    (tmp_path / "t" / "site=x" / "0.tsv").write_text("a\ty\n1\tp\n2\tq\n")
-    with pytest.raises(DataError, match=r"is a folder of tables such as '.*0\.tsv'; write one file"):
-        prepare_all(tmp_path / "t")
+@pytest.mark.parametrize("end", ["\r\n", "\r", "\n"])
+def test_lines_end_as_on_any_system(tmp_path, end):
+    schema = prepare_table(tmp_path / "d.csv", end.join(["a,b,y", "1,2,p", "3,4,q", ""])).schema
+    assert (schema.num_inputs, schema.classes) == (2, ("p", "q"))
+
+
+def test_a_first_line_without_an_end_is_one_sentence(tmp_path):
+    path = tmp_path / "d.csv"
+    path.write_text("a" * 200_000)
+    with pytest.raises(DataError, match="is no row of column names: field larger than field limit"):
+        prepare_all(path)
 
 
 NOTE = st.text(alphabet='ab ,";\n', max_size=12)
