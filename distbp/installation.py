@@ -22,6 +22,7 @@ EXTRAS = {
     "matplotlib": "pages",
     "mlflow": "mlflow",
     "onnx": "onnx",
+    "onnxscript": "onnx-torch",
     "pyarrow": "tables",
     "sklearn": "sklearn",
     "tensorboardX": "tensorboard",

@@ -4,6 +4,7 @@
 """
 
 from distbp.export.files import FORMATS, export_run
+from distbp.export.module_graph import MODULE_OPSET
 from distbp.export.onnx_graph import OPSET, to_onnx
 
-__all__ = ["FORMATS", "OPSET", "export_run", "to_onnx"]
+__all__ = ["FORMATS", "MODULE_OPSET", "OPSET", "export_run", "to_onnx"]

@@ -6,123 +6,74 @@ Shape legend: N examples, I inputs, O outputs, K classes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distbp.data.preparation import Column, Preparation
 from distbp.errors import ConfigError
+from distbp.export.graph import ML_DOMAIN, Graph, Shape
+from distbp.export.module_graph import MODULE_OPSET, add_module
 from distbp.installation import describe_writer, need
-from distbp.nn.mlp import MLP
 from distbp.prediction.network import Network
 
-if TYPE_CHECKING:
-    from onnx import ModelProto
-
 OPSET = 17
-"""The version of ONNX's operators: onnxruntime from 1.12 on knows it."""
-ML_DOMAIN, ML_OPSET = "ai.onnx.ml", 3
-"""Of the operator that finds a text among categories."""
-_IR_VERSION = 8
+"""The version of ONNX's operators, of a built-in network: onnxruntime from 1.12 on knows it."""
 _PREPARED, _NUMBER = "prepared inputs", "number of the class"
 
 
 def to_onnx(network: Network, notes: Mapping[str, str] | None = None) -> bytes:
     """Return the network as an ONNX file's content. notes: kept in it as metadata.
 
-    Inputs are float64, as users have them: one (N, 1) for each column of a table, under its name; else "x" (N, ...).
+    Inputs are float64, as users have them: one (N, 1) for each column of a table, under its name; else "x" (N, ...),
+    which is int64 where a PyTorch module takes whole numbers, such as tokens.
     NaN is a gap. A column of categories is text, where a gap is empty; a date is given by its parts, as "day.month".
-    Outputs: "label" (N,) and "probabilities" (N, K), or "prediction" (N, O).
+    Outputs: "label" (N,) and "probabilities" (N, K), of sequences (N, T) and (N, T, K), or "prediction" (N, O).
 
-    Raises ConfigError without the library onnx, and for a model of the user's own.
+    Raises ConfigError without the library onnx, or of a PyTorch module without onnxscript; for a module that torch.onnx
+    cannot write, and for a function of the user's own.
     """
+    config = network.spec.config
+    if config.torch is not None:
+        need("an ONNX file of a PyTorch module", "onnxscript")
     need("an ONNX file", "onnx")
-    if not isinstance(network.model, MLP):
+    if config.function is not None:
         raise ConfigError(
-            "a model of your own is code that ONNX cannot be written from here; export its weights with --to "
-            "safetensors, load them into your module, and give that to torch.onnx.export"
+            "model.function is code that ONNX cannot be written from here; export its parameters with --to "
+            "safetensors, and write the graph with the tools of the library that it uses"
         )
     import onnx
 
-    graph = _Graph(network.spec.dtype)
+    graph = Graph(network.spec.dtype, OPSET if config.torch is None else MODULE_OPSET)
     prepared = _prepare_inputs(graph, network)
-    outputs = _add_layers(graph, network, prepared)
-    _name_outputs(graph, network, outputs)
+    if config.torch is None:
+        outputs, shape = _add_layers(graph, network, prepared), ("N", network.schema.num_outputs)
+    else:
+        outputs, shape = add_module(graph, network, prepared)
+    _name_outputs(graph, network, outputs, shape)
     model = graph.build({**{name: str(value) for name, value in describe_writer().items()}, **(notes or {})})
     onnx.checker.check_model(model, full_check=True)
     content: bytes = model.SerializeToString()
     return content
 
 
-class _Graph:
-    """Collects nodes, constants, inputs and outputs of one graph; names of values are made as they are needed."""
-
-    def __init__(self, dtype: str):
-        from onnx import TensorProto
-
-        self.dtype = np.dtype(dtype)
-        self.number_type = {"float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE}[dtype]
-        self._nodes: list[Any] = []
-        self._constants: list[Any] = []
-        self._inputs: list[Any] = []
-        self._outputs: list[Any] = []
-
-    def add(self, operator: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
-        """Add a node and return the name of its output."""
-        from onnx import helper
-
-        name = output or f"{operator} {len(self._nodes)}"
-        self._nodes.append(helper.make_node(operator, list(inputs), [name], **attributes))
-        return name
-
-    def constant(self, value: NDArray) -> str:
-        """Add a constant and return its name."""
-        from onnx import numpy_helper
-
-        name = f"constant {len(self._constants)}"
-        self._constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
-        return name
-
-    def number(self, value: float | NDArray) -> str:
-        """Add a constant in the network's number format and return its name."""
-        return self.constant(np.asarray(value, self.dtype))
-
-    def take_input(self, name: str, shape: tuple[str | int, ...], is_text: bool = False) -> str:
-        """Add an input of float64, or of text, and return its name."""
-        from onnx import TensorProto, helper
-
-        kind = TensorProto.STRING if is_text else TensorProto.DOUBLE
-        self._inputs.append(helper.make_tensor_value_info(name, kind, shape))
-        return name
-
-    def give_output(self, name: str, kind: int, shape: tuple[str | int, ...]) -> None:
-        """Make the value called `name` an output."""
-        from onnx import helper
-
-        self._outputs.append(helper.make_tensor_value_info(name, kind, shape))
-
-    def build(self, metadata: Mapping[str, str]) -> ModelProto:
-        """Return the whole model."""
-        from onnx import helper
-
-        graph = helper.make_graph(self._nodes, "distbp", self._inputs, self._outputs, self._constants)
-        domains = {"": OPSET} | {node.domain: ML_OPSET for node in self._nodes if node.domain}
-        opsets = [helper.make_opsetid(domain, version) for domain, version in domains.items()]
-        model = helper.make_model(graph, producer_name="distbp", opset_imports=opsets, ir_version=_IR_VERSION)
-        helper.set_model_props(model, dict(metadata))
-        return model
-
-
-def _prepare_inputs(graph: _Graph, network: Network) -> str:
+def _prepare_inputs(graph: Graph, network: Network) -> str:
     """Add the inputs and what training did to them; return the name of (N, I) in the network's number format."""
     schema = network.schema
+    if _takes_tokens(network):
+        return graph.take_input("x", ("N", *schema.input_shape), "INT64")
     if schema.columns is not None:
         return graph.add("Identity", _prepare_columns(graph, network, schema.columns), output=_PREPARED)
     return graph.add("Identity", _scale(graph, network, _take_inputs(graph, network)), output=_PREPARED)
 
 
-def _prepare_columns(graph: _Graph, network: Network, columns: Preparation) -> str:
+def _takes_tokens(network: Network) -> bool:
+    """Return whether a PyTorch module takes whole numbers as they are."""
+    schema = network.schema
+    return network.spec.config.torch is not None and schema.integer_inputs and schema.feature_names is None
+
+
+def _prepare_columns(graph: Graph, network: Network, columns: Preparation) -> str:
     """Return the name of a table's inputs as `Encoding` orders them: numbers, gaps, categories."""
     encoding = columns.encoding()
     parts = []
@@ -139,12 +90,12 @@ def _prepare_columns(graph: _Graph, network: Network, columns: Preparation) -> s
     return graph.add("Concat", *parts, axis=1)
 
 
-def _encode_category(graph: _Graph, column: Column) -> str:
+def _encode_category(graph: Graph, column: Column) -> str:
     """Return the name of an input (N, size) for each category of a column, and for a gap, which is empty text."""
     keys = [*column.categories, *([""] if column.has_gaps else [])]
     codes = graph.add(
         "LabelEncoder",
-        graph.take_input(column.name, ("N", 1), is_text=True),
+        graph.take_input(column.name, ("N", 1), "STRING"),
         domain=ML_DOMAIN,
         keys_strings=keys,
         values_int64s=list(range(1, len(keys) + 1)),
@@ -154,7 +105,7 @@ def _encode_category(graph: _Graph, column: Column) -> str:
     return graph.add("Cast", is_it, to=graph.number_type)
 
 
-def _scale(graph: _Graph, network: Network, raw: str) -> str:
+def _scale(graph: Graph, network: Network, raw: str) -> str:
     """Return the name of raw numbers (N, n), float64, scaled as in training, in the network's number format."""
     scaling = network.schema.scaling.cast(network.spec.dtype, np.dtype(np.float64))
     x = graph.add("Cast", raw, to=graph.number_type)
@@ -165,7 +116,7 @@ def _scale(graph: _Graph, network: Network, raw: str) -> str:
     return x if scaling.scale is None else graph.add("Mul", x, graph.number(scaling.scale))
 
 
-def _take_inputs(graph: _Graph, network: Network) -> str:
+def _take_inputs(graph: Graph, network: Network) -> str:
     """Return the name of the raw inputs (N, I) in float64."""
     schema = network.schema
     if schema.feature_names is None:
@@ -175,7 +126,7 @@ def _take_inputs(graph: _Graph, network: Network) -> str:
     return graph.add("Concat", *columns, axis=1)
 
 
-def _shift_far(graph: _Graph, raw: str, x: str, columns: NDArray, shift: NDArray) -> str:
+def _shift_far(graph: Graph, raw: str, x: str, columns: NDArray, shift: NDArray) -> str:
     """Return x in which the columns far from 0 for their spread are shifted in float64, before they are rounded."""
     far = graph.add("Sub", graph.add("Gather", raw, graph.constant(columns), axis=1), graph.constant(shift))
     places = np.zeros((len(columns), 1), np.int64) + columns[:, None]
@@ -185,7 +136,7 @@ def _shift_far(graph: _Graph, raw: str, x: str, columns: NDArray, shift: NDArray
     return graph.add("Transpose", changed, perm=[1, 0])
 
 
-def _add_layers(graph: _Graph, network: Network, x: str) -> str:
+def _add_layers(graph: Graph, network: Network, x: str) -> str:
     """Add all layers; return the name of the outputs (N, O): probabilities, sigmoids, or values."""
     parameters, config = network.parameters, network.spec.config
     num_layers = len(config.hidden) + 1
@@ -200,7 +151,7 @@ def _add_layers(graph: _Graph, network: Network, x: str) -> str:
     return _activate(graph, "sigmoid" if is_sigmoid else "identity", x)
 
 
-def _activate(graph: _Graph, name: str, z: str) -> str:
+def _activate(graph: Graph, name: str, z: str) -> str:
     """Return s(z), by the equations of distbp.nn.activations."""
     if name == "identity":
         return z
@@ -217,7 +168,8 @@ def _activate(graph: _Graph, name: str, z: str) -> str:
     return graph.add("Mul", graph.add("Mul", z, half), graph.add("Add", tanh, graph.number(1)))
 
 
-def _name_outputs(graph: _Graph, network: Network, outputs: str) -> None:
+def _name_outputs(graph: Graph, network: Network, outputs: str, shape: Shape) -> None:
+    """Make labels, probabilities or values outputs of the graph. shape: of `outputs`, whose last dimension is K or O."""
     from onnx import TensorProto
 
     schema = network.schema
@@ -225,18 +177,18 @@ def _name_outputs(graph: _Graph, network: Network, outputs: str) -> None:
         _choose_of_pairs(graph, schema.labels, outputs)
         return
     if schema.classes is None:
-        _give_values(graph, network, outputs)
+        _give_values(graph, network, outputs, shape)
         return
     labels = np.array(schema.classes, object if isinstance(schema.classes[0], str) else None)
     kind = {"O": TensorProto.STRING, "b": TensorProto.BOOL}.get(labels.dtype.kind, TensorProto.INT64)
-    best = graph.add("ArgMax", outputs, axis=1, keepdims=0, output=_NUMBER)
+    best = graph.add("ArgMax", outputs, axis=len(shape) - 1, keepdims=0, output=_NUMBER)
     graph.add("Gather", graph.constant(labels), best, output="label", axis=0)
-    graph.give_output("label", kind, ("N",))
+    graph.give_output("label", kind, shape[:-1])
     graph.add("Identity", outputs, output="probabilities")
-    graph.give_output("probabilities", graph.number_type, ("N", schema.num_outputs))
+    graph.give_output("probabilities", graph.number_type, shape)
 
 
-def _give_values(graph: _Graph, network: Network, outputs: str) -> None:
+def _give_values(graph: Graph, network: Network, outputs: str, shape: Shape) -> None:
     """Make the values an output, in the units of the targets: as `Network.in_units`."""
     from onnx import TensorProto
 
@@ -246,10 +198,10 @@ def _give_values(graph: _Graph, network: Network, outputs: str) -> None:
         values = graph.add("Div", graph.add("Cast", outputs, to=kind), graph.constant(targets.scale))
         outputs = graph.add("Add", values, graph.constant(targets.shift))
     graph.add("Identity", outputs, output="prediction")
-    graph.give_output("prediction", kind, ("N", network.schema.num_outputs))
+    graph.give_output("prediction", kind, shape)
 
 
-def _choose_of_pairs(graph: _Graph, labels: tuple[tuple[str, str], ...], outputs: str) -> None:
+def _choose_of_pairs(graph: Graph, labels: tuple[tuple[str, str], ...], outputs: str) -> None:
     """Make outputs of several targets that each are one of two labels: "label" (N, O) and "probabilities" (N, O)."""
     from onnx import TensorProto
 

@@ -71,17 +71,3 @@ def test_what_cannot_be_written_is_one_sentence(run, tmp_path, monkeypatch, caps
     assert run_command(["export", run, *words]) == code
     assert sentence in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
-
-
-def test_a_module_of_the_users_own_is_refused_with_what_to_do(tmp_path, capsys):
-    torch = pytest.importorskip("torch")
-    from own_modules_for_export import build
-
-    assert torch is not None
-    result = train(Recipe(epochs=1), Placement(storage=str(tmp_path / "runs")), model=build)
-    assert run_command(["export", result.run, "--to", "onnx", "--out", str(tmp_path / "f.onnx")]) == 2
-    assert "--to safetensors, load them into your module" in capsys.readouterr().err
-    assert run_command(["export", result.run, "--to", "safetensors", "--out", str(tmp_path / "f.safetensors")]) == 0
-    build(64, 10).load_state_dict(
-        {name: torch.from_numpy(v) for name, v in safetensors.numpy.load_file(tmp_path / "f.safetensors").items()}
-    )
