@@ -46,11 +46,8 @@ def to_onnx(network: Network, notes: Mapping[str, str] | None = None) -> bytes:
 
     graph = Graph(network.spec.dtype, OPSET if config.torch is None else MODULE_OPSET)
     prepared = _prepare_inputs(graph, network)
-    if config.torch is None:
-        outputs, shape = _add_layers(graph, network, prepared), ("N", network.schema.num_outputs)
-    else:
-        outputs, shape = add_module(graph, network, prepared)
-    _name_outputs(graph, network, outputs, shape)
+    add = _add_layers if config.torch is None else add_module
+    _name_outputs(graph, network, *add(graph, network, prepared))
     model = graph.build({**{name: str(value) for name, value in describe_writer().items()}, **(notes or {})})
     onnx.checker.check_model(model, full_check=True)
     content: bytes = model.SerializeToString()
@@ -136,9 +133,10 @@ def _shift_far(graph: Graph, raw: str, x: str, columns: NDArray, shift: NDArray)
     return graph.add("Transpose", changed, perm=[1, 0])
 
 
-def _add_layers(graph: Graph, network: Network, x: str) -> str:
-    """Add all layers; return the name of the outputs (N, O): probabilities, sigmoids, or values."""
+def _add_layers(graph: Graph, network: Network, x: str) -> tuple[str, Shape]:
+    """Add all layers; return the name and shape of the outputs (N, O): probabilities, sigmoids, or values."""
     parameters, config = network.parameters, network.spec.config
+    shape = ("N", network.schema.num_outputs)
     num_layers = len(config.hidden) + 1
     for layer in range(num_layers):
         weight, bias = parameters[f"{layer}.weight"], parameters[f"{layer}.bias"]
@@ -146,9 +144,9 @@ def _add_layers(graph: Graph, network: Network, x: str) -> str:
         if layer < num_layers - 1:
             x = _activate(graph, config.activation, x)
     if config.loss == "cross_entropy":
-        return graph.add("Softmax", x, axis=1)
+        return graph.add("Softmax", x, axis=1), shape
     is_sigmoid = network.spec.is_classification or config.loss == "binary_cross_entropy"
-    return _activate(graph, "sigmoid" if is_sigmoid else "identity", x)
+    return _activate(graph, "sigmoid" if is_sigmoid else "identity", x), shape
 
 
 def _activate(graph: Graph, name: str, z: str) -> str:
@@ -169,7 +167,7 @@ def _activate(graph: Graph, name: str, z: str) -> str:
 
 
 def _name_outputs(graph: Graph, network: Network, outputs: str, shape: Shape) -> None:
-    """Make labels, probabilities or values outputs of the graph. shape: of `outputs`, whose last dimension is K or O."""
+    """Name labels, probabilities or values as outputs of the graph. shape: of `outputs`, which ends with K or O."""
     from onnx import TensorProto
 
     schema = network.schema

@@ -135,8 +135,8 @@ def test_the_command_says_its_opset_and_nothing_of_where_the_code_lies(tmp_path,
     out = tmp_path / "a.onnx"
     assert run_command(["export", str(run.run.url), "--to", "onnx", "--out", str(out), "--json"]) == 0
     written = capfd.readouterr()
-    assert json.loads(written.out)["digest"] == run.digest  # torch's own words would be no JSON
-    assert written.err == ""
+    assert json.loads(written.out)["digest"] == run.digest
+    assert len(written.err.splitlines()) == 1  # the command's own line, and nothing of torch's
     content = out.read_bytes()
     model = onnx.load_from_string(content)
     assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", MODULE_OPSET)]
@@ -151,10 +151,11 @@ def test_the_command_says_its_opset_and_nothing_of_where_the_code_lies(tmp_path,
     ("builder", "sentence"),
     [
         ("Bessel", "torch.onnx cannot write the operation prims.bessel_j0 of the module; export its weights with --to"),
-        ("Decides", "torch.onnx cannot write the module (GuardOnDataDependentSymNode: Could not guard on data-depend"),
+        ("Decides", "torch.onnx cannot write the module, because its forward pass decides by values of its inputs"),
         ("Counts", "the ONNX graph of the module would take 3 examples and no other number"),
         ("DrawsAlways", "the module draws random numbers in evaluation too (Dropout), which no file can repeat"),
     ],
+    ids=lambda value: value.partition(" ")[0],
 )
 def test_a_module_that_no_graph_can_be_is_one_sentence(tmp_path, capfd, builder, sentence):
     run = make_run(tmp_path, builder, make_data(tmp_path, "images"))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,7 @@ INPUT, OUTPUT = "x", "outputs"
 _NUM_EXAMPLES = 3  # of the pass that is followed; 0 and 1 are what torch treats apart
 _DRAWING = {"Bernoulli", "Dropout", "Multinomial"}
 _ADVICE = (
-    "export its weights with --to safetensors, and load them into the module where it is used "
-    "(module.load_state_dict)"
+    "export its weights with --to safetensors, and load them into the module where it is used (module.load_state_dict)"
 )
 
 
@@ -63,11 +63,11 @@ def _write(module: torch.nn.Module, x: torch.Tensor, opset: int) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep away what torch tells of itself: its warnings and its log are about its own code, not about the module."""
+    """Keep away what torch tells: warnings about its own code, its log, and whole graphs that it prints."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
@@ -81,6 +81,8 @@ def _describe(error: BaseException) -> str:
     operation = re.search(r"No ONNX function found for .*op='([\w.:]+)'", str(error))
     if operation:
         return f"torch.onnx cannot write the operation {operation[1]} of the module"
+    if type(error).__name__ == "GuardOnDataDependentSymNode":
+        return "torch.onnx cannot write the module, because its forward pass decides by values of its inputs (if, item)"
     text = next(iter(str(error).splitlines()), "")
     return f"torch.onnx cannot write the module ({type(error).__name__}: {text:.200})"
 
