@@ -31,6 +31,10 @@ class Cnn(nn.Module):
         return self.out(self.drop(x.flatten(1)))
 
 
+def cnn_64(num_outputs: int) -> nn.Module:
+    return Cnn(num_outputs).double()
+
+
 class Transformer(nn.Module):
     """One causal layer over tokens (B, T); the embedding is the output layer too."""
 
@@ -61,6 +65,10 @@ class Recurrent(nn.Module):
 
     def forward(self, x):
         return self.out(self.lstm(x)[0][:, -1])
+
+
+def recurrent_64(num_outputs: int, input_shape: tuple[int, ...]) -> nn.Module:
+    return Recurrent(num_outputs, input_shape).double()
 
 
 class Linear(nn.Module):

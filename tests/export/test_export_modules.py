@@ -20,6 +20,7 @@ pytestmark = pytest.mark.slow
 
 torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnx.reference")
 onnxruntime = pytest.importorskip("onnxruntime")
 HAS_ONNXSCRIPT = importlib.util.find_spec("onnxscript") is not None
 needs_onnxscript = pytest.mark.skipif(
@@ -104,6 +105,19 @@ def test_a_module_answers_as_predict_does(tmp_path, kind, builder, dtype):
     check_same(run, content, draw(kind, 40), smallest=1 if builder == "Recurrent" else 0)
     taken = onnx.load_from_string(content).graph.input[0].type.tensor_type
     assert taken.elem_type == (onnx.TensorProto.INT64 if kind == "tokens" else onnx.TensorProto.DOUBLE)
+
+
+@needs_onnxscript
+@pytest.mark.parametrize(("kind", "builder"), [("images", "cnn_64"), ("series", "recurrent_64")])
+def test_what_onnxruntime_does_not_compute_in_float64_is_held_against_onnx_itself(tmp_path, kind, builder):
+    run = make_run(tmp_path, builder, make_data(tmp_path, kind), dtype="float64")
+    x = draw(kind, 6)
+    label, probabilities = onnx.reference.ReferenceEvaluator(onnx.load_from_string(to_onnx(run.network))).run(
+        ["label", "probabilities"], {"x": x}
+    )
+    expected = run.predict(x)
+    np.testing.assert_allclose(probabilities, expected.outputs, **NEAR["float64"])
+    assert (label == expected.labels).all()
 
 
 @needs_onnxscript
