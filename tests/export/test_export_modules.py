@@ -5,15 +5,18 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
 import safetensors.numpy
+from command_line import environment_without, run_distbp
 
 from distbp import Placement, Recipe, load_run, train
 from distbp.cli.app import run as run_command
+from distbp.errors import ConfigError
 from distbp.export import MODULE_OPSET, to_onnx
 
 pytestmark = pytest.mark.slow
@@ -144,13 +147,17 @@ def test_a_table_is_asked_by_its_columns(tmp_path, target):
 
 
 @needs_onnxscript
-def test_the_command_says_its_opset_and_nothing_of_where_the_code_lies(tmp_path, capfd):
+def test_the_command_writes_one_line_and_leaves_nothing_but_a_file_without_the_codes_place(tmp_path):
     run = make_run(tmp_path, "Cnn", make_data(tmp_path, "images"))
     out = tmp_path / "a.onnx"
-    assert run_command(["export", str(run.run.url), "--to", "onnx", "--out", str(out), "--json"]) == 0
-    written = capfd.readouterr()
-    assert json.loads(written.out)["digest"] == run.digest
-    assert len(written.err.splitlines()) == 1  # the command's own line, and nothing of torch's
+    (tmp_path / "temporary").mkdir()
+    environment = {**environment_without("TORCHINDUCTOR_CACHE_DIR"), "TMPDIR": str(tmp_path / "temporary")}
+    words = ("export", run.run.url, "--to", "onnx", "--out", str(out), "--json")
+    done = run_distbp(*words, cwd=Path(__file__).parent, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["digest"] == run.digest
+    assert len(done.stderr.splitlines()) == 1  # the command's own line, and nothing of torch's
+    assert not list((tmp_path / "temporary").iterdir())
     content = out.read_bytes()
     model = onnx.load_from_string(content)
     assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", MODULE_OPSET)]
@@ -190,6 +197,17 @@ def test_without_onnxscript_the_command_says_what_to_install(tmp_path, monkeypat
     assert run_command(["export", str(run.run.url), "--to", "onnx", "--out", str(tmp_path / "a.onnx")]) == 2
     sentence = f"an ONNX file of a PyTorch module needs onnxscript, which {sys.executable} does not have; pip install"
     assert f"{sentence} 'distbp[onnx-torch]'" in capsys.readouterr().err
+
+
+def test_a_function_of_the_users_own_is_refused_with_what_to_do(tmp_path):
+    from distbp.config import Model
+    from distbp.nn.build import ModelSpec
+    from distbp.prediction.network import Network
+
+    run = make_run(tmp_path, "build", make_data(tmp_path, "images"))
+    spec = ModelSpec(Model(function=f"{OWN}:build"), 36, 3, True, "float32")
+    with pytest.raises(ConfigError, match=r"model\.function is code that ONNX cannot be written from here"):
+        to_onnx(Network(run.schema, spec, run.network.flat))
 
 
 def test_the_weights_alone_fit_the_module(tmp_path):
