@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
-from pathlib import Path
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any
 
 import numpy as np
@@ -40,7 +38,7 @@ def write_module(model: TorchModel, flat: NDArray, opset: int) -> Any:
     module.load_state_dict({name: torch.tensor(np.asarray(value)) for name, value in values.items()})
     module.eval()
     dtype = torch.int64 if model.form.integer_inputs else getattr(torch, model.form.dtype)
-    with process.computing(), torch.no_grad(), _quiet(), _leaving_no_folder():
+    with process.computing(), torch.no_grad(), _quiet():
         written = _write(module, torch.zeros((_NUM_EXAMPLES, *model.form.input_shape), dtype=dtype), opset)
     _check_graph(written.graph)
     return written
@@ -74,19 +72,6 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
-
-
-@contextmanager
-def _leaving_no_folder() -> Iterator[None]:
-    """Remove the folder for compiled code that torch makes here and leaves empty, and what it notes of its place."""
-    name = "TORCHINDUCTOR_CACHE_DIR"
-    before = os.environ.get(name)
-    try:
-        yield
-    finally:
-        if before is None and name in os.environ:
-            with suppress(OSError):  # somebody uses it
-                Path(os.environ.pop(name)).rmdir()
 
 
 def _describe(error: BaseException) -> str:
