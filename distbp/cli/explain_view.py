@@ -23,12 +23,12 @@ BAR_WIDTH = 10
 MOST_ROWS = 10
 TABLE_COLUMNS = 4
 SCALED = (
-    "Training scaled the targets. Says, wanted and costs are in the units of the data;\n"
-    "nudges, activations and the costs of the three ways are of the scaled targets."
+    "Training scaled the targets. Says, wanted and costs are in the units of the\n"
+    "data; nudges, activations and the costs of the three ways are of scaled targets."
 )
 WEIGHED = (
-    "Examples have weights. What one asks is shown without its weight and counts with\n"
-    "it: an average is the sum of weight times nudge over the sum of the weights."
+    "Examples have weights. What one asks is shown without its weight, and counts\n"
+    "with it: an average is the sum of weight times nudge over the sum of weights."
 )
 
 

@@ -203,7 +203,7 @@ def test_the_terminal_and_json_say_so(train_on, capfd, name, said, not_said):
     out = capfd.readouterr().out
     assert said is None or said in out
     assert not any(words in out for words in not_said)
-    assert max(map(len, out.splitlines()[1:])) <= 82
+    assert max(map(len, out.splitlines()[1:])) <= 80
     assert main(["explain", run, "--example", "2", "--json"]) == 0
     document, explanation = json.loads(capfd.readouterr().out), explain_run(run, 2)
     assert document["data"]["is_weighted"] == (name == "both")

@@ -25,7 +25,7 @@ function drawAverage() {
     el(
       "p",
       {},
-      `The gradient of each example can be split into a part along the average and a part across it. The parts along it add up to the average itself: an example's share. Example ${shown.index} pulls `,
+      `The gradient of each example${isWeighted ? ", times its weight," : ""} can be split into a part along the average and a part across it. The parts along it add up to the average itself: an example's share. Example ${shown.index} pulls `,
       el(
         "b",
         { value: shown.share * data.all.num_examples, "data-fact": "share" },
