@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ from distbp.advise.advice import (
     learning_curve,
 )
 from distbp.advise.batch_comparison import compare_sizes
+from distbp.advise.keeping import Keeping
 from distbp.backends.local import LocalBackend
 from distbp.config import Placement, Recipe
 from distbp.config.microbatches import ADVISED_EXAMPLES, ADVISED_MICROBATCHES, choose_microbatch_size
@@ -32,7 +34,7 @@ from distbp.lab.curves import CurvePoint, choose_goals, first_below, next_evalua
 from distbp.lab.gradients import GradientMeter
 from distbp.lab.lab import LabObserver, LabProgress
 from distbp.lab.noise import Noise, exact_noise
-from distbp.lab.step_times import Group, time_group
+from distbp.lab.step_times import Group, GroupTimes, time_group
 from distbp.lab.trial import plan_for, point_at, start_one_worker
 from distbp.machine.cores import count_cores
 from distbp.nn.digests import BLOCK
@@ -71,6 +73,13 @@ class PilotRun:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """The fewest steps of tuned trials, for each batch size that was compared and reached the goal."""
+
+    tuned: tuple[TunedSteps, ...]
+
+
+@dataclass(frozen=True)
 class Evidence:
     """What was measured: a pilot run, tuned trials, and the step times of every group and batch size.
 
@@ -90,18 +99,24 @@ class Evidence:
 
 
 def gather_evidence(
-    recipe: Recipe, placement: Placement, budget_s: float, use_ray: bool, observe: LabObserver
+    recipe: Recipe,
+    placement: Placement,
+    budget_s: float,
+    use_ray: bool,
+    observe: LabObserver,
+    keeping: Keeping,
 ) -> Evidence:
-    """Measure for about `budget_s` seconds.
+    """Measure for about `budget_s` seconds. keeping: remembers each measurement that ends, for a session that goes on.
 
     One process is measured twice before Ray and twice after it, which costs little, and the median counts: processors
     change their clock.
     """
-    began = time.perf_counter()
+    began = time.perf_counter() - keeping.seconds_spent("pilot") - keeping.seconds_spent("comparison")
     observe(LabProgress("reading the gradient's noise", 0, 1, None))
-    pilot = run_pilot(recipe, LEARNING_SHARE * budget_s)
+    pilot = keeping.carry_out("pilot", partial(run_pilot, recipe), LEARNING_SHARE * budget_s, PilotRun)
     observe(LabProgress("comparing batch sizes", 0, 1, None))
-    tuned = compare(recipe, pilot, COMPARING_SHARE * budget_s)
+    compared = partial(_compare, recipe, pilot)
+    tuned = keeping.carry_out("comparison", compared, COMPARING_SHARE * budget_s, Comparison).tuned
     critical = estimate_critical(pilot.noise_scale, tuned)
     measured: list[tuple[Backend, Measured]] = []
     with _cluster(placement, use_ray) as num_cpus:
@@ -112,7 +127,8 @@ def gather_evidence(
         left = max(0.0, budget_s - (time.perf_counter() - began) - starting)
         for number, group in enumerate(groups):
             observe(LabProgress("timing steps", number, len(groups), None))
-            timed = time_group(replace(group, seconds=min(1.0, left / len(groups))))
+            shortened = replace(group, seconds=min(1.0, left / len(groups)))
+            timed = keeping.carry_out(_name_group(number, group), time_group, shortened, GroupTimes)
             measured += [(group.backend, m) for m in timed.measured]
     return Evidence(pilot, tuned, critical, medians_of(measured), time.perf_counter() - began)
 
@@ -172,6 +188,15 @@ def compare(recipe: Recipe, pilot: PilotRun, seconds: float) -> tuple[TunedSteps
         return ()
     expected = learning_curve(estimate_critical(pilot.noise_scale), recipe.global_batch_size, pilot.goal_steps)
     return compare_sizes(recipe, pilot.goal, expected, sizes, seconds)
+
+
+def _compare(recipe: Recipe, pilot: PilotRun, seconds: float) -> Comparison:
+    return Comparison(compare(recipe, pilot, seconds))
+
+
+def _name_group(number: int, group: Group) -> str:
+    """Return the key of a group's times; the same group is timed several times."""
+    return f"times/{number}/{group.backend}-{group.workers}-{group.servers}-{group.batch_sizes[0]}"
 
 
 def _steps(backend: LocalBackend, plan: Plan, until: float) -> Iterator[int]:
