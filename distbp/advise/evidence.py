@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-
-import numpy as np
-from numpy.typing import NDArray
 
 from distbp.advise.advice import (
     Advice,
@@ -26,22 +22,16 @@ from distbp.advise.advice import (
 )
 from distbp.advise.batch_comparison import compare_sizes
 from distbp.advise.keeping import Keeping
-from distbp.backends.local import LocalBackend
+from distbp.advise.pilot import PilotRun, run_pilot
 from distbp.config import Placement, Recipe
 from distbp.config.microbatches import ADVISED_EXAMPLES, ADVISED_MICROBATCHES, choose_microbatch_size
 from distbp.lab.cost_model import Measured, Setting
-from distbp.lab.curves import CurvePoint, choose_goals, first_below, next_evaluation
-from distbp.lab.gradients import GradientMeter
 from distbp.lab.lab import LabObserver, LabProgress
-from distbp.lab.noise import Noise, exact_noise
 from distbp.lab.step_times import Group, GroupTimes, time_group
-from distbp.lab.trial import plan_for, point_at, start_one_worker
+from distbp.lab.trial import plan_for
 from distbp.machine.cores import count_cores
 from distbp.nn.digests import BLOCK
-from distbp.training.plan import Plan
 
-READING_FACTOR = 1.8
-MAX_SAMPLED, MAX_SAMPLED_SLOWLY = 4096, 128
 LEARNING_SHARE, COMPARING_SHARE = 0.2, 0.2
 MOST_COMPARED = 1024
 WORTH_TIMING = 8.0
@@ -49,27 +39,6 @@ WORTH_TIMING = 8.0
 STARTING_S = 2.5
 """About how long a group takes to start on Ray."""
 SMALLEST_BATCH, LARGEST_BATCH = 16, 4096
-
-
-@dataclass(frozen=True)
-class PilotRun:
-    """A training run by the recipe as it is, and the noise scale on the way.
-
-    goal: a validation error it came below, after `goal_steps` steps and about `goal_s` seconds; None without
-    validation data, and then `goal_steps` are all of the recipe's. noise_scales: (step, scale), ascending.
-    """
-
-    goal: float | None
-    goal_steps: int
-    goal_s: float
-    noise_scales: tuple[tuple[int, float], ...]
-    steps_trained: int
-
-    @property
-    def noise_scale(self) -> float:
-        """The geometric mean over the later half of the way to the goal, on a logarithmic scale of steps."""
-        on_the_way = [scale for step, scale in self.noise_scales if step <= self.goal_steps] or [1.0]
-        return float(np.exp(np.mean(np.log(on_the_way[len(on_the_way) // 2 :]))))
 
 
 @dataclass(frozen=True)
@@ -157,30 +126,6 @@ def advise(recipe: Recipe, found: Evidence) -> Advice:
     return decide(options, found.critical, recipe.global_batch_size, found.pilot.goal_steps, rate)
 
 
-def run_pilot(recipe: Recipe, seconds: float) -> PilotRun:
-    """Train by the recipe, to its end or for about `seconds`, and read the noise scale at ever rarer steps."""
-    plan = plan_for(recipe)
-    meter = GradientMeter(plan.worker)
-    sample = _sample(meter, recipe.seed)
-    began = time.perf_counter()
-    scales: list[tuple[int, float]] = []
-    curve: list[CurvePoint] = []
-    reading, evaluation = 0, 0
-    with start_one_worker(plan) as backend:
-        for report_step in _steps(backend, plan, began + seconds):
-            if report_step >= evaluation and plan.worker.validation is not None:
-                curve.append(point_at(report_step, backend.evaluate()))
-                evaluation = next_evaluation(report_step)
-            if report_step >= reading:
-                noise = sampled_noise(meter, backend.snapshot().state.parameters, sample)
-                scales.append((report_step, noise.scale))
-                reading = math.ceil((report_step + 1) * READING_FACTOR)
-    good = tuple((step, scale) for step, scale in scales if math.isfinite(scale) and scale > 0)
-    goal, goal_steps = _find_goal(curve, plan.num_steps)
-    goal_s = (time.perf_counter() - began) * goal_steps / max(1, report_step)
-    return PilotRun(goal, goal_steps, goal_s, good or ((0, float(recipe.global_batch_size)),), report_step)
-
-
 def compare(recipe: Recipe, pilot: PilotRun, seconds: float) -> tuple[TunedSteps, ...]:
     """Return tuned steps to the goal at a few batch sizes; () without a goal, or where a trial would take too long."""
     sizes = [size for size in choose_batch_sizes(len(plan_for(recipe).worker.train)) if size <= MOST_COMPARED]
@@ -197,35 +142,6 @@ def _compare(recipe: Recipe, pilot: PilotRun, seconds: float) -> Comparison:
 def _name_group(number: int, group: Group) -> str:
     """Return the key of a group's times; the same group is timed several times."""
     return f"times/{number}/{group.backend}-{group.workers}-{group.servers}-{group.batch_sizes[0]}"
-
-
-def _steps(backend: LocalBackend, plan: Plan, until: float) -> Iterator[int]:
-    """Yield the steps done, from 0 on, until the plan's end, the time is over, or training diverges."""
-    yield 0
-    for report in backend.run(map(plan.order, range(plan.num_steps))):
-        if not report.committed:
-            return
-        yield report.step
-        if time.perf_counter() > until:
-            return
-
-
-def _find_goal(curve: Sequence[CurvePoint], num_steps: int) -> tuple[float | None, int]:
-    """Return an error on the way, the middle one of those a study would choose, and when it was reached."""
-    if len(curve) < 2:
-        return None, num_steps
-    goals = choose_goals(curve[0].error, min(point.error for point in curve))
-    goal = goals[len(goals) // 2]
-    reached = first_below(curve, goal)
-    return goal, num_steps if reached is None else reached
-
-
-def sampled_noise(meter: GradientMeter, parameters: NDArray, sample: NDArray[np.int64]) -> Noise:
-    """Return the noise among all examples from some of them: |G|^2 without the sample's own noise in its mean."""
-    gradient = meter.mean_gradient(parameters, sample)
-    found = exact_noise(meter.squared_norms(parameters, sample), float(gradient @ gradient))
-    missing = 1 - len(sample) / meter.num_examples
-    return replace(found, squared_norm=found.squared_norm - missing * found.trace / len(sample))
 
 
 def choose_microbatch(batch_size: int, workers: int) -> int:
@@ -272,12 +188,6 @@ def _choose_groups(recipe: Recipe, placement: Placement, num_cpus: int | None, c
         for placing in choose_placings(plan.layout.num_parameters, num_cpus)
         for size in choose_timed_sizes(len(plan.worker.train), critical)
     ]  # fmt: skip
-
-
-def _sample(meter: GradientMeter, seed: int) -> NDArray[np.int64]:
-    most = MAX_SAMPLED if meter.is_quick else MAX_SAMPLED_SLOWLY
-    rng = np.random.default_rng(seed)
-    return np.sort(rng.choice(meter.num_examples, min(most, meter.num_examples), replace=False))
 
 
 def _doubling(most: int) -> list[int]:
