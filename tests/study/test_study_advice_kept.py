@@ -71,5 +71,7 @@ def test_another_probe_does_not_go_on_there(kept, capfd):
     folder, *_ = kept
     content = (folder / "trials.jsonl").read_bytes()
     assert main([*COMMAND, "--keep", str(folder), "--set", "seed=7"]) == 2
-    assert "holds a study with other settings" in capfd.readouterr().err
+    told = capfd.readouterr().err
+    assert "holds a study with other settings" in told
+    assert "choose another folder" in told
     assert (folder / "trials.jsonl").read_bytes() == content
