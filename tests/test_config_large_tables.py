@@ -32,3 +32,7 @@ def test_the_batch_of_arrays_stays():
 def test_what_is_settled_is_settled_to_the_same():
     once = settled(10**6)
     assert settle(once, Facts(True, False, 10**6)) == once
+
+
+def test_a_microbatch_of_auto_is_as_good_as_none():
+    assert settled(10**6, microbatch_size="auto") == settled(10**6)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-
-import numpy as np
-from numpy.typing import NDArray
+from functools import partial
 
 from distbp.advise.advice import (
     Advice,
@@ -24,22 +21,17 @@ from distbp.advise.advice import (
     learning_curve,
 )
 from distbp.advise.batch_comparison import compare_sizes
-from distbp.backends.local import LocalBackend
+from distbp.advise.keeping import Keeping
+from distbp.advise.pilot import PilotRun, run_pilot
 from distbp.config import Placement, Recipe
 from distbp.config.microbatches import ADVISED_EXAMPLES, ADVISED_MICROBATCHES, choose_microbatch_size
 from distbp.lab.cost_model import Measured, Setting
-from distbp.lab.curves import CurvePoint, choose_goals, first_below, next_evaluation
-from distbp.lab.gradients import GradientMeter
 from distbp.lab.lab import LabObserver, LabProgress
-from distbp.lab.noise import Noise, exact_noise
-from distbp.lab.step_times import Group, time_group
-from distbp.lab.trial import plan_for, point_at, start_one_worker
+from distbp.lab.step_times import Group, GroupTimes, time_group
+from distbp.lab.trial import plan_for
 from distbp.machine.cores import count_cores
 from distbp.nn.digests import BLOCK
-from distbp.training.plan import Plan
 
-READING_FACTOR = 1.8
-MAX_SAMPLED, MAX_SAMPLED_SLOWLY = 4096, 128
 LEARNING_SHARE, COMPARING_SHARE = 0.2, 0.2
 MOST_COMPARED = 1024
 WORTH_TIMING = 8.0
@@ -50,24 +42,10 @@ SMALLEST_BATCH, LARGEST_BATCH = 16, 4096
 
 
 @dataclass(frozen=True)
-class PilotRun:
-    """A training run by the recipe as it is, and the noise scale on the way.
+class Comparison:
+    """The fewest steps of tuned trials, for each batch size that was compared and reached the goal."""
 
-    goal: a validation error it came below, after `goal_steps` steps and about `goal_s` seconds; None without
-    validation data, and then `goal_steps` are all of the recipe's. noise_scales: (step, scale), ascending.
-    """
-
-    goal: float | None
-    goal_steps: int
-    goal_s: float
-    noise_scales: tuple[tuple[int, float], ...]
-    steps_trained: int
-
-    @property
-    def noise_scale(self) -> float:
-        """The geometric mean over the later half of the way to the goal, on a logarithmic scale of steps."""
-        on_the_way = [scale for step, scale in self.noise_scales if step <= self.goal_steps] or [1.0]
-        return float(np.exp(np.mean(np.log(on_the_way[len(on_the_way) // 2 :]))))
+    tuned: tuple[TunedSteps, ...]
 
 
 @dataclass(frozen=True)
@@ -90,18 +68,24 @@ class Evidence:
 
 
 def gather_evidence(
-    recipe: Recipe, placement: Placement, budget_s: float, use_ray: bool, observe: LabObserver
+    recipe: Recipe,
+    placement: Placement,
+    budget_s: float,
+    use_ray: bool,
+    observe: LabObserver,
+    keeping: Keeping,
 ) -> Evidence:
-    """Measure for about `budget_s` seconds.
+    """Measure for about `budget_s` seconds. keeping: remembers each measurement that ends, for a session that goes on.
 
     One process is measured twice before Ray and twice after it, which costs little, and the median counts: processors
     change their clock.
     """
-    began = time.perf_counter()
+    began = time.perf_counter() - keeping.seconds_spent("pilot") - keeping.seconds_spent("comparison")
     observe(LabProgress("reading the gradient's noise", 0, 1, None))
-    pilot = run_pilot(recipe, LEARNING_SHARE * budget_s)
+    pilot = keeping.carry_out("pilot", partial(run_pilot, recipe), LEARNING_SHARE * budget_s, PilotRun)
     observe(LabProgress("comparing batch sizes", 0, 1, None))
-    tuned = compare(recipe, pilot, COMPARING_SHARE * budget_s)
+    compared = partial(_compare, recipe, pilot)
+    tuned = keeping.carry_out("comparison", compared, COMPARING_SHARE * budget_s, Comparison).tuned
     critical = estimate_critical(pilot.noise_scale, tuned)
     measured: list[tuple[Backend, Measured]] = []
     with _cluster(placement, use_ray) as num_cpus:
@@ -112,7 +96,8 @@ def gather_evidence(
         left = max(0.0, budget_s - (time.perf_counter() - began) - starting)
         for number, group in enumerate(groups):
             observe(LabProgress("timing steps", number, len(groups), None))
-            timed = time_group(replace(group, seconds=min(1.0, left / len(groups))))
+            shortened = replace(group, seconds=min(1.0, left / len(groups)))
+            timed = keeping.carry_out(_name_group(number, group), time_group, shortened, GroupTimes)
             measured += [(group.backend, m) for m in timed.measured]
     return Evidence(pilot, tuned, critical, medians_of(measured), time.perf_counter() - began)
 
@@ -141,30 +126,6 @@ def advise(recipe: Recipe, found: Evidence) -> Advice:
     return decide(options, found.critical, recipe.global_batch_size, found.pilot.goal_steps, rate)
 
 
-def run_pilot(recipe: Recipe, seconds: float) -> PilotRun:
-    """Train by the recipe, to its end or for about `seconds`, and read the noise scale at ever rarer steps."""
-    plan = plan_for(recipe)
-    meter = GradientMeter(plan.worker)
-    sample = _sample(meter, recipe.seed)
-    began = time.perf_counter()
-    scales: list[tuple[int, float]] = []
-    curve: list[CurvePoint] = []
-    reading, evaluation = 0, 0
-    with start_one_worker(plan) as backend:
-        for report_step in _steps(backend, plan, began + seconds):
-            if report_step >= evaluation and plan.worker.validation is not None:
-                curve.append(point_at(report_step, backend.evaluate()))
-                evaluation = next_evaluation(report_step)
-            if report_step >= reading:
-                noise = sampled_noise(meter, backend.snapshot().state.parameters, sample)
-                scales.append((report_step, noise.scale))
-                reading = math.ceil((report_step + 1) * READING_FACTOR)
-    good = tuple((step, scale) for step, scale in scales if math.isfinite(scale) and scale > 0)
-    goal, goal_steps = _find_goal(curve, plan.num_steps)
-    goal_s = (time.perf_counter() - began) * goal_steps / max(1, report_step)
-    return PilotRun(goal, goal_steps, goal_s, good or ((0, float(recipe.global_batch_size)),), report_step)
-
-
 def compare(recipe: Recipe, pilot: PilotRun, seconds: float) -> tuple[TunedSteps, ...]:
     """Return tuned steps to the goal at a few batch sizes; () without a goal, or where a trial would take too long."""
     sizes = [size for size in choose_batch_sizes(len(plan_for(recipe).worker.train)) if size <= MOST_COMPARED]
@@ -174,33 +135,13 @@ def compare(recipe: Recipe, pilot: PilotRun, seconds: float) -> tuple[TunedSteps
     return compare_sizes(recipe, pilot.goal, expected, sizes, seconds)
 
 
-def _steps(backend: LocalBackend, plan: Plan, until: float) -> Iterator[int]:
-    """Yield the steps done, from 0 on, until the plan's end, the time is over, or training diverges."""
-    yield 0
-    for report in backend.run(map(plan.order, range(plan.num_steps))):
-        if not report.committed:
-            return
-        yield report.step
-        if time.perf_counter() > until:
-            return
+def _compare(recipe: Recipe, pilot: PilotRun, seconds: float) -> Comparison:
+    return Comparison(compare(recipe, pilot, seconds))
 
 
-def _find_goal(curve: Sequence[CurvePoint], num_steps: int) -> tuple[float | None, int]:
-    """Return an error on the way, the middle one of those a study would choose, and when it was reached."""
-    if len(curve) < 2:
-        return None, num_steps
-    goals = choose_goals(curve[0].error, min(point.error for point in curve))
-    goal = goals[len(goals) // 2]
-    reached = first_below(curve, goal)
-    return goal, num_steps if reached is None else reached
-
-
-def sampled_noise(meter: GradientMeter, parameters: NDArray, sample: NDArray[np.int64]) -> Noise:
-    """Return the noise among all examples from some of them: |G|^2 without the sample's own noise in its mean."""
-    gradient = meter.mean_gradient(parameters, sample)
-    found = exact_noise(meter.squared_norms(parameters, sample), float(gradient @ gradient))
-    missing = 1 - len(sample) / meter.num_examples
-    return replace(found, squared_norm=found.squared_norm - missing * found.trace / len(sample))
+def _name_group(number: int, group: Group) -> str:
+    """Return the key of a group's times; the same group is timed several times."""
+    return f"times/{number}/{group.backend}-{group.workers}-{group.servers}-{group.batch_sizes[0]}"
 
 
 def choose_microbatch(batch_size: int, workers: int) -> int:
@@ -247,12 +188,6 @@ def _choose_groups(recipe: Recipe, placement: Placement, num_cpus: int | None, c
         for placing in choose_placings(plan.layout.num_parameters, num_cpus)
         for size in choose_timed_sizes(len(plan.worker.train), critical)
     ]  # fmt: skip
-
-
-def _sample(meter: GradientMeter, seed: int) -> NDArray[np.int64]:
-    most = MAX_SAMPLED if meter.is_quick else MAX_SAMPLED_SLOWLY
-    rng = np.random.default_rng(seed)
-    return np.sort(rng.choice(meter.num_examples, min(most, meter.num_examples), replace=False))
 
 
 def _doubling(most: int) -> list[int]:

@@ -11,6 +11,7 @@ import yaml
 
 from distbp.advise.advice import Advice, Option, Placing, describe_certainty, learning_curve, seconds_of
 from distbp.advise.evidence import Evidence, advise, choose_microbatch, gather_evidence
+from distbp.advise.keeping import keep_in
 from distbp.config import Config, describe_config, to_values
 from distbp.errors import StorageError
 from distbp.lab.lab import LabObserver
@@ -66,9 +67,15 @@ class Report:
         }
 
 
-def make_report(config: Config, budget_s: float, use_ray: bool, observe: LabObserver) -> Report:
-    """Probe and advise."""
-    found = gather_evidence(config.recipe, config.placement, budget_s, use_ray, observe)
+def make_report(
+    config: Config, budget_s: float, use_ray: bool, observe: LabObserver, folder: str | None = None
+) -> Report:
+    """Probe and advise. folder: keeps what was measured, so that a probe that was stopped goes on; None: nothing does.
+
+    Raises ConfigError if the folder holds another study, InterruptedRunError after a signal.
+    """
+    with keep_in(folder, config, budget_s, use_ray) as keeping:
+        found = gather_evidence(config.recipe, config.placement, budget_s, use_ray, observe, keeping)
     advice = advise(config.recipe, found)
     advised = _apply(config, advice, found)
     return Report(

@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 ROUNDS_SHARE = 0.3
 """Of the probe's seconds, spent beside them on rounds."""
 Seconds = Annotated[float, Option(metavar="S", help="About how long the probe may take", min=5)]
+Keep = Annotated[
+    str | None,
+    Option(
+        "--keep", metavar="DIR", show_default=False, help="Keep what is measured here: if stopped, the same goes on"
+    ),
+]
 AllowRounds = Annotated[
     bool, Option("--allow-rounds", help="Weigh rounds of local steps as well; they change the numbers")
 ]
@@ -34,6 +40,7 @@ def advise(
     local_only: OnlyLocal = False,
     allow_rounds: AllowRounds = False,
     write: Write = None,
+    keep: Keep = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
@@ -46,7 +53,7 @@ def advise(
 
         config = load_config_for_run(config_file, overrides or [])
         with show_study_progress(terminal.notes) as observe:
-            report = make_report(config, seconds, not local_only, observe)
+            report = make_report(config, seconds, not local_only, observe, keep)
             weighed = weigh_rounds(config.recipe, report.evidence, ROUNDS_SHARE * seconds) if allow_rounds else None
         terminal.show(Text(report.headline, "bold"), "", *report.why, "", _make_table(report), "", report.changes)
         if allow_rounds:

@@ -22,6 +22,14 @@ SHADES = " ░▒▓█"
 BAR_WIDTH = 10
 MOST_ROWS = 10
 TABLE_COLUMNS = 4
+SCALED = (
+    "Training scaled the targets. Says, wanted and costs are in the units of the\n"
+    "data; nudges, activations and the costs of the three ways are of scaled targets."
+)
+WEIGHED = (
+    "Examples have weights. What one asks is shown without its weight, and counts\n"
+    "with it: an average is the sum of weight times nudge over the sum of weights."
+)
 
 
 def view_explanation(explanation: Explanation) -> Iterator[RenderableType]:
@@ -52,14 +60,17 @@ def _view_example(explanation: Explanation) -> Iterator[RenderableType]:
         f"its cost {example.cost:.4g}, the average {explanation.pulls.cost:.4g}; "
         f"{explanation.quantile:.0%} of the examples cost less"
     )
+    if network.units is not None:
+        yield Text(SCALED)
     table = _table("output", "says", "wanted", "nudge", "")
     strongest = max(map(abs, example.nudges[-1]))
+    says, wanted = (".4f", ".4g") if network.units is None else (".6g", ".6g")
     for number in _top(example.nudges[-1], MOST_ROWS):
         nudge = float(example.nudges[-1][number])
         table.add_row(
             _name_output(explanation, number),
-            f"{example.outputs[number]:.4f}",
-            f"{example.wanted[number]:.4g}",
+            f"{example.outputs[number]:{says}}",
+            f"{example.wanted[number]:{wanted}}",
             f"{nudge:+.3g}",
             _bar(nudge, strongest),
         )
@@ -145,6 +156,9 @@ def _view_average(explanation: Explanation) -> Iterator[RenderableType]:
         before = "bias" if name.before is None else str(name.before)
         values = [*(table.wishes[row, column] for column in shown), table.batch_average[row], table.all_average[row]]
         grid.add_row(f"{name.layer}: {before}→{name.neuron}", *map(_wish, values))
+    if explanation.population.is_weighted:
+        grid.add_row("weight", *(f"{table.weights[column]:.3g}" for column in shown), "", "", style="dim")
+        yield Text(WEIGHED)
     yield grid
     effect = explanation.effect
     yield Text(

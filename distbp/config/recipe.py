@@ -272,6 +272,14 @@ class Recipe(Settings):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(0, description="of every random choice")
     dtype: Literal["float32", "float64"] = Field("float32", description="of parameters, gradients and activations")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _auto_is_left_open(cls, values: object) -> object:
+        """Take microbatch_size: auto for one that is not set, so that it follows a batch that the data choose."""
+        if isinstance(values, dict) and values.get("microbatch_size") == "auto":
+            return {name: value for name, value in values.items() if name != "microbatch_size"}
+        return values
+
     @field_validator("microbatch_size", mode="before")
     @classmethod
     def _resolve_auto(cls, value: object, info: ValidationInfo) -> object:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.explain.network import Batch, Network
+from distbp.explain.pulls import average
 from distbp.nn.vectors import cosine
 
 
@@ -25,12 +26,13 @@ class ParameterName:
 class WishTable:
     """Examples across, weights down: the R weights and biases whose average nudges are strongest, layer by layer.
 
-    examples: (E,) indices, the one explained first. wishes: (R, E), each example's -dC/dw.
-    batch_average, all_average: (R,) the averages over the mini-batch and over all examples.
+    examples: (E,) indices, the one explained first. weights: (E,) what each counts. wishes: (R, E), its own -dC/dw.
+    batch_average, all_average: (R,) the weighted averages over the mini-batch and over all examples.
     """
 
     names: tuple[ParameterName, ...]
     examples: NDArray[np.int64]
+    weights: NDArray
     wishes: NDArray
     batch_average: NDArray
     all_average: NDArray
@@ -51,6 +53,8 @@ class BatchFan:
 class StepEffect:
     """What one plain step (no momentum, no decay) does to the average cost of all examples, measured.
 
+    Costs are in the units of the data, and count with the weights of the examples.
+
     learning_rate: of the recipe at this step. before: the cost now. after_batch: the cost after a step along the
     mini-batch's average. after_all: after a step along the average of all examples. batch_agreement: the cosine of
     the two averages.
@@ -64,14 +68,20 @@ class StepEffect:
 
 
 def tabulate_wishes(
-    network: Network, batches: Sequence[Batch], examples: NDArray[np.int64], batch_mean: NDArray, all_mean: NDArray
+    network: Network,
+    batches: Sequence[Batch],
+    examples: NDArray[np.int64],
+    weights: NDArray,
+    batch_mean: NDArray,
+    all_mean: NDArray,
 ) -> WishTable:
-    """Return the table for `examples`; `batches` holds the same examples, each as a batch of one."""
+    """Return the table for `examples`; `batches` holds the same, each as a batch of one, of which no weight is told."""
     rows = _strongest(network, all_mean, num_rows=12)
     wishes = [-network.mean_gradient([batch])[rows] for batch in batches]
     return WishTable(
         names=tuple(name_parameter(network, int(row)) for row in rows),
         examples=examples,
+        weights=weights,
         wishes=np.stack(wishes, axis=1),
         batch_average=-batch_mean[rows],
         all_average=-all_mean[rows],
@@ -122,5 +132,7 @@ def _strongest(network: Network, mean: NDArray, num_rows: int) -> NDArray[np.int
     return np.concatenate(found)
 
 
-def _cost(network: Network, examples: Iterable[Batch]) -> float:
-    return float(np.concatenate([network.losses(x, y) for x, y in examples]).mean())
+def _cost(network: Network, examples: Sequence[Batch]) -> float:
+    costs = np.concatenate([network.told_losses(x, y) for x, y, *_ in examples])
+    weights = [weight for _, _, *weight in examples]
+    return average(costs, np.concatenate([part[0] for part in weights]) if weights[0] else np.ones(len(costs)))

@@ -17,7 +17,8 @@ class CostSpread:
 
     edges: (bins + 1,) of the histogram, evenly spaced in the logarithm. counts: (bins,).
     quantiles: the costs below which 0, 25, 50, 75, 90, 99 and 100 % lie, (7,).
-    top_fractions: (5,) of the examples, the costliest first. carried: (5,) the part of the total cost they carry.
+    top_fractions: (5,) of the examples, the costliest first. carried: (5,) the part of the total cost they carry. For
+    these two a cost counts times the example's weight.
     """
 
     edges: NDArray
@@ -27,12 +28,12 @@ class CostSpread:
     carried: NDArray
 
 
-def spread_costs(costs: NDArray) -> CostSpread:
-    """Return the distribution of costs (n,), n >= 1."""
+def spread_costs(costs: NDArray, weights: NDArray | None = None) -> CostSpread:
+    """Return the distribution of costs (n,), n >= 1. weights: (n,) of the examples, None: all the same."""
     low, high = _limits(costs)
     edges = np.geomspace(low, high, NUM_BINS + 1)
     counts, _ = np.histogram(np.clip(costs, edges[0], edges[-1]), edges)
-    carried = np.cumsum(np.sort(costs)[::-1])
+    carried = np.cumsum(np.sort(costs if weights is None else costs * weights)[::-1])
     numbers = np.maximum(1, np.ceil(np.array(FRACTIONS) * len(costs))).astype(np.int64)
     total = carried[-1]
     return CostSpread(

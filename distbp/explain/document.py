@@ -49,10 +49,14 @@ def describe_run(explanation: Explanation) -> dict[str, Any]:
             "name": population.name,
             "num_examples": len(population),
             "classes": list(population.schema.classes) if population.schema.classes else None,
+            "is_weighted": population.is_weighted,
+            "target_units": _describe_units(explanation),
         },
         "optimizer": {
+            "kind": explanation.recipe.optimizer.kind,
             "weight_decay": explanation.recipe.optimizer.weight_decay,
             "momentum": explanation.recipe.optimizer.momentum,
+            "largest_norm": explanation.recipe.optimizer.largest_norm,
         },
     }
 
@@ -73,6 +77,7 @@ def describe_averages(explanation: Explanation, most_listed: int) -> dict[str, A
         },
         "batch": {
             "num_examples": len(explanation.batch.indices),
+            "total_weight": float(explanation.batch.weights.sum()),
             "cost": explanation.batch.cost,
             "gradient_length": explanation.batch.length,
             "examples": list_pulls(explanation, explanation.batch, np.arange(len(explanation.batch.indices))),
@@ -90,6 +95,7 @@ def list_pulls(explanation: Explanation, pulls: Pulls, positions: NDArray[np.int
         {
             "index": int(pulls.indices[place]),
             "label": explanation.population.label(int(pulls.indices[place])),
+            "weight": float(pulls.weights[place]),
             "cost": float(pulls.costs[place]),
             "gradient_length": float(pulls.lengths[place]),
             "share": float(pulls.shares[place]),
@@ -110,7 +116,7 @@ def to_plain(value: Any) -> Any:
 
 def _describe_example(explanation: Explanation) -> dict[str, Any]:
     example = explanation.example
-    names = ("index", "row", "label", "predicted", "wanted", "cost", "outputs")
+    names = ("index", "row", "label", "predicted", "weight", "wanted", "cost", "trained_cost", "outputs")
     columns = ("activations", "z", "deltas", "nudges")
     return {
         **{name: to_plain(getattr(example, name)) for name in names},
@@ -131,6 +137,15 @@ def _describe_example(explanation: Explanation) -> dict[str, Any]:
             for j, k in example.strongest_weights(layer, MOST_LISTED)
         ],
     }
+
+
+def _describe_units(explanation: Explanation) -> dict[str, Any] | None:
+    """Return names, means and deviations of targets that training scaled, else None."""
+    units = explanation.network.units
+    if units is None:
+        return None
+    names = [explanation.population.name_output(number) for number in range(len(units.mean))]
+    return {"names": names, **to_plain(units)}
 
 
 def _describe_table(table: WishTable) -> dict[str, Any]:

@@ -25,7 +25,10 @@ class ExampleView:
 
     index: of the example in its part of the data. row: of the same in its source.
     inputs: as stored, of the data's input shape. label, predicted: None in regression.
-    wanted: (O,) outputs. cost: C. activations: layer 0 is the scaled input.
+    weight: what it counts in an average; what it asks for is told without it.
+    wanted: (O,) outputs, in the units of the data. cost: in these units too, as losses are told everywhere.
+    trained_cost: C itself, of which the rest are derivatives. If training scaled the targets, it is in scaled units, as
+    are all activations, z, deltas and nudges; else it is `cost`. activations: layer 0 is the scaled input.
     z: activations before the activation function; those of layer 0 are the input.
     deltas: dC/dz; of layer 0 dC/dx.
     nudges: -dC/da. Softmax outputs move only together, so with cross-entropy those of layer L are -dC/dz: wanted - a.
@@ -36,8 +39,10 @@ class ExampleView:
     inputs: NDArray
     label: str | int | bool | None
     predicted: str | int | bool | None
+    weight: float
     wanted: NDArray
     cost: float
+    trained_cost: float
     activations: tuple[NDArray, ...]
     z: tuple[NDArray, ...]
     deltas: tuple[NDArray, ...]
@@ -46,8 +51,8 @@ class ExampleView:
 
     @property
     def outputs(self) -> NDArray:
-        """What the network says, (O,)."""
-        return self.activations[-1]
+        """What the network says, (O,), in the units of the data."""
+        return self.network.tell(self.activations[-1])
 
     def wishes(self, layer: int) -> NDArray:
         """Return (n_layer, n_(layer-1)): the wish of each neuron j of `layer` for each k before it.
@@ -75,7 +80,7 @@ class ExampleView:
 def trace_example(
     network: Network, x: NDArray, y: NDArray
 ) -> tuple[tuple[NDArray, ...], tuple[NDArray, ...], tuple[NDArray, ...], float]:
-    """Return activations, z and deltas of all layers, and the cost, for one example x (1, I), y (1,) or (1, O)."""
+    """Return activations, z and deltas of all layers, and C, for one example x (1, I), y (1,) or (1, O)."""
     trace = network.trace(x, y)
     activations = (*trace.inputs, trace.outputs)
     z = [x, *(network.pre_activations(layer + 1, before) for layer, before in enumerate(trace.inputs))]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
@@ -38,7 +38,8 @@ class Explanation:
     pulls: how all examples pull on their average (or an even sample of them, see `is_sample`). own: how the explained
     example pulls on the same average (n = 1); if it is not in the sample, its share is what it would have there.
     batch: how the examples of a mini-batch pull on its own average. fan: the mini-batches of an epoch against all.
-    listening: what becomes of this network and of the untrained one on one class only; empty in regression.
+    listening: what becomes of this network and of the untrained one on one class only; empty in regression. Where
+    examples have weights, they count in every average as in training.
     """
 
     run: str
@@ -120,14 +121,17 @@ def view_example(network: Network, population: Population, index: int) -> Exampl
     x, y = population.take(np.array([index]))
     activations, z, deltas, cost = trace_example(network, x, y)
     wanted, classes = want(y, network.sizes[-1]), population.schema.classes
+    is_scaled = network.units is not None
     return ExampleView(
         index=index,
         row=int(population.examples.rows[index]),
         inputs=population.inputs(index),
         label=population.label(index),
         predicted=None if classes is None else classes[int(activations[-1].argmax())],
-        wanted=wanted,
-        cost=cost,
+        weight=float(population.weights(np.array([index]))[0]),
+        wanted=population.targets(index) if is_scaled else wanted,
+        cost=float(network.told_losses(x, y)[0]) if is_scaled else cost,
+        trained_cost=cost,
         activations=activations,
         z=z,
         deltas=deltas,
@@ -147,7 +151,7 @@ def _explain(
     pulls = measure_pulls(network, everyone, everyones_batches, mean)
     batch = _pull_among_themselves(network, population, next_batch(population, recipe, trained.step))
     num_batches = min(MOST_BATCHES, affordable(len(network.flat) * recipe.global_batch_size, at_least=4))
-    fan = (population.take(members) for members in epoch_batches(population, recipe, trained.step, num_batches))
+    fan = (population.take_judged(members) for members in epoch_batches(population, recipe, trained.step, num_batches))
     shown = _choose_for_table(index, batch)
     rate = learning_rate(recipe, trained.step, steps_per_epoch(recipe, len(population)))
     return Explanation(
@@ -165,9 +169,14 @@ def _explain(
         fan=fan_batches(network, fan, mean),
         effect=try_step(network, everyones_batches, batch.gradient, mean, rate),
         table=tabulate_wishes(
-            network, [population.take(shown[i : i + 1]) for i in range(len(shown))], shown, batch.gradient, mean
+            network,
+            [population.take(shown[i : i + 1]) for i in range(len(shown))],
+            shown,
+            population.weights(shown),
+            batch.gradient,
+            mean,
         ),
-        spread=spread_costs(pulls.costs),
+        spread=spread_costs(pulls.costs, pulls.weights),
         listening=_listen(trained, network, population, index),
     )
 
@@ -178,13 +187,16 @@ def _pull_among_themselves(network: Network, population: Population, members: ND
 
 
 def _pull_of_one(network: Network, population: Population, index: int, pulls: Pulls) -> Pulls:
-    alone = measure_pulls(network, np.array([index]), [population.take(np.array([index]))], pulls.gradient)
-    return replace(alone, shares=alone.shares / len(pulls.indices))
+    members, total = np.array([index]), float(pulls.weights.sum())
+    return measure_pulls(network, members, [population.take_judged(members)], pulls.gradient, total)
 
 
 def _choose_for_table(index: int, batch: Pulls) -> NDArray[np.int64]:
-    """Return the example explained and others of the mini-batch, from the one that asks most to the median."""
-    order = batch.indices[np.argsort(-batch.lengths, kind="stable")]
+    """Return the example explained and others of the mini-batch, from the one that asks most to the median.
+
+    What it asks counts with its weight.
+    """
+    order = batch.indices[np.argsort(-batch.lengths * batch.weights, kind="stable")]
     others = order[order != index]
     places = np.linspace(0, (len(others) - 1) // 2, min(TABLE_EXAMPLES - 1, len(others))).astype(np.int64)
     return np.array([index, *others[np.unique(places)]]) if len(others) else np.array([index])

@@ -60,7 +60,7 @@ def listen(network: Network, population: Population, recipe: Recipe, class_numbe
     rate, velocity = recipe.optimizer.learning_rate * batch_scale(recipe), np.zeros_like(learner.flat)
     records = [_record(learner, x, y)]
     for step in range(NUM_STEPS):
-        gradient = learner.mean_gradient([population.take(_draw(heard, recipe.seed, size, step))])
+        gradient = learner.mean_gradient([population.take_judged(_draw(heard, recipe.seed, size, step))])
         sgd(learner.flat, velocity, gradient, rate, recipe.optimizer)
         if (step + 1) % RECORD_EVERY == 0:
             records.append(_record(learner, x, y))

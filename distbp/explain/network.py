@@ -16,29 +16,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distbp.config import Model as ModelConfig
+from distbp.explain.units import TargetUnits
 from distbp.nn.activations import activation
 from distbp.nn.losses import Loss
 from distbp.nn.mlp import MLP, Trace, build_loss, build_mlp
 from distbp.nn.model import Views
 from distbp.nn.streams import Purpose, stream
 
-Batch = tuple[NDArray, NDArray]
+Batch = tuple[NDArray, ...]
+"""Inputs (B, I), (B,) classes or (B, O) targets as training takes them, then weights (B,) if examples have some."""
 
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A fully connected network as a value. flat: (num_parameters,) float64. sizes: neurons of layers 0 to L."""
+    """A fully connected network as a value. flat: (num_parameters,) float64. sizes: neurons of layers 0 to L.
+
+    units: of the targets, where training scaled them; the network itself then computes in scaled units.
+    """
 
     config: ModelConfig
     is_classification: bool
     sizes: tuple[int, ...]
     flat: NDArray[np.float64]
+    units: TargetUnits | None = None
 
     @cached_property
     def model(self) -> MLP:
         """The model that does the arithmetic."""
+        return self._build(None)
+
+    def _build(self, target_units: tuple[float, ...] | None) -> MLP:
         plain = self.config.model_copy(update={"hidden": self.sizes[1:-1], "dropout": 0.0})
-        return build_mlp(plain, self.sizes[0], self.sizes[-1], self.is_classification, np.float64)
+        return build_mlp(plain, self.sizes[0], self.sizes[-1], self.is_classification, np.float64, target_units)
 
     @cached_property
     def parameters(self) -> Views:
@@ -63,17 +72,28 @@ class Network:
         return self.model.trace(self.parameters, x, y)
 
     def losses(self, x: NDArray, y: NDArray) -> NDArray:
-        """Return the cost of every example, (B,)."""
+        """Return the cost of every example that training makes small, (B,)."""
         return self.model.losses(self.parameters, x, y)
 
+    def told_losses(self, x: NDArray, y: NDArray) -> NDArray:
+        """Return the cost of every example in the units of the data, (B,): as losses are told everywhere."""
+        return self.losses(x, y) if self.units is None else self._telling_model.losses(self.parameters, x, y)
+
+    def tell(self, outputs: NDArray) -> NDArray:
+        """Return outputs (..., O) in the units of the data."""
+        return outputs if self.units is None else self.units.tell(outputs)
+
     def mean_gradient(self, batches: Iterable[Batch]) -> NDArray[np.float64]:
-        """Return the gradient of the average cost over all examples of all batches, (num_parameters,)."""
-        total, part, num_examples = np.zeros_like(self.flat), np.empty_like(self.flat), 0
+        """Return the gradient of the average cost over all examples of all batches, (num_parameters,).
+
+        Where examples have weights it is the sum of w_i g_i over the sum of w_i, as in training; 0 if all w_i are 0.
+        """
+        total, part, divisor = np.zeros_like(self.flat), np.empty_like(self.flat), 0.0
         views, no_dropout = self.model.layout.views(part), stream(0, Purpose.DROPOUT)
-        for x, y in batches:
-            num_examples += self.model.gradient_sums(self.parameters, x, y, views, no_dropout).num_examples
+        for x, y, *weights in batches:
+            divisor += self.model.gradient_sums(self.parameters, x, y, views, no_dropout, *weights).divisor
             total += part
-        return total / num_examples
+        return total / (divisor or 1)
 
     def moved(self, change: NDArray) -> Network:
         """Return the network with `change`, (num_parameters,), added to its parameters."""
@@ -116,6 +136,10 @@ class Network:
         if layer == self.num_layers:
             return self._loss.losses(z, y)
         return self.tail(layer).losses(self.activations(layer, z), y)
+
+    @cached_property
+    def _telling_model(self) -> MLP:
+        return self._build(None if self.units is None else self.units.squares)
 
     @property
     def _loss(self) -> Loss:

@@ -12,6 +12,7 @@ from distbp.data import as_source, read_examples
 from distbp.errors import ConfigError, DataError, DivergedError
 from distbp.explain.network import Network
 from distbp.explain.population import Population
+from distbp.explain.units import find_units
 from distbp.prediction.trained_run import TrainedRun
 from distbp.protocol.examples import Examples
 from distbp.protocol.supply import in_memory
@@ -46,7 +47,7 @@ def open_network(trained: TrainedRun) -> Network:
             "explain; name an earlier one with --step"
         )
     sizes = (spec.num_inputs, *spec.config.hidden, spec.num_outputs)
-    return Network(spec.config, spec.is_classification, sizes, flat)
+    return Network(spec.config, spec.is_classification, sizes, flat, find_units(trained.schema))
 
 
 def draw_untrained(trained: TrainedRun) -> Network:

@@ -42,15 +42,33 @@ class Population:
     def __len__(self) -> int:
         return len(self.examples)
 
-    def take(self, indices: NDArray[np.int64]) -> Batch:
+    @property
+    def is_weighted(self) -> bool:
+        """Whether some examples count more than others: by a column of the data, or, in training, by their class."""
+        return self.examples.weights is not None
+
+    def take(self, indices: NDArray[np.int64]) -> tuple[NDArray, NDArray]:
         """Return inputs (B, I), the very numbers that training sees, as float64, and y (B,) or (B, O)."""
         x, y = self._ready.take(indices, self.dtype)
         return x.astype(np.float64), y if y.ndim == 1 else y.astype(np.float64)
 
+    def take_judged(self, indices: NDArray[np.int64]) -> Batch:
+        """Return the same, and the weights (B,) if examples have some."""
+        return (*self.take(indices), *((self.weights(indices),) if self.is_weighted else ()))
+
+    def weights(self, indices: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return what each of some examples counts in the average, (B,): 1 where all count the same."""
+        weights = self.examples.take_weights(indices)
+        return np.ones(len(indices)) if weights is None else weights
+
+    def targets(self, index: int) -> NDArray[np.float64]:
+        """Return what a regression should answer for one example, (O,), in the units of the data."""
+        return np.array(self.examples.y[self.examples.rows[index]], np.float64)
+
     def chunks(self, indices: NDArray[np.int64]) -> Iterator[Batch]:
-        """Yield all of `indices` in batches of bounded size."""
+        """Yield all of `indices` in batches of bounded size, with their weights."""
         for start in range(0, len(indices), CHUNK):
-            yield self.take(indices[start : start + CHUNK])
+            yield self.take_judged(indices[start : start + CHUNK])
 
     def inputs(self, index: int) -> NDArray:
         """Return one example's features as stored, in the data's input shape; of a table its inputs."""

@@ -26,7 +26,7 @@ Kind = Literal["bias", "weights", "activations"]
 
 @dataclass(frozen=True, eq=False)
 class Effect:
-    """What steps do to the neuron's activation and to the example's cost; arrays (K,), one for each step."""
+    """What steps do to the neuron's activation and to the example's trained cost; arrays (K,), one for each step."""
 
     activation_predicted: NDArray
     activation_measured: NDArray
@@ -131,7 +131,7 @@ class _Trial:
         activations = self.example.network.activations(self.layer, z)[:, self.neuron]
         costs = self.example.network.losses_at(self.layer, z, np.repeat(self.y, len(z), axis=0))
         activations -= self.example.activations[self.layer][self.neuron]
-        costs -= self.example.cost
+        costs -= self.example.trained_cost
         ends = np.cumsum([len(move.steps) for move in moves])[:-1]
         measured = zip(moves, np.split(activations, ends), np.split(costs, ends), strict=True)
         return [self._conclude(move, activation, cost) for move, activation, cost in measured]

@@ -18,7 +18,7 @@ from distbp.errors import DistbpError
 
 MAX_CALLERS = 128
 """How many may be showing who they are at the same time."""
-YIELD_S = 1.0
+YIELD_S = 3.0
 """A caller who has taken so long makes room for another where there are MAX_CALLERS."""
 PATIENCE_S = 10.0
 """How long a caller may take in all."""
@@ -119,12 +119,16 @@ class Reception(Generic[T]):
             self._button.send(b"!")
 
     def _end_late(self, now: float) -> None:
-        """Turn away who takes too long: less is too long where others wait."""
+        """Turn away who takes too long; where others wait and there is no room, the one who came first, sooner."""
         with self._lock:
-            allowed_s = PATIENCE_S if len(self._callers) < MAX_CALLERS else YIELD_S
-            for caller, since in self._callers.items():
-                if now - since > allowed_s:
-                    _cut(caller)
+            late = [caller for caller, since in self._callers.items() if now - since > PATIENCE_S]
+            if not late and len(self._callers) >= MAX_CALLERS and self._somebody_waits():
+                late = [caller for caller, since in self._callers.items() if now - since > YIELD_S][:1]
+            for caller in late:
+                _cut(caller)
+
+    def _somebody_waits(self) -> bool:
+        return bool(multiprocessing.connection.wait([self._listener], 0))
 
 
 def is_of_this_user(caller: socket.socket) -> bool:

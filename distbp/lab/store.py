@@ -53,7 +53,7 @@ class Store:
             folder.mkdir(parents=True, exist_ok=True)
             self._file = (folder / RESULTS_FILE).open("a+b")
         except OSError as error:
-            raise StorageError(f"cannot write to '{folder}': {error.strerror}; choose another --out") from None
+            raise StorageError(f"cannot write to '{folder}': {error.strerror}; choose another folder") from None
         try:
             self._lock()
             self._check_identity(identity)
@@ -102,7 +102,7 @@ class Store:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise ConfigError(
-                f"another process is working in '{self.folder}'; wait for it, or choose another --out"
+                f"another process is working in '{self.folder}'; wait for it, or choose another folder"
             ) from None
 
     def _check_identity(self, identity: Mapping[str, Any]) -> None:
@@ -121,7 +121,7 @@ class Store:
             return
         raise ConfigError(
             f"'{self.folder}' holds a study with other settings or of other data (see {IDENTITY_FILE} there); "
-            "choose another --out"
+            "choose another folder"
         )
 
     def _read(self) -> dict[str, dict[str, Any]]:

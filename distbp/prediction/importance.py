@@ -52,6 +52,9 @@ def measure_importance(network: Network, examples: Examples, seed: int) -> list[
     if not places or len(examples) < 2:
         return []
     sample = _take_sample(examples)
+    weights = sample.take_weights(slice(None))
+    if weights is not None and not weights.any():
+        return []
     whole = score(network, sample)
     found = [_measure(network, sample, place, whole, (seed, number)) for number, place in enumerate(places)]
     return sorted(found, key=lambda one: -one.drop)

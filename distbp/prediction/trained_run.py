@@ -151,15 +151,22 @@ class TrainedRun:
                     predicted.append(compute_exactly(partial(predict, x)).argmax(axis=-1))
                     actual.append(y)
         total = summarize(sums, self.schema.task == "classification")
-        classes = None if self.schema.classes is None else _score_all(self.schema.classes, predicted, actual)
+        known = self.schema.classes
+        is_answer = known is not None and all((part < len(known)).all() for part in predicted)
+        classes = _score_all(known, predicted, actual) if known is not None and is_answer else None
         measures = self._measure(examples) if isinstance(examples, Examples) else None
         return EvaluationReport(total.loss, total.accuracy, len(examples), classes, measures)
 
     def _measure(self, examples: Examples) -> ClassMeasures | LabelMeasures | NumberMeasures | None:
-        """Return the measures of the task; None for sequences, and for no examples."""
+        """Return the measures of the task; None for sequences, no examples, and outputs of another meaning.
+
+        Such as those of a loss of the user's own, which may be more or fewer than there are classes or targets.
+        """
         if self.schema.target_shape or not len(examples):
             return None
         outputs, y = self.network.outputs(examples), examples.y[examples.rows]
+        if outputs.shape != (len(examples), self.schema.num_outputs):
+            return None
         weights = examples.take_weights(slice(None))
         if self.schema.classes is not None:
             return measure_classes(outputs, y, weights)

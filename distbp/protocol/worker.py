@@ -112,7 +112,7 @@ class _Thread:
         flat, gradient = self._buffers.take()
         if not len(x):
             flat.fill(0)
-            return Partial(microbatch, microbatch + 1, flat, 0.0, 0)
+            return Partial(microbatch, microbatch + 1, flat, 0.0, 0, weight=0.0 if weights else None)
         rng = self._streams.at(order.step, number)
         sums = self._model.gradient_sums(views, x, y, gradient, rng, *weights)
         return Partial(microbatch, microbatch + 1, flat, sums.loss, sums.num_examples, weight=sums.weight)

@@ -93,6 +93,8 @@ def describe_model(trained: TrainedRun, data: str | None = None) -> ModelStory:
         what = "sequences" if trained.schema.target_shape else "data in blocks"
         raise DataError(f"a page about the network is made for examples in memory with one answer each, not for {what}")
     report = trained.evaluate_examples(examples)
+    if report.measures is None:
+        raise DataError("a page about the network needs one output for each class or target, and a validation example")
     network = trained.network
     outputs = network.outputs(examples)
     return ModelStory(

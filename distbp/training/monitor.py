@@ -46,14 +46,14 @@ def check_monitor(plan: Plan) -> None:
 def list_measures(plan: Plan) -> tuple[Measure, ...]:
     """Return what can be watched in a run of this plan; of data in blocks and of sequences only what workers sum up."""
     schema, model = plan.schema, plan.recipe.model
-    if not isinstance(plan.data.validation, Examples) or schema.target_shape:
+    is_own = model.loss is not None and ":" in model.loss  # its outputs may be anything
+    if is_own or not isinstance(plan.data.validation, Examples) or schema.target_shape:
         return ("loss", "accuracy") if schema.task == "classification" else ("loss",)
     if schema.classes is not None:
         return ("loss", *OF_CLASSES)
     if schema.labels is not None:
         return ("loss", *OF_LABELS)
-    is_own = model.loss is not None and ":" in model.loss  # its outputs may be anything
-    return ("loss",) if is_own else ("loss", *OF_NUMBERS)
+    return ("loss", *OF_NUMBERS)
 
 
 class Monitor:
@@ -112,13 +112,16 @@ class Monitor:
 
 
 def _has_each_class(schema: Schema, validation: Examples) -> bool:
-    y = validation.y[validation.rows]
+    y, weights = validation.y[validation.rows], validation.take_weights(slice(None))
+    y = y if weights is None else y[weights > 0]
     if schema.classes is not None:
         return len(np.unique(y)) == len(schema.classes)
     return bool(((y > 0).any(axis=0) & (y == 0).any(axis=0)).all())
 
 
 def _describe_task(plan: Plan) -> str:
+    if plan.recipe.model.loss is not None and ":" in plan.recipe.model.loss:
+        return "a loss of your own"
     if not isinstance(plan.data.validation, Examples):
         return "data in blocks"
     if plan.schema.labels is not None:

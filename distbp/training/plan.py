@@ -16,7 +16,7 @@ from distbp.config import Config, Placement, Recipe
 from distbp.config.settling import settle
 from distbp.data import PreparedData, Schema
 from distbp.data.fingerprint import DataFingerprint, fingerprint
-from distbp.errors import ConfigError
+from distbp.errors import ConfigError, DataError
 from distbp.nn.blas import compute_exactly, fixed_arithmetic
 from distbp.nn.build import ModelSpec, check_model
 from distbp.nn.layout import Layout
@@ -205,6 +205,7 @@ def make_plan(config: Config, data: PreparedData, builder: Builder | None = None
     start = start or _load_start(recipe, layout)
     num_steps = steps_per_epoch(recipe, num_examples)
     check_rounds(recipe, num_steps, data.train)
+    _check_validation_weights(data)
     data = along_run(data, config.model_copy(update={"recipe": recipe}), num_steps * recipe.epochs)
     _report_scaling(recipe)
     return Plan(
@@ -232,6 +233,14 @@ def make_plan(config: Config, data: PreparedData, builder: Builder | None = None
 def _load_start(recipe: Recipe, layout: Layout) -> Start | None:
     initial = recipe.model.initial
     return None if initial is None else Start(load_initial(initial, layout, recipe.dtype))
+
+
+def _check_validation_weights(data: PreparedData) -> None:
+    """Raise DataError where every validation example counts nothing: no mean could be told."""
+    held_out = data.validation
+    weights = held_out.take_weights(slice(None)) if isinstance(held_out, Examples) and len(held_out) else None
+    if weights is not None and not weights.any():
+        raise DataError("the validation examples all weigh 0, so nothing can be told of them; hold out others")
 
 
 def settle_with(recipe: Recipe, data: PreparedData) -> tuple[Recipe, PreparedData]:

@@ -99,6 +99,23 @@ def test_who_takes_too_long_in_all_is_turned_away_however_often_it_speaks(board,
             accepted.result(timeout=60)
 
 
+def test_as_many_as_there_is_room_for_may_be_slow_while_nobody_else_waits(board, monkeypatch):
+    monkeypatch.setattr(reception, "MAX_CALLERS", 4)
+    monkeypatch.setattr(reception, "YIELD_S", 0.1)
+    with ExitStack() as stack, ThreadPoolExecutor(1) as pool:
+        callers = [stack.enter_context(socket.create_connection(board.addresses["tcp"])) for _ in range(4)]
+        accepted = pool.submit(board.accept, "tcp", 60.0)
+        for caller in callers:
+            caller.settimeout(0.2)
+            caller.recv(4096)  # the challenge
+        for caller in callers:
+            with pytest.raises(TimeoutError):  # not the end of the connection
+                caller.recv(4096)
+        board.cut()
+        with pytest.raises(OSError, match="nobody will call any more"):
+            accepted.result(timeout=60)
+
+
 def test_who_has_shown_who_they_are_while_nobody_asked_is_handed_out_later(board):
     with ThreadPoolExecutor(3) as pool:
         callers = [pool.submit(call, board.addresses["tcp"], SECRET, 60.0) for _ in range(3)]

@@ -33,7 +33,8 @@ def read_contents(page: str) -> dict:
 def test_the_terminal_shows_the_lesson_in_80_columns(run, capfd):
     assert main(["explain", run, "--example", "3"]) == 0
     out = capfd.readouterr().out
-    assert max(map(len, out.splitlines())) <= 80
+    told = out.replace(str(run), "run")  # how long the path is depends on who runs the tests
+    assert max(map(len, told.splitlines())) <= 80
     for heading in ("Example 3 of training", "Three ways to raise output", "Backwards", "The average", "Listening to"):
         assert f"\n{heading}" in out
     shown = {

@@ -38,8 +38,8 @@ from distbp.advise.evidence import (
     compare,
     medians_of,
     run_pilot,
-    sampled_noise,
 )
+from distbp.advise.pilot import sampled_noise
 from distbp.config import Recipe, load_config
 from distbp.lab.cost_model import Measured, Setting, StepParts
 from distbp.lab.gradients import GradientMeter

@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from distbp import Placement, Recipe, load_run, train
 from distbp.config import load_config, parse_config
-from distbp.errors import ConfigError
+from distbp.errors import ConfigError, DataError
 from distbp.run import RunDirectory
 
 pytestmark = pytest.mark.slow
@@ -129,3 +129,23 @@ def test_the_estimator_watches_what_it_is_told():
     assert fits[1].recipe_.early_stopping.monitor == "roc_auc"
     with pytest.raises(ValueError, match="monitor"):
         DistbpClassifier(early_stopping=True, monitor="r2").fit(x, y)
+
+
+def test_a_class_whose_examples_all_weigh_nothing_is_none_of_those_that_a_curve_needs(tmp_path):
+    rows = [f"{n % 7},{n % 5},{'yes' if n % 2 else 'no'},{n % 2}" for n in range(60)]  # no "no" counts
+    held_out = tmp_path / "held-out.csv"
+    for path, weighed in ((tmp_path / "t.csv", [f"{row[:-1]}1" for row in rows]), (held_out, rows)):
+        path.write_text("\n".join(["a,b,kind,w", *weighed]) + "\n")
+    data = {"source": str(tmp_path / "t.csv"), "target": "kind", "weight": "w", "validation": str(held_out)}
+    recipe = Recipe.model_validate({"data": data, "early_stopping": {"patience": 2, "monitor": "roc_auc"}})
+    with pytest.raises(ConfigError, match="needs a validation example of each class"):
+        train(recipe, Placement(storage=str(tmp_path / "runs")))
+
+
+def test_validation_examples_that_all_weigh_nothing_are_one_sentence_before_training(tmp_path):
+    for name, weight in (("t", 1), ("held-out", 0)):
+        rows = [f"{n % 7},{'yes' if n % 2 else 'no'},{weight if n else 1 - weight}" for n in range(60)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["a,kind,w", *rows[weight == 0 :]]) + "\n")
+    data = {"source": f"{tmp_path}/t.csv", "target": "kind", "weight": "w", "validation": f"{tmp_path}/held-out.csv"}
+    with pytest.raises(DataError, match=r"is 0 in every row"):
+        train(Recipe.model_validate({"data": data}), Placement(storage=str(tmp_path / "runs")))

@@ -7,27 +7,25 @@ function drawAverage() {
   const all = data.all.is_sample
     ? `an even sample of ${count(data.all.num_examples)} of ${count(data.data.num_examples)} examples`
     : `all ${count(data.all.num_examples)} examples`;
-  const extra = [data.optimizer.momentum > 0 ? "momentum" : "", data.optimizer.weight_decay > 0 ? "weight decay" : ""]
-    .filter(Boolean)
-    .join(" and ");
   put(
     $("average-body"),
     el(
       "p",
       {},
-      `One example alone would teach the network about nothing but itself. So every example is asked, and what they ask is averaged. The average is minus the gradient of the average cost; times the learning rate it is the step that gradient descent takes${extra ? ` (the run adds ${extra})` : ""}. Below, the weights and biases that ${all} together most want changed, layer by layer.`,
+      `One example alone would teach the network about nothing but itself. So every example is asked, and what they ask is averaged. The average is minus the gradient of the average cost; times the learning rate it is the step that gradient descent takes${stepExtras()}. Below, the weights and biases that ${all} together most want changed, layer by layer.`,
     ),
     wishTable(data.table),
     el(
       "p",
       { class: "note" },
-      "Columns: the example explained, then others of the mini-batch from the one with the longest gradient down to the median. Blue: increase, orange: decrease; each row has its own colour scale.",
+      `Columns: the example explained, then others of the mini-batch from the one with the longest gradient${isWeighted ? " (times its weight)" : ""} down to the median. Blue: increase, orange: decrease; each row has its own colour scale.`,
     ),
+    isWeighted ? el("p", { class: "note" }, `What an example asks stands here without its weight. In the averages it counts with it: the sum of weight × wish over the sum of the weights, ${show(data.batch.total_weight, 4)} in this mini-batch.`) : null,
     el("h3", {}, "Who pulls?"),
     el(
       "p",
       {},
-      `The gradient of each example can be split into a part along the average and a part across it. The parts along it add up to the average itself: an example's share. Example ${shown.index} pulls `,
+      `The gradient of each example${isWeighted ? ", times its weight," : ""} can be split into a part along the average and a part across it. The parts along it add up to the average itself: an example's share. Example ${shown.index} pulls `,
       el(
         "b",
         { value: shown.share * data.all.num_examples, "data-fact": "share" },
@@ -59,11 +57,11 @@ function drawAverage() {
           "p",
           {},
           `One plain step at the learning rate of this moment, ${show(effect.learning_rate)}, takes the average cost from `,
-          el("b", { value: effect.before }, show(effect.before, 4)),
+          el("b", { value: effect.before }, tell(effect.before, units ? 6 : 4)),
           " to ",
-          el("b", { value: effect.after_batch }, show(effect.after_batch, 4)),
+          el("b", { value: effect.after_batch }, tell(effect.after_batch, units ? 6 : 4)),
           ` along the next mini-batch, and to `,
-          el("b", { value: effect.after_all }, show(effect.after_all, 4)),
+          el("b", { value: effect.after_all }, tell(effect.after_all, units ? 6 : 4)),
           ` along all. Asking all costs ${show(data.data.num_examples / data.batch.num_examples, 3)} times as much.`,
         ),
       ),
@@ -87,7 +85,7 @@ function wishTable(table) {
     "tr",
     {},
     el("th", {}),
-    heads.map((shown) => el("th", { scope: "col" }, thumb(shown, 34), labelOf(shown) || `#${shown.index}`)),
+    heads.map((shown) => el("th", { scope: "col" }, thumb(shown, 34), labelOf(shown) || `#${shown.index}`, isWeighted ? el("div", { class: "small soft", value: shown.weight, "data-weight": shown.index }, `weight ${show(shown.weight, 3)}`) : null)),
     el("th", { class: "avg", scope: "col" }, `mini-batch\nof ${data.batch.num_examples}`),
     el("th", { class: "avg", scope: "col" }, data.all.is_sample ? "sample" : "all"),
   );
@@ -152,7 +150,7 @@ function gallery(title, pulls) {
     el(
       "li",
       {
-        tip: `example ${pull.index}\ncost ${show(pull.cost)}\n${signed(pull.share * data.all.num_examples)} times an equal share\ncosine ${signed(pull.agreement, 2)}`,
+        tip: `example ${pull.index}\ncost ${show(pull.cost)}${weightLine(pull)}\n${signed(pull.share * data.all.num_examples)} times an equal share\ncosine ${signed(pull.agreement, 2)}`,
       },
       thumb(pull, 58),
       el("b", {}, pull.label === null ? `#${pull.index}` : String(pull.label)),
@@ -186,7 +184,7 @@ function batchBars() {
       class: `arrow ${sign(share)}`,
       value: share,
       "data-share": pull.index,
-      tip: `example ${pull.index}${pull.label === null ? "" : ` (${pull.label})`}\n${signed(share)} times an equal share\ncosine ${signed(pull.agreement, 2)}, cost ${show(pull.cost)}`,
+      tip: `example ${pull.index}${pull.label === null ? "" : ` (${pull.label})`}\n${signed(share)} times an equal share\ncosine ${signed(pull.agreement, 2)}, cost ${show(pull.cost)}${weightLine(pull)}`,
     });
   });
   const against = shares.filter((share) => share < 0).length,
@@ -477,11 +475,11 @@ function drawCosts() {
     el(
       "p",
       {},
-      `The cost of training is an average over ${count(data.all.num_examples)} examples, and not all have the same weight in it. The costliest ${percent(costs.top_fractions[0])} of the examples carry `,
+      `The cost of training is an average over ${count(data.all.num_examples)} examples, and not all have the same part in it${isWeighted ? ": each counts with its cost times its weight" : ""}. The costliest ${percent(costs.top_fractions[0])} of the examples carry `,
       el("b", { value: costs.carried[0], "data-fact": "carried" }, percent(costs.carried[0])),
       ` of the total, the costliest ${percent(costs.top_fractions[2])} carry `,
       el("b", {}, percent(costs.carried[2])),
-      `. The median is ${show(costs.quantiles[2])}, the average ${show(data.all.cost)}.`,
+      `. The median is ${tell(costs.quantiles[2])}, the average ${tell(data.all.cost)}.`,
     ),
     el(
       "figure",
@@ -504,7 +502,7 @@ function drawCosts() {
         `How many examples cost how much; the axis is logarithmic.${costs.quantiles[0] < costs.edges[0] ? " The first bar also holds those that cost still less." : ""}`,
       ),
     ),
-    gallery2("The costliest", data.all.costliest),
+    gallery2(isWeighted ? "The costliest, by cost × weight" : "The costliest", data.all.costliest),
   );
 }
 
@@ -523,6 +521,7 @@ function gallery2(title, pulls) {
           thumb(pull, 58),
           el("b", {}, pull.label === null ? `#${pull.index}` : String(pull.label)),
           show(pull.cost, 2),
+          isWeighted ? el("span", { class: "small soft" }, ` × ${show(pull.weight, 2)}`) : null,
         ),
       ),
     ),

@@ -3,7 +3,9 @@
 
 function verdict() {
   const shown = example();
-  if (!data.network.is_classification) return `Its cost is ${show(shown.cost)}.`;
+  if (units && shown.outputs.length === 1)
+    return `The network says ${tell(shown.outputs[0])}, wanted is ${tell(shown.wanted[0])}.`;
+  if (!data.network.is_classification) return `Its cost is ${tell(shown.cost)}.`;
   const is = shown.predicted === shown.label ? "and so it is" : `but it is ${labelOf(shown)}`;
   return `The network says ${shown.predicted}, ${is}.`;
 }
@@ -18,7 +20,7 @@ function drawHeader() {
 
 function drawOne() {
   const shown = example(),
-    outputs = passage(last, "a"),
+    outputs = shown.outputs,
     nudges = passage(last, "nudge"),
     most = largest(nudges);
   const top = Math.max(largest(outputs), largest(shown.wanted));
@@ -32,8 +34,8 @@ function drawOne() {
         { class: "track first" },
         data.network.is_classification ? shareBar(outputs[j], shown.wanted[j]) : push(outputs[j], top, "plain"),
       ),
-      el("td", { class: "says", value: outputs[j] }, show(outputs[j])),
-      el("td", { class: "soft" }, show(shown.wanted[j])),
+      el("td", { class: "says", value: outputs[j] }, tell(outputs[j])),
+      el("td", { class: "soft", value: shown.wanted[j], "data-wanted": j }, tell(shown.wanted[j])),
       el("td", { class: "track" }, push(nudges[j], most)),
       el("td", { class: `nudge ${nudges[j] > 0 ? "up" : "down"}`, value: nudges[j] }, signed(nudges[j], 2)),
     ),
@@ -52,9 +54,10 @@ function drawOne() {
         el(
           "dl",
           { class: "facts" },
-          fact("its cost", show(shown.cost), shown.cost, "cost"),
-          fact("the average cost", show(data.all.cost), data.all.cost, "average"),
+          fact("its cost", tell(shown.cost), shown.cost, "cost"),
+          fact("the average cost", tell(data.all.cost), data.all.cost, "average"),
           fact("cost less than it", percent(shown.quantile)),
+          isWeighted ? fact("its weight", show(shown.weight), shown.weight, "weight") : null,
           fact("example", `${shown.index} of ${data.data.name}`),
         ),
         el(
@@ -98,6 +101,8 @@ function drawOne() {
           { class: "note" },
           `${costFormula()} The wish of each output (right) is in proportion to how far off it is: what is far off pulls hard, what is nearly right hardly matters.${isThinned(last) ? ` ${width(last)} of ${data.layers[last].size} outputs are shown, those that are furthest off.` : ""}`,
         ),
+        unitsNote(),
+        weightNote(),
       ),
     ),
   );
@@ -114,7 +119,10 @@ const shareBar = (share, wanted) =>
 function costFormula() {
   return data.network.loss === "cross_entropy"
     ? "The cost is −log of the share that the right class gets. Softmax outputs move only together, so the wish is for the score z before it: wanted − says."
-    : "The cost is the sum over the outputs of (says − wanted)². The wish for an output is minus its derivative: 2 (wanted − says).";
+    : "The cost is the sum over the outputs of (says − wanted)². " +
+        (units
+          ? "The wish for an output is minus the derivative of the scaled cost: 2 (wanted − says) / deviation."
+          : "The wish for an output is minus its derivative: 2 (wanted − says).");
 }
 
 const fact = (name, text, value, key) => el("div", {}, el("dt", {}, name), el("dd", { value, "data-fact": key }, text));
@@ -199,7 +207,7 @@ function drawWays() {
       {},
       "Chosen: ",
       el("b", {}, neuronName(layer, place)),
-      `. Its activation is ${show(passage(layer, "a")[place])}, and this example ${wants}.${asleep} There are three ways to raise it. A step of the same length, 0.01, really made along each:`,
+      `. Its activation is ${show(passage(layer, "a")[place])}${inUnits(layer, place)}, and this example ${wants}.${asleep} There are three ways to raise it. A step of the same length, 0.01, really made along each:`,
     ),
     el(
       "div",
@@ -224,7 +232,7 @@ function drawWays() {
     el(
       "p",
       { class: "note" },
-      `Predicted is derivative × step; measured is the network computed again. ${nudge < 0 ? "Raising it raises the cost here, so the step to take is the opposite one. " : ""}Changing an activation before also moves this neuron's neighbours, so its effect on the cost comes through all of them.`,
+      `Predicted is derivative × step; measured is the network computed again. ${nudge < 0 ? "Raising it raises the cost here, so the step to take is the opposite one. " : ""}Changing an activation before also moves this neuron's neighbours, so its effect on the cost comes through all of them.${waysUnits()}`,
     ),
     layer === 1 && data.picture ? neuronPictures(place) : null,
     el("div", { class: "two" }, levers(facts.ways[1], layer), levers(facts.ways[2], layer)),

@@ -372,7 +372,7 @@ function outputLabel(place, x, y, box) {
     isWanted = data.network.is_classification && place === wantedPlace();
   const says = box.isNarrow
     ? null
-    : svg("tspan", { dx: 8, style: "font-weight:400" }, show(passage(last, "a")[place], 2));
+    : svg("tspan", { dx: 8, style: "font-weight:400" }, tell(example().outputs[place], 2));
   return svg(
     "text",
     { x: x + box.radius + 10, y: y + 4.5, style: isWanted ? "font-weight:700" : "" },

@@ -15,7 +15,7 @@ from distbp.installation import need
 from distbp.run.storage.opening import open_folder
 
 HERE = Path(__file__).parent
-SCRIPTS = ("draw.js", "state.js", "example.js", "network.js", "averages.js", "page.js")
+SCRIPTS = ("draw.js", "state.js", "units.js", "example.js", "network.js", "averages.js", "page.js")
 
 
 def render_page(explanation: Explanation) -> str:

@@ -119,7 +119,7 @@ class _SortedTraining:
     order: BlockOrder
     waited_s: float = 0.0
 
-    def begin(self, step: int, epoch: int, positions: slice, lanes: range) -> None:
+    def begin(self, step: int, epoch: int, positions: slice, lanes: range, first: int = 0) -> None:
         """All is there."""
 
     def take(self, step: int, microbatch: int) -> Batch:
