@@ -43,7 +43,7 @@ B = TypeVar("B")
 Mapper = Callable[[Callable[[A], B], Iterable[A]], Iterator[B]]
 """Calls a function for every item, anywhere and in any order, and yields the results in the order of the items."""
 
-FORMAT = 2
+FORMAT = 3
 MOST_CLASSES = 1 << 16
 
 
@@ -287,7 +287,9 @@ class _Summarizer:
         assert raw.y is not None  # blocks are read with their targets
         sequences = read_sequences(raw, self.question.task)
         labels = read_labels(raw, self.question.task) if sequences is None else sequences
-        numbers = None if labels is not None else raw.y.reshape(len(raw.y), -1)
+        # Whole numbers too: another block may say that these are a quantity.
+        is_measured = sequences is None and raw.y.dtype != object
+        numbers = raw.y.reshape(len(raw.y), -1) if is_measured else None
         if numbers is not None:
             check_finite(numbers, raw.locate_target, raw.origin)
         targets, target_extent = (None, None) if numbers is None else _measure(numbers, rows)
@@ -413,7 +415,7 @@ class _Merged:
             statistics=self._inputs.to_statistics(),
             trained=tuple(self._trained.get(label, 0) for label in spec.classes or ()),
             target_shape=shape,
-            targets=None if self._targets is None else self._targets.to_statistics(),
+            targets=self._targets.to_statistics() if self._targets and spec.task == "regression" else None,
         )
 
     def _specify_known(self, classes: tuple[Label, ...]) -> TargetSpec:
