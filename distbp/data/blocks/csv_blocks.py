@@ -9,6 +9,7 @@ A gzipped file cannot be read from its middle, so it is one block, which is unpa
 from __future__ import annotations
 
 import gzip
+import re
 import zlib
 from contextlib import suppress
 from functools import lru_cache
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 BLOCK_BYTES = 1 << 24
 CSV = "a CSV file"
+_LONE_RETURN = re.compile(rb"[\r\n]*[^\r\n]+\r(?!\n)")
 
 
 class CsvBlocks:
@@ -97,6 +99,8 @@ class CsvBlocks:
         dialect = read_dialect(head, f"'{file.url}'")
         if dialect.encoding != "utf-8":
             raise DataError(f"'{file.url}' is text in {dialect.encoding}, which cannot be cut; save it as UTF-8")
+        if _LONE_RETURN.match(head):
+            raise DataError(f"the lines of '{file.url}' end with carriage returns; save it with line feeds")
         ends = _line_ends(head, 0)
         if not dialect.names or dialect.names == ("",) or not len(ends):
             raise DataError(f"'{file.url}' has no first line with the names of its columns, or nothing after it")
