@@ -9,6 +9,7 @@ A gzipped file cannot be read from its middle, so it is one block, which is unpa
 from __future__ import annotations
 
 import gzip
+import io
 import re
 import zlib
 from contextlib import suppress
@@ -50,7 +51,10 @@ class CsvBlocks:
         file = contents.listing.files[number]
         dialect, start = self._header(file)
         names = [*dialect.names, *(name for name, _ in contents.partitions[number])]
-        cuts = [(0, 0), (file.size, 0)] if _is_packed(file) else [(start, 0), *self._find_cuts(file, start)]
+        if _is_packed(file):
+            cuts = [(0, 0), (file.size, 0)] if self._has_more(file, start) else []
+        else:
+            cuts = [(start, 0), *self._find_cuts(file, start)]
         blocks = [Block(number, begin, stop, first_row=row) for (begin, row), (stop, _) in pairwise(cuts)]
         return FileParts(tuple(blocks), tuple((name, "text") for name in names))
 
@@ -105,6 +109,14 @@ class CsvBlocks:
         if not dialect.names or dialect.names == ("",) or not len(ends):
             raise DataError(f"'{file.url}' has no first line with the names of its columns, or nothing after it")
         return dialect, int(ends[0])
+
+    def _has_more(self, file: DataFile, header_bytes: int) -> bool:
+        """Return whether anything follows the header of a gzipped file, be it in another of its members."""
+        if file.size > HEAD_BYTES:
+            return True
+        content = self._fetcher.fetch(file, 0, file.size)
+        with reading(file.url, CSV), gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
+            return len(stream.read(header_bytes + 1)) > header_bytes
 
     def _find_cuts(self, file: DataFile, start: int) -> list[tuple[int, int]]:
         """Return where blocks end, after every `block_bytes` bytes and whole lines, and how many lines are before."""
