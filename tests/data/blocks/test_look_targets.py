@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from distbp.config import Data
-from distbp.data import prepare
+from distbp.data import prepare, read_examples
 from distbp.data.blocks.look import Question, look_at
+from distbp.errors import DataError
 
 
 @pytest.fixture(autouse=True)
@@ -33,3 +34,21 @@ def test_classes_that_are_numbers_have_no_statistics(tmp_path):
     np.savez(tmp_path / "1.npz", x=np.ones((8, 2)), y=np.arange(8) % 2)
     look = look_at(Question(str(tmp_path)))
     assert (look.task, look.targets) == ("classification", None)
+
+
+def test_sequences_may_have_more_classes_than_labels_can(tmp_path):
+    folder = tmp_path / "d"
+    folder.mkdir()
+    y = np.arange(100_000).reshape(-1, 4)
+    np.savez(folder / "1.npz", x=np.zeros((len(y), 2), np.uint8), y=y)
+    values = {"task": "classification", "scaling": "none"}
+    alone, found = (prepare(Data(source=str(path), **values), 0) for path in (folder / "1.npz", folder))
+    assert found.schema == alone.schema
+    assert found.schema.num_outputs == 100_000
+    assert len(read_examples(found.schema, str(folder))) == len(y)
+
+
+def test_labels_of_as_many_classes_are_refused(tmp_path):
+    np.savez(tmp_path / "1.npz", x=np.zeros((70_000, 1), np.uint8), y=np.arange(70_000))
+    with pytest.raises(DataError, match="more than 65536 different labels"):
+        look_at(Question(str(tmp_path), task="classification"))
