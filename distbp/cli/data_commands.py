@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -117,6 +119,9 @@ def pack(
         shown = mask_secrets(out)
         pairs = {"packed": shown, "files": f"{packed.files:,}", "blocks": blocks, "rows": f"{packed.rows:,}"}
         terminal.show(format_pairs(pairs))
+        if not packed.has_plain_target:
+            setting = shlex.quote(f"data.target={json.dumps(packed.targets, ensure_ascii=False)}")
+            terminal.note(f"To train on it, name its targets: --set {setting} --set data.task={packed.task}")
         terminal.document({"source": mask_secrets(source), "out": shown, "seed": seed, **asdict(packed)})
 
 

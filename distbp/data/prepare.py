@@ -21,7 +21,7 @@ from distbp.data.sources import is_same_data, is_table_file, open_table, read_so
 from distbp.data.split import split_rows
 from distbp.data.tables import Table
 from distbp.data.targets import TargetSpec, encode_targets, specify_targets
-from distbp.data.weights import NO_CLASSES, weigh_classes
+from distbp.data.weights import NO_CLASSES, read_weights, weigh_classes
 from distbp.errors import DataError
 from distbp.nn.blas import fixed_arithmetic
 from distbp.protocol.examples import Examples, Scaling
@@ -167,8 +167,9 @@ def read_examples(
         feature_names=schema.feature_names,
         known_targets=schema.target_names,
         text_targets=schema.classes is not None and isinstance(schema.classes[0], str),
+        weight=schema.weight if need_targets else None,
     )
-    raw = read_source(source, wanted)
+    raw = _read_other(source, wanted)
     if schema.columns is not None:
         return _read_array_for_table(raw, schema, need_targets)
     check_inputs(raw, schema)
@@ -177,9 +178,16 @@ def read_examples(
         y = encode_targets(raw, TargetSpec(schema.task, schema.classes, schema.num_outputs, schema.target_shape))
     else:
         y = np.empty((len(raw.x), 0))
-    return Examples(
-        raw.x, y, np.arange(len(raw.x)), schema.scaling, None, schema.targets if need_targets else Scaling()
-    )
+    targets = schema.targets if need_targets else Scaling()
+    return Examples(raw.x, y, np.arange(len(raw.x)), schema.scaling, None, targets, raw.weights)
+
+
+def _read_other(source: str, wanted: Wanted) -> RawExamples:
+    """Return other data than those of training, with their weights where these are wanted and there are some."""
+    if wanted.weight is None or not is_table_file(source):
+        return read_source(source, wanted)
+    table = open_table(source, wanted)
+    return replace(table.to_examples(), weights=read_weights(table))
 
 
 def _read_array_for_table(raw: RawExamples, schema: Schema, need_targets: bool) -> Examples:

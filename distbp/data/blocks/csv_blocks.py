@@ -9,6 +9,8 @@ A gzipped file cannot be read from its middle, so it is one block, which is unpa
 from __future__ import annotations
 
 import gzip
+import io
+import re
 import zlib
 from contextlib import suppress
 from functools import lru_cache
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 BLOCK_BYTES = 1 << 24
 CSV = "a CSV file"
+_LONE_RETURN = re.compile(rb"[\r\n]*[^\r\n]+\r(?!\n)")
 
 
 class CsvBlocks:
@@ -48,7 +51,10 @@ class CsvBlocks:
         file = contents.listing.files[number]
         dialect, start = self._header(file)
         names = [*dialect.names, *(name for name, _ in contents.partitions[number])]
-        cuts = [(0, 0), (file.size, 0)] if _is_packed(file) else [(start, 0), *self._find_cuts(file, start)]
+        if _is_packed(file):
+            cuts = [(0, 0), (file.size, 0)] if self._has_more(file, start) else []
+        else:
+            cuts = [(start, 0), *self._find_cuts(file, start)]
         blocks = [Block(number, begin, stop, first_row=row) for (begin, row), (stop, _) in pairwise(cuts)]
         return FileParts(tuple(blocks), tuple((name, "text") for name in names))
 
@@ -97,10 +103,20 @@ class CsvBlocks:
         dialect = read_dialect(head, f"'{file.url}'")
         if dialect.encoding != "utf-8":
             raise DataError(f"'{file.url}' is text in {dialect.encoding}, which cannot be cut; save it as UTF-8")
+        if _LONE_RETURN.match(head):
+            raise DataError(f"the lines of '{file.url}' end with carriage returns; save it with line feeds")
         ends = _line_ends(head, 0)
         if not dialect.names or dialect.names == ("",) or not len(ends):
             raise DataError(f"'{file.url}' has no first line with the names of its columns, or nothing after it")
         return dialect, int(ends[0])
+
+    def _has_more(self, file: DataFile, header_bytes: int) -> bool:
+        """Return whether anything follows the header of a gzipped file, be it in another of its members."""
+        if file.size > HEAD_BYTES:
+            return True
+        content = self._fetcher.fetch(file, 0, file.size)
+        with reading(file.url, CSV), gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
+            return len(stream.read(header_bytes + 1)) > header_bytes
 
     def _find_cuts(self, file: DataFile, start: int) -> list[tuple[int, int]]:
         """Return where blocks end, after every `block_bytes` bytes and whole lines, and how many lines are before."""

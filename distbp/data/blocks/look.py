@@ -43,7 +43,7 @@ B = TypeVar("B")
 Mapper = Callable[[Callable[[A], B], Iterable[A]], Iterator[B]]
 """Calls a function for every item, anywhere and in any order, and yields the results in the order of the items."""
 
-FORMAT = 2
+FORMAT = 3
 MOST_CLASSES = 1 << 16
 
 
@@ -287,7 +287,9 @@ class _Summarizer:
         assert raw.y is not None  # blocks are read with their targets
         sequences = read_sequences(raw, self.question.task)
         labels = read_labels(raw, self.question.task) if sequences is None else sequences
-        numbers = None if labels is not None else raw.y.reshape(len(raw.y), -1)
+        # Whole numbers too: another block may say that these are a quantity.
+        is_measured = sequences is None and raw.y.dtype != object
+        numbers = raw.y.reshape(len(raw.y), -1) if is_measured else None
         if numbers is not None:
             check_finite(numbers, raw.locate_target, raw.origin)
         targets, target_extent = (None, None) if numbers is None else _measure(numbers, rows)
@@ -372,7 +374,7 @@ class _Merged:
         self._next_row[block.file] = first_row + summary.num_rows
         block = replace(block, num_rows=summary.num_rows, first_row=first_row)
         labels = summary.labels or {}
-        self._add_labels(summary.labels)
+        self._add_labels(summary.labels, most=None if summary.target_shape else MOST_CLASSES)
         top = 0 if summary.target_shape else max(labels.values(), default=0)
         for label, count in summary.trained.items():
             self._trained[label] = self._trained.get(label, 0) + count
@@ -413,11 +415,12 @@ class _Merged:
             statistics=self._inputs.to_statistics(),
             trained=tuple(self._trained.get(label, 0) for label in spec.classes or ()),
             target_shape=shape,
-            targets=None if self._targets is None else self._targets.to_statistics(),
+            targets=self._targets.to_statistics() if self._targets and spec.task == "regression" else None,
         )
 
     def _specify_known(self, classes: tuple[Label, ...]) -> TargetSpec:
-        unknown = [label for label in self._labels if label not in classes]
+        known = set(classes)
+        unknown = [label for label in self._labels if label not in known]
         if unknown or self._is_regression:
             what = f"the label {unknown[0]!r}" if unknown else "targets that are no classes"
             source = self._contents.listing.source
@@ -436,7 +439,7 @@ class _Merged:
                 "all files of a source need the same shape"
             )
 
-    def _add_labels(self, labels: dict[Label, int] | None) -> None:
+    def _add_labels(self, labels: dict[Label, int] | None, most: int | None) -> None:
         is_text = {isinstance(label, str) for label in (*self._labels, *(labels or {}))}
         if len(is_text) > 1 or (True in is_text and (self._is_regression or labels is None)):
             raise _MixedTargetsError(
@@ -446,9 +449,9 @@ class _Merged:
         self._is_regression |= labels is None
         for label, count in (labels or {}).items():
             self._labels[label] = self._labels.get(label, 0) + count
-        if len(self._labels) > MOST_CLASSES and not self._is_regression:
+        if most is not None and len(self._labels) > most and not self._is_regression:
             raise DataError(
-                f"'{self._contents.listing.source}' has more than {MOST_CLASSES} different labels, too many for "
+                f"'{self._contents.listing.source}' has more than {most} different labels, too many for "
                 "classes; name another target, or set task: regression if it is a quantity"
             )
 

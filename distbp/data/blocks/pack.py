@@ -7,6 +7,7 @@ once, and written twice.
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ from distbp.data.blocks.fetch import Fetcher
 from distbp.data.blocks.files import explain_failure
 from distbp.data.blocks.look import Look
 from distbp.data.blocks.permutation import BlockPurpose, KeyedPermutation, make_keys
+from distbp.data.columns import TARGET_NAMES
+from distbp.data.targets import Task
 from distbp.errors import DataError, DistbpError, StorageError
 from distbp.installation import need
 
@@ -38,12 +41,19 @@ POSITION = "__distbp_position__"
 
 @dataclass(frozen=True)
 class Packed:
-    """What was written."""
+    """What was written. targets: the columns that the targets are in, such as y0, y1, ... of arrays."""
 
     files: int
     blocks: int
     rows: int
     rows_per_block: int
+    targets: tuple[str, ...]
+    task: Task
+
+    @property
+    def has_plain_target(self) -> bool:
+        """Whether the target is found without being named."""
+        return len(self.targets) == 1 and self.targets[0] in TARGET_NAMES
 
 
 def pack(look: Look, out: str, seed: int = 0, on_progress: Callable[[int, int], None] = lambda _, __: None) -> Packed:
@@ -64,12 +74,15 @@ def pack(look: Look, out: str, seed: int = 0, on_progress: Callable[[int, int], 
             table = _put_in_order(temporary / str(number), schema)
             _write(filesystem, f"{folder}/part-{number:05}.parquet", table, rows_per_block)
             on_progress(len(look.blocks) + number + 1, total)
-    return Packed(num_files, -(-look.num_rows // rows_per_block), look.num_rows, rows_per_block)
+    targets = look.contents.targets or tuple(name for name in schema.names if name.startswith("y"))  # of arrays
+    num_blocks = -(-look.num_rows // rows_per_block)
+    return Packed(num_files, num_blocks, look.num_rows, rows_per_block, targets, look.task)
 
 
 def choose_block_rows(look: Look) -> int:
     """Return how many rows make a good block: 32 MB of values, fewer where that would make fewer than 64 blocks."""
-    row_bytes = int(np.prod(look.input_shape)) * np.dtype(look.dtype).itemsize + 8
+    num_targets = math.prod(look.target_shape) if look.task == "classification" else look.num_outputs
+    row_bytes = int(np.prod(look.input_shape)) * np.dtype(look.dtype).itemsize + 8 * num_targets
     for_mixing = max(FEWEST_ROWS, -(-look.num_rows // FEWEST_BLOCKS))
     return max(1, min(BLOCK_BYTES // row_bytes, for_mixing))
 

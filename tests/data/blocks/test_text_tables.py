@@ -51,13 +51,33 @@ def test_a_gzipped_file_of_several_members_is_read_to_its_end(tmp_path):
     assert look_at(Question(source)).num_rows == NUM_FILES * NUM_ROWS + 1
 
 
-@pytest.mark.parametrize("damage", ["cut", "no gzip", "one line"])
+@pytest.mark.parametrize("damage", ["cut", "no gzip"])
 def test_a_damaged_gzipped_file_is_one_sentence_that_names_it(tmp_path, damage):
     source = write(tmp_path / "d", ".csv.gz")
     path = tmp_path / "d" / "1.csv.gz"
     content = path.read_bytes()
-    spoilt = {"cut": content[:-20], "no gzip": b"a,b,y\n1,2,x\n", "one line": gzip.compress(b"a,b,y\n")}
+    spoilt = {"cut": content[:-20], "no gzip": b"a,b,y\n1,2,x\n"}
     path.write_bytes(spoilt[damage])
     with pytest.raises(DataError, match=r"1\.csv\.gz'") as caught:
         look_at(Question(source))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
+def test_a_part_with_a_header_only_adds_no_block(tmp_path, suffix):
+    source = write(tmp_path / "d", suffix)
+    path = tmp_path / "d" / f"1{suffix}"
+    path.write_bytes(gzip.compress(b"a,b,y\n") if suffix.endswith("gz") else b"a,b,y\n")
+    look = look_at(Question(source))
+    assert (look.num_rows, [facts.block.file for facts in look.blocks]) == ((NUM_FILES - 1) * NUM_ROWS, [0, 2])
+
+
+def test_rows_in_another_member_than_the_header_are_read(tmp_path):
+    (tmp_path / "1.csv.gz").write_bytes(gzip.compress(b"a,b,y\n") + gzip.compress(b"1,2,x\n3,4,y\n"))
+    assert look_at(Question(str(tmp_path))).num_rows == 2
+
+
+def test_headers_alone_are_no_data(tmp_path):
+    (tmp_path / "1.csv.gz").write_bytes(gzip.compress(b"a,b,y\n"))
+    with pytest.raises(DataError, match="has columns but no rows"):
+        look_at(Question(str(tmp_path)))
