@@ -19,13 +19,14 @@ def test_a_writer_that_outlives_its_test_writes_nothing_into_the_next_ones_stora
     caplog.set_level(logging.WARNING, "distbp")
     faults, hangs, goes_on = make_faulty_storage(), threading.Event(), threading.Event()
     run = RunDirectory.create("faulty://bucket/runs", "a", Config(), {"numpy": "2.0"})
+    log = EventLog(run)  # reads, and must not hang itself
 
     def hang(*_: str) -> None:
         hangs.set()
         goes_on.wait(60)
 
     faults.meet = hang
-    EventLog(run).append("left behind")
+    log.append("left behind")
     assert hangs.wait(60)
     make_faulty_storage()
     RunDirectory.create("faulty://bucket/runs", "b", Config(), {"numpy": "2.0"})
