@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from lifeline import ending_with_the_tests
 
 from distbp import Placement, Recipe, Result, load_run, train
 from distbp.data import prepare
@@ -51,14 +52,15 @@ def url(result: Result, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
         )
         too_late = threading.Timer(START_TIMEOUT_S, process.send_signal, [signal.SIGINT])
         too_late.start()
-        try:
-            line = next((line for line in process.stdout if line.startswith("http://")), None)
-            assert line, log.read_text()[-2000:]
-            yield line.strip().removesuffix("/predict")
-        finally:
-            too_late.cancel()
-            process.send_signal(signal.SIGTERM)
-            process.communicate(timeout=120)
+        with ending_with_the_tests(process):
+            try:
+                line = next((line for line in process.stdout if line.startswith("http://")), None)
+                assert line, log.read_text()[-2000:]
+                yield line.strip().removesuffix("/predict")
+            finally:
+                too_late.cancel()
+                process.send_signal(signal.SIGTERM)
+                process.communicate(timeout=120)
         assert process.returncode == 0
 
 

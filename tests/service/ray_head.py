@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from command_line import run_distbp
+from lifeline import ending_with_the_tests
 from waiting import wait_until
 
 START_TIMEOUT_S = 180  # on a loaded machine Ray takes more than a minute
@@ -90,15 +91,16 @@ def start_head(num_cpus: int = 2, token: str | None = TOKEN) -> Iterator[Service
                 start_new_session=True,
             )
         service = Service(f"http://127.0.0.1:{port}", f"127.0.0.1:{gcs_port}", environment, Path(temp_dir))
-        try:
-            argv = ["list", "--address", service.address]
-            wait_until(lambda: head.poll() is not None or service.distbp(*argv).code == 0)
-            assert head.poll() is None, (Path(temp_dir) / "log").read_text()
-            yield service
-        finally:
-            head.terminate()
-            head.wait(30)
-            kill_leftovers(Path(temp_dir))
+        with ending_with_the_tests(head, temp_dir):
+            try:
+                argv = ["list", "--address", service.address]
+                wait_until(lambda: head.poll() is not None or service.distbp(*argv).code == 0)
+                assert head.poll() is None, (Path(temp_dir) / "log").read_text()
+                yield service
+            finally:
+                head.terminate()
+                head.wait(30)
+                kill_leftovers(Path(temp_dir))
 
 
 def kill_leftovers(temp_dir: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from lifeline import ending_with_the_tests
 from ray_head import find_free_port
 from waiting import wait_until
 
@@ -64,13 +65,14 @@ def prometheus(service, tmp_path_factory):
         process = subprocess.Popen(
             [*argv, f"--web.listen-address=127.0.0.1:{port}"], stdout=log, stderr=subprocess.STDOUT
         )
-    try:
-        found = Prometheus(f"http://127.0.0.1:{port}")
-        wait_until(found.is_up, 30)
-        yield found
-    finally:
-        process.terminate()
-        process.wait(30)
+    with ending_with_the_tests(process):
+        try:
+            found = Prometheus(f"http://127.0.0.1:{port}")
+            wait_until(found.is_up, 30)
+            yield found
+        finally:
+            process.terminate()
+            process.wait(30)
 
 
 @pytest.fixture(scope="module")
