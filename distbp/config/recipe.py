@@ -137,6 +137,11 @@ class Model(Settings):
         None, min_length=1, description="weights to start from: a .safetensors file with the model's names, or a run"
     )
 
+    @property
+    def has_own_loss(self) -> bool:
+        """Whether the loss is the user's own function: then outputs may mean anything."""
+        return self.loss is not None and ":" in self.loss
+
     @model_validator(mode="after")
     def _options_need_a_builder(self) -> Self:
         if self.function is not None and self.torch is not None:
@@ -147,9 +152,8 @@ class Model(Settings):
 
     @model_validator(mode="after")
     def _some_need_torch(self) -> Self:
-        has_own_loss = self.loss is not None and ":" in self.loss
-        if self.torch is None and (has_own_loss or self.loss_per == "token"):
-            what = f"loss={self.loss}" if has_own_loss else "loss_per=token"
+        if self.torch is None and (self.has_own_loss or self.loss_per == "token"):
+            what = f"loss={self.loss}" if self.has_own_loss else "loss_per=token"
             raise ValueError(f"{what} is for a module of your own; name its builder as torch: my_module:build")
         return self
 

@@ -85,7 +85,7 @@ def settle_data(data: Data, is_table: bool, scales_targets: bool) -> Data:
 
 def _is_ours(model: Model) -> bool:
     """Return whether the loss is one of ours, which is as good for scaled targets as for others."""
-    return model.function is None and (model.loss is None or ":" not in model.loss)
+    return model.function is None and not model.has_own_loss
 
 
 def choose_table_batch(default: int, num_examples: int) -> int:

@@ -45,9 +45,8 @@ def check_monitor(plan: Plan) -> None:
 
 def list_measures(plan: Plan) -> tuple[Measure, ...]:
     """Return what can be watched in a run of this plan; of data in blocks and of sequences only what workers sum up."""
-    schema, model = plan.schema, plan.recipe.model
-    is_own = model.loss is not None and ":" in model.loss  # its outputs may be anything
-    if is_own or not isinstance(plan.data.validation, Examples) or schema.target_shape:
+    schema = plan.schema
+    if plan.recipe.model.has_own_loss or not isinstance(plan.data.validation, Examples) or schema.target_shape:
         return ("loss", "accuracy") if schema.task == "classification" else ("loss",)
     if schema.classes is not None:
         return ("loss", *OF_CLASSES)
@@ -120,7 +119,7 @@ def _has_each_class(schema: Schema, validation: Examples) -> bool:
 
 
 def _describe_task(plan: Plan) -> str:
-    if plan.recipe.model.loss is not None and ":" in plan.recipe.model.loss:
+    if plan.recipe.model.has_own_loss:
         return "a loss of your own"
     if not isinstance(plan.data.validation, Examples):
         return "data in blocks"
